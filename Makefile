@@ -1,0 +1,36 @@
+# The front door. Everything else: .venv/bin/sirl --help
+VENV ?= .venv
+TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+BIN := $(VENV)/bin
+
+.PHONY: setup demo serve test test-fast check bench docs lock clean
+
+setup:  ## install by the lock into $(VENV); does nothing when up to date
+	@scripts/install $(TARGET) $(VENV)
+
+demo: setup  ## serve, watch, learn, swap: the main job, in some minutes
+	@$(BIN)/sirl demo $(ARGS)
+
+serve: setup  ## leave the endpoint running on http://127.0.0.1:8000 with the learner beside it
+	@$(BIN)/sirl serve --learn $(ARGS)
+
+test: setup  ## all tests, against the real engine
+	@scripts/test $(ARGS)
+
+test-fast: setup  ## the tests that need no engine
+	@$(BIN)/pytest -m "not engine and not slow" $(ARGS)
+
+check: setup  ## linters and types
+	@scripts/check
+
+bench: setup  ## the before/after study of the README (about half an hour)
+	@$(BIN)/python -m benchmarks.study $(ARGS)
+
+docs: setup  ## write the generated pages anew
+	@$(BIN)/sirl settings > docs/settings.md
+
+lock:  ## resolve the dependencies anew (needs uv)
+	@scripts/lock
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache build dist
