@@ -1,0 +1,1 @@
+"""The guard's pure core: numbers in, verdict out. Standard library and NumPy only."""

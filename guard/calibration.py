@@ -1,0 +1,139 @@
+"""What the guard must know of one model and adapter before it can judge: openings, bands, a cut."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from guard.openings import Openings
+from guard.verdict import Verdict, decide
+
+FORMAT = 1
+
+
+class CalibrationError(Exception):
+    """A calibration that cannot be read; one sentence with cause and mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Two thresholds on a refusal mass (a probability): below `low` is low, above `high` is high, between is grey."""
+
+    low: float
+    high: float
+
+    def band(self, mass: float) -> str:
+        """ "low", "grey" or "high"; NaN is grey, for an unknown must neither anchor nor teach."""
+        if mass <= self.low:
+            return "low"
+        return "high" if mass > self.high else "grey"
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> Bands:
+        bands = cls(**data)
+        if not (math.isfinite(bands.low + bands.high) and bands.low <= bands.high):
+            raise ValueError(f"the bands {bands.low} and {bands.high} are out of order")
+        return bands
+
+
+def youden(positive: ArrayLike, negative: ArrayLike) -> float:
+    """The threshold t that maximises P(positive > t) - P(negative > t) (Youden's J), midway between two samples."""
+    positive, negative = np.sort(np.asarray(positive, float)), np.sort(np.asarray(negative, float))
+    values = np.unique(np.concatenate([positive, negative]))
+    cuts = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values
+    above = 1 - np.searchsorted(positive, cuts, side="right") / len(positive)
+    false = 1 - np.searchsorted(negative, cuts, side="right") / len(negative)
+    return float(cuts[np.argmax(above - false)])
+
+
+def fit_bands(harmful: ArrayLike, benign: ArrayLike, *, missed: float = 0.05) -> Bands:
+    """Bands on refusal mass from labelled prompts: `high` by Youden's J, `low` where `missed` of the harmful lie below.
+
+    Prompts in the low band anchor the learner, so `low` bounds the share of harmful prompts whose compliance would be
+    preserved; between the two neither side is taught (science: a median jailbreak sits just under one threshold).
+    """
+    high = youden(harmful, benign)
+    return Bands(low=float(min(high, np.quantile(np.asarray(harmful, float), missed))), high=high)
+
+
+def fit_entropy_cut(refusals: ArrayLike, others: ArrayLike) -> float:
+    """Mean response entropy, in nats, up to which a response counts as confident: Youden's J, others above refusals."""
+    return youden(others, refusals)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Openings, bands and cut of one model with one adapter.
+
+    model: fingerprint of the base model; adapter: "base" or "v<N>"; serving_mass: bands of the mass the worker ships;
+    tree_mass: bands of the exact mass of the opening tree (learner and gate); entropy_cut: nats; created: ISO 8601, UTC;
+    figures: what was seen while fitting, for people to read.
+    """
+
+    model: str
+    adapter: str
+    openings: Openings
+    serving_mass: Bands
+    tree_mass: Bands
+    entropy_cut: float
+    created: str
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+    def verdict(self, mass: float | None, opening_matched: bool, entropy_mean: float) -> Verdict:
+        """The verdict on a response with this refusal mass, opening and mean entropy (nats)."""
+        band = None if mass is None else self.serving_mass.band(mass)
+        return decide(band, opening_matched, "low" if entropy_mean <= self.entropy_cut else "high")
+
+    def to_json(self) -> dict:
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "adapter": self.adapter,
+            "openings": self.openings.to_json(),
+            "serving_mass": asdict(self.serving_mass),
+            "tree_mass": asdict(self.tree_mass),
+            "entropy_cut": self.entropy_cut,
+            "created": self.created,
+            "figures": dict(self.figures),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> Calibration:
+        if data["format"] != FORMAT:
+            raise ValueError(f"format {data['format']} is not {FORMAT}")
+        return cls(
+            model=data["model"],
+            adapter=data["adapter"],
+            openings=Openings.from_json(data["openings"]),
+            serving_mass=Bands.from_json(data["serving_mass"]),
+            tree_mass=Bands.from_json(data["tree_mass"]),
+            entropy_cut=float(data["entropy_cut"]),
+            created=data["created"],
+            figures=dict(data["figures"]),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write atomically: readers see the old file or the new one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        draft.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Read one; raises CalibrationError when the file is missing, torn or of another format."""
+        try:
+            return cls.from_json(json.loads(path.read_text()))
+        except FileNotFoundError:
+            raise CalibrationError(f"There is no calibration at {path}: make one with `sirl calibrate`.") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CalibrationError(
+                f"The calibration at {path} cannot be read ({error}): make it again with `sirl calibrate`."
+            ) from error

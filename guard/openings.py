@@ -1,0 +1,126 @@
+"""Refusal openings: a prefix tree of token sequences, learned from the model's own refusals.
+
+Real models begin refusals and answers with the same first token ("I"), so an opening is a sequence. The tree holds the
+shortest sequences that tell the two apart, and every mass in this project is a probability of taking one of its paths.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+LEFT = -1
+"""The walk is outside the tree: the response opened with something else."""
+MATCHED = -2
+"""The walk has completed an opening."""
+ROOT = 0
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Openings:
+    """A prefix-free set of openings and, for each inner node, how often reaching it ends in a refusal.
+
+    sequences: token ids of each opening; a sequence that extends another is dropped (the shorter one decides).
+    values: mean probability that an opening completes once this prefix is reached; an inner node without one counts 1.
+    """
+
+    sequences: tuple[Tokens, ...]
+    values: Mapping[Tokens, float] = field(default_factory=dict)
+    _nodes: tuple[dict[int, int], ...] = field(init=False, repr=False, compare=False)
+    prefixes: tuple[Tokens, ...] = field(init=False, repr=False, compare=False)
+    """Token prefix of each inner node, by node id; the root's is empty."""
+
+    def __post_init__(self) -> None:
+        kept: set[Tokens] = set()
+        for sequence in sorted({tuple(map(int, s)) for s in self.sequences if len(s)}, key=lambda s: (len(s), s)):
+            if not any(sequence[:n] in kept for n in range(1, len(sequence))):
+                kept.add(sequence)
+        ordered = tuple(sorted(kept))
+        inner: dict[Tokens, int] = {(): ROOT}
+        for prefix in sorted({s[:n] for s in ordered for n in range(1, len(s))}, key=lambda p: (len(p), p)):
+            inner[prefix] = len(inner)
+        nodes: list[dict[int, int]] = [{} for _ in inner]
+        for sequence in ordered:
+            for n in range(len(sequence)):
+                prefix, child = sequence[:n], sequence[: n + 1]
+                nodes[inner[prefix]][sequence[n]] = inner.get(child, MATCHED)
+        object.__setattr__(self, "sequences", ordered)
+        object.__setattr__(self, "values", {tuple(map(int, k)): float(v) for k, v in self.values.items()})
+        object.__setattr__(self, "_nodes", tuple(nodes))
+        object.__setattr__(self, "prefixes", tuple(inner))
+
+    def __bool__(self) -> bool:
+        return bool(self.sequences)
+
+    @property
+    def depth(self) -> int:
+        """Tokens in the longest opening."""
+        return max(map(len, self.sequences), default=0)
+
+    def step(self, node: int, token: int) -> int:
+        """The node after `token`: an inner node's id, or LEFT, or MATCHED; both of these are final."""
+        return node if node < 0 else self._nodes[node].get(token, LEFT)
+
+    def walk(self, tokens: Iterable[int]) -> int:
+        """Where a response that begins with `tokens` stands."""
+        node = ROOT
+        for token in tokens:
+            if (node := self.step(node, token)) < 0:
+                break
+        return node
+
+    def matched(self, tokens: Iterable[int]) -> bool:
+        """Whether a response with these tokens opened as a refusal."""
+        return self.walk(tokens) == MATCHED
+
+    def children(self, node: int) -> tuple[tuple[int, float], ...]:
+        """(token, weight) of each way on from an inner node; the weight is 1 where the token completes an opening."""
+        prefix = self.prefixes[node]
+        return tuple(
+            (token, 1.0 if child == MATCHED else self.values.get((*prefix, token), 1.0))
+            for token, child in sorted(self._nodes[node].items())
+        )
+
+    @classmethod
+    def learn(
+        cls,
+        refusals: Sequence[Sequence[int]],
+        others: Sequence[Sequence[int]],
+        *,
+        depth: int = 4,
+        purity: float = 0.95,
+        support: float = 0.004,
+    ) -> Openings:
+        """The shortest prefixes that say "refusal": at least `purity` of the class-normalised weight on the refusals' side.
+
+        A prefix must open at least `support` of the refusals, and two of them, so that one odd sample founds nothing; one
+        that is mixed is extended up to `depth` tokens and dropped if it stays mixed.
+        """
+        if not refusals or not others:
+            return cls(())
+        counts = [
+            Counter(tuple(s[:n]) for s in side for n in range(1, min(depth, len(s)) + 1)) for side in (refusals, others)
+        ]
+        least = max(2, support * len(refusals))
+        found: set[Tokens] = set()
+        for prefix in sorted(counts[0], key=len):
+            if counts[0][prefix] < least or any(prefix[:n] in found for n in range(1, len(prefix))):
+                continue
+            ours, theirs = counts[0][prefix] / len(refusals), counts[1][prefix] / len(others)
+            if ours / (ours + theirs) >= purity:
+                found.add(prefix)
+        return cls(tuple(found))
+
+    def to_json(self) -> dict:
+        """Plain lists and numbers; :meth:`from_json` reads them back."""
+        return {
+            "sequences": [list(s) for s in self.sequences],
+            "values": [[list(prefix), value] for prefix, value in sorted(self.values.items())],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> Openings:
+        return cls(tuple(tuple(s) for s in data["sequences"]), {tuple(prefix): value for prefix, value in data["values"]})
