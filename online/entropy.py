@@ -1,0 +1,56 @@
+"""Token entropy in torch: the only one in the project, used by the vLLM worker probe and by the trainer.
+
+Inference only. `guard.entropy` is the NumPy reference it is held against.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_CACHED = 1 << 17
+"""Logits handled at once on a CPU: 512 KiB in fp32 stays in cache, 2 to 3.5 times faster than all at once."""
+_ZERO = -200.0
+"""exp() is 0 in fp32 well above this, so shifted logits may be clamped to it: 0 log 0 = 0, and NaN stays."""
+
+
+@torch.no_grad()
+def token_entropy(logits: Tensor) -> Tensor:
+    """Shannon entropy in nats of softmax(logits) at temperature 1, over the whole last axis, in fp32.
+
+    H = -sum_v p_v log p_v = logsumexp(x) - sum_v p_v x_v. A logit of -inf adds nothing; a NaN, or a row
+    without a finite logit, gives NaN. Shape (..., vocabulary) -> (...). Source: arXiv 2510.01088, the
+    entropy inside the reward.
+    """
+    return _scan(logits.reshape(-1, logits.shape[-1]))[0].view(logits.shape[:-1])
+
+
+@torch.no_grad()
+def entropy_and_mass(logits: Tensor, children: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Entropy of each row and its refusal mass, sum_c weight_c p_c over the children of the row's tree node.
+
+    logits (rows, vocabulary); children (rows, C) token ids, padded with -1; weights (rows, C). Both results
+    have shape (rows,) and share one logsumexp.
+    """
+    entropy, normaliser = _scan(logits)
+    chosen = logits.gather(1, children.clamp(min=0)).float()
+    shares = (chosen - normaliser[:, None]).exp() * weights
+    return entropy, shares.masked_fill(children < 0, 0.0).sum(1)
+
+
+def _scan(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """(entropy, logsumexp) of each row of (rows, vocabulary), in fp32, as many at a time as stay in cache."""
+    step = max(1, _CACHED // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
+    entropy = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
+    normaliser = torch.empty_like(entropy)
+    for start in range(0, len(logits), step):
+        rows = slice(start, start + step)
+        x = logits[rows].float()
+        top = x.amax(1, keepdim=True)
+        shifted = (x - top).clamp_(min=_ZERO)
+        weight = shifted.exp()
+        total = weight.sum(1)
+        log_total = total.log()
+        entropy[rows] = log_total - shifted.mul_(weight).sum(1) / total
+        normaliser[rows] = top[:, 0] + log_total
+    return entropy, normaliser

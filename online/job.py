@@ -1,0 +1,78 @@
+"""The folder of one update: what it learns from, how far it is, how it ended."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from online.state import write_atomic
+
+Status = Literal["promoted", "rejected", "undecided", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an update ended: the version it made, if any, why, and how long the last run of it took, in seconds."""
+
+    id: str
+    status: Status
+    reasons: tuple[str, ...]
+    version: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An update's folder. `plan.json` says which data it learns from: events up to `started` (unix time, seconds),
+    with `key`, once it is known, as their digest together with settings and calibration."""
+
+    folder: Path
+    started: float
+    key: str | None = None
+
+    @classmethod
+    def open(cls, updates: Path) -> Job:
+        """The unfinished update, or a new one."""
+        for plan in sorted(updates.glob("*/plan.json"), reverse=True):
+            if not (plan.parent / "outcome.json").exists():
+                return cls(plan.parent, **json.loads(plan.read_text("utf-8")))
+        return cls.new(updates)
+
+    @classmethod
+    def new(cls, updates: Path) -> Job:
+        now = time.time()
+        folder = updates / f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        folder.mkdir(mode=0o700)
+        return cls(folder, now).claim(None)
+
+    def claim(self, key: str | None) -> Job:
+        write_atomic(self.folder / "plan.json", json.dumps({"started": self.started, "key": key}))
+        return Job(self.folder, self.started, key)
+
+    def discard(self) -> Job:
+        """Forget this one and begin another."""
+        shutil.rmtree(self.folder)
+        return Job.new(self.folder.parent)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def progress(self, stage: str, step: int = 0, total: int = 0, eta: float | None = None) -> None:
+        """What `status` and `metrics` show of a running update; `eta` in seconds."""
+        document = {"stage": stage, "step": step, "total": total, "eta_seconds": eta, "time": time.time()}
+        write_atomic(self.folder / "progress.json", json.dumps(document))
+
+    def finish(self, outcome: Outcome) -> None:
+        write_atomic(self.folder / "outcome.json", json.dumps(asdict(outcome), indent=1))
+        self.checkpoint.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""The objective, as pure functions on tensors: SIRL as published, and its exact form at the decision.
+
+Published (arXiv 2510.01088, optimised by GRPO, arXiv 2402.03300): r(o) = -(1/T) sum_t H(pi(. | q, o_<t)), advantages
+relative to a group of G responses to one prompt, PPO's clipped surrogate (arXiv 1707.06347) and the k3 estimate of the
+KL to the frozen base (Schulman, http://joschu.net/blog/kl-approx.html).
+
+Exact: a response is, first of all, a choice. Write m(q) for the probability that it opens as a refusal (the tree mass),
+and r_1(q), r_0(q) for the mean reward of the responses that do and that do not. Then
+
+    E[r] = m r_1 + (1 - m) r_0,    and, crediting the choice alone,    grad E[r] = (r_1 - r_0) grad m = d grad m,
+
+with d = (mean entropy of non-refusals) - (mean entropy of refusals), for a reward is a negative entropy. GRPO estimates
+this by sampling: sum_i A_i grad log pi(o_i), restricted to the tokens of the choice, has exactly that expectation. But m
+is known in closed form from one forward pass, so here only d is sampled and the choice is integrated out: no variance
+from which way G coins fell, and no credit to the closing words that a lucky refusal happened to end with.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from online.entropy import token_entropy
+
+
+def reward(logits: Tensor, mask: Tensor) -> Tensor:
+    """r = -(1/T) sum_t H_t, the mean over a response's tokens: (batch, T, vocabulary), (batch, T) -> (batch,)."""
+    return -masked_mean(token_entropy(logits), mask)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the real tokens of each row: (batch, T), (batch, T) -> (batch,)."""
+    return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def group_advantages(rewards: Tensor, normalise_std: bool = True) -> Tensor:
+    """A = r - mean(r) within a group, over std(r) + 1e-4 as GRPO has it: (groups, G) -> (groups, G).
+
+    Undivided, several refusal templates stay alive (arXiv 2503.20783 has the case against dividing).
+    """
+    centred = rewards - rewards.mean(1, keepdim=True)
+    return centred / (rewards.std(1, keepdim=True) + 1e-4) if normalise_std else centred
+
+
+def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log p of each token: (batch, T, vocabulary), (batch, T) -> (batch, T)."""
+    return logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)
+
+
+def clipped_surrogate(logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, clip: float = 0.2) -> Tensor:
+    """PPO's loss, -mean over responses of the mean over tokens of min(w A, clamp(w, 1 - clip, 1 + clip) A).
+
+    w = exp(logp - old_logp); logp, old_logp, mask (batch, T); advantages (batch,); the result is a scalar.
+    """
+    ratio = (logp - old_logp).exp()
+    credit = advantages[:, None]
+    gain = torch.minimum(ratio * credit, ratio.clamp(1 - clip, 1 + clip) * credit)
+    return -masked_mean(gain, mask).mean()
+
+
+def k3(logp: Tensor, ref_logp: Tensor) -> Tensor:
+    """Schulman's k3 estimate of KL(pi || ref) at tokens drawn from pi: e^x - x - 1, x = ref_logp - logp."""
+    x = ref_logp - logp
+    return x.exp() - x - 1
+
+
+def full_vocabulary_kl(logits: Tensor, ref_logits: Tensor, mask: Tensor) -> Tensor:
+    """KL(pi || ref) summed over each response's tokens: two (batch, T, vocabulary), (batch, T) -> (batch,)."""
+    logp, ref_logp = logits.log_softmax(-1), ref_logits.log_softmax(-1)
+    return ((logp.exp() * (logp - ref_logp)).sum(-1) * mask).sum(-1)
+
+
+def decision_gap(entropies: Tensor, refused: Tensor, usual: tuple[float, float]) -> Tensor:
+    """d = mean entropy of a prompt's non-refusals - mean entropy of its refusals, in nats.
+
+    entropies, refused (prompts, G) -> (prompts,); `usual` (non-refusal, refusal) stands in for a mode that no sample of
+    a prompt shows.
+    """
+    others = torch.where(refused.all(1), usual[0], masked_mean(entropies, ~refused))
+    refusals = torch.where(refused.any(1), masked_mean(entropies, refused), usual[1])
+    return others - refusals
+
+
+def decision_loss(mass: Tensor, gap: Tensor, scale: float = 4.0) -> Tensor:
+    """-scale * d * m, averaged: minus SIRL's expected reward in the choice to refuse; (prompts,), (prompts,) -> scalar.
+
+    Two-sided use: prompts just under the band that is learned from take d < 0 and are steered away from refusing.
+    """
+    return -scale * (gap.detach() * mass).mean()

@@ -1,0 +1,166 @@
+"""The groups of settings: every field with its unit, its range and a sentence."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from croniter import CroniterBadDateError, croniter
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+)
+
+
+def _none(value: object) -> object:
+    """TOML and the environment have no null: the word "none" stands for it."""
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
+def _comma_separated(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+NoneAware = BeforeValidator(_none)
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Points = Annotated[float, Field(ge=0.0, le=100.0)]
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class GuardSettings(Group):
+    admin_key: Annotated[SecretStr | None, NoneAware] = Field(
+        default=None,
+        description="Key that opens /guard/v1/, as a bearer token; none: open to a loopback peer that addresses localhost.",
+    )
+    report: bool = Field(default=True, description="Add the guard's report to responses (true or false).")
+    no_store_keys: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        default=(),
+        description="SHA-256 digests (hex, comma-separated) of API keys whose traffic is never stored.",
+    )
+
+    @field_validator("no_store_keys")
+    @classmethod
+    def _digests(cls, digests: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"[0-9a-fA-F]{64}", digest) for digest in digests):
+            raise ValueError("each entry must be a SHA-256 digest of 64 hex digits, never the key itself")
+        return tuple(digest.lower() for digest in digests)
+
+
+class BufferSettings(Group):
+    url: Annotated[str | None, NoneAware] = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        description="SQLAlchemy URL of the buffer's database; none: SQLite in the state directory.",
+    )
+    max_events: PositiveInt = Field(default=100_000, description="Events kept at most; the oldest go first.")
+    max_age_days: PositiveFloat = Field(default=30.0, description="Days an event is kept.")
+    plain_rate: Share = Field(
+        default=0.1,
+        description="Share (0 to 1) of plain and uncalibrated responses that is stored, drawn uniformly.",
+    )
+    plain_max: NonNegativeInt = Field(
+        default=20_000, description="Plain and uncalibrated events kept at most; the oldest go first."
+    )
+    queue_size: PositiveInt = Field(
+        default=10_000,
+        description="Events held in memory before they are written; more are shed and counted.",
+    )
+    batch_size: PositiveInt = Field(default=256, description="Events written in one transaction at most.")
+    flush_interval_s: PositiveFloat = Field(default=0.25, description="Seconds an event waits for its batch at most.")
+
+
+class UpdateSettings(Group):
+    preset: Literal["exact", "paper"] = Field(
+        default="exact",
+        description="Objective: 'exact' (two-sided, anchored) or 'paper' (clipped with k3 KL).",
+    )
+    tune: Literal["lora", "full"] = Field(default="lora", description="What is trained: a LoRA adapter or all weights.")
+    steps: PositiveInt = Field(default=30, description="Optimiser steps of one update.")
+    screened_per_step: PositiveInt = Field(default=80, description="Buffered prompts looked at in each step.")
+    contested_per_step: PositiveInt = Field(default=8, description="Contested prompts learned from in each step.")
+    group_size: Annotated[int, Field(ge=2)] = Field(default=8, description="Responses sampled for each learned prompt.")
+    learning_rate: PositiveFloat = Field(default=2e-3, description="Learning rate of the optimiser.")
+    lora_rank: PositiveInt = Field(default=16, description="Rank of the LoRA matrices.")
+    lora_alpha: PositiveFloat = Field(default=32.0, description="LoRA alpha; the adapter is scaled by alpha / rank.")
+    kl_weight_responses: NonNegativeFloat = Field(
+        default=0.3, description="Weight of the KL term (nats) along sampled responses."
+    )
+    kl_weight_decision: NonNegativeFloat = Field(
+        default=1.0, description="Weight of the KL term (nats) at the decision on anchor prompts."
+    )
+    max_tokens: PositiveInt = Field(default=64, description="Tokens of a sampled response at most.")
+    max_steps_from_base: PositiveInt = Field(
+        default=60, description="Optimiser steps since the base, over all updates together, at most."
+    )
+    min_prompts: PositiveInt = Field(default=64, description="Distinct buffered prompts that an update needs at least.")
+    seed: NonNegativeInt = Field(default=0, description="Seed of all random draws of an update.")
+    threads: PositiveInt = Field(default=1, description="CPU threads an update may use.")
+
+
+class GateSettings(Group):
+    defence: Points = Field(
+        default=1.0,
+        description="Defence success that may be lost against the live adapter, in percentage points.",
+    )
+    plain: Points = Field(default=1.0, description="Rise of refusals of plain benign prompts allowed, in percentage points.")
+    wrapped: Points = Field(
+        default=1.0, description="Rise of refusals of wrapped benign prompts allowed, in percentage points."
+    )
+    borderline: Points = Field(
+        default=10.0,
+        description="Rise of refusals of borderline benign prompts allowed, in percentage points.",
+    )
+    utility: Points = Field(default=2.0, description="Loss of utility allowed, in percentage points.")
+    garbled: Points = Field(default=1.0, description="Rise of garbled responses allowed, in percentage points.")
+    repetition: Points = Field(
+        default=1.0, description="Rise of responses that repeat themselves allowed, in percentage points."
+    )
+    length: NonNegativeFloat = Field(
+        default=25.0, description="Change of the mean response length allowed, either way, in percent."
+    )
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
+        default=0.05, description="Error rate (0 to 0.5) of each one-sided bound."
+    )
+    power: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        default=0.8, description="Power (0 to 1) that the gate's sample size is judged by."
+    )
+    prompts_per_class: PositiveInt = Field(default=300, description="Held-out prompts of each class that are compared.")
+
+
+class LearnSettings(Group):
+    interval_s: Annotated[PositiveFloat | None, NoneAware] = Field(
+        default=21_600.0, description="Seconds between two updates; none: no interval."
+    )
+    cron: Annotated[str | None, NoneAware] = Field(
+        default=None, description="Cron expression (five fields, UTC) that starts updates; none: no cron."
+    )
+    min_contested: Annotated[PositiveInt | None, NoneAware] = Field(
+        default=200,
+        description="New contested or risky events that start an update; none: their number starts none.",
+    )
+    poll_interval_s: PositiveFloat = Field(default=5.0, description="Seconds between two looks at whether one is due.")
+
+    @field_validator("cron")
+    @classmethod
+    def _parses(cls, cron: str | None) -> str | None:
+        if cron is None:
+            return None
+        if len(cron.split()) != 5 or not croniter.is_valid(cron):
+            raise ValueError("a cron expression has five fields, such as '0 3 * * *' for 03:00 UTC each day")
+        try:
+            croniter(cron, datetime.now(UTC)).get_next()
+        except CroniterBadDateError:
+            raise ValueError("this cron expression names a day that never comes") from None
+        return cron

@@ -1,0 +1,297 @@
+"""The state directory: private files, written whole or not at all, shared by several processes."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from online import OnlineError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_LOW_SPACE = 256 << 20
+
+
+class StateError(OnlineError):
+    """The state directory cannot be used as it is."""
+
+
+class Busy(StateError):
+    """Another process (or thread) holds the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a check: what was looked at, how it is, and the mend where it is not sound."""
+
+    level: Literal["ok", "warning", "error"]
+    subject: str
+    message: str
+
+
+def explain(error: OSError, path: Path) -> StateError:
+    """One sentence for a failed file operation on `path`."""
+    if error.errno in _FULL:
+        return StateError(f"{path} cannot be written because the disk or quota is full; free some space.")
+    if error.errno in _DENIED:
+        return StateError(f"{path} is not accessible to this user; mend its owner and permissions.")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return StateError(f"{path} is not a directory or lies under a file; choose another --state-dir.")
+    reason = error.strerror or type(error).__name__
+    return StateError(f"{path} cannot be used ({reason}); check that the state directory is there and sound.")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns an OSError on `path` into a StateError."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_all(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def write_atomic(path: Path, data: bytes | str, mode: int = 0o600) -> None:
+    """Writes the whole file or leaves the old one; durable when it returns.
+
+    Raises:
+        StateError: the directory is missing, not writable or full.
+    """
+    payload = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    with explained(path):
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            try:
+                write_all(handle, payload)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+def sync_tree(directory: Path) -> None:
+    """Makes the files of a flat directory durable and read-only, so that a rename publishes them whole."""
+    with explained(directory):
+        for file in directory.iterdir():
+            handle = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+                os.fchmod(handle, 0o400)
+            finally:
+                os.close(handle)
+        sync_directory(directory)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[int]:
+    """An open, created, append-only file under its own lock; waits for it (holders are brief)."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def append_durably(path: Path, data: bytes) -> None:
+    """Appends whole lines; a failed append leaves the file as it was, a torn one before it is closed off.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with exclusive(path) as handle:
+        size = os.fstat(handle).st_size
+        # A process killed in the middle of a line left it without its end.
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        try:
+            write_all(handle, b"\n" + data if torn else data)
+            os.fsync(handle)
+        except OSError:
+            os.ftruncate(handle, size)
+            raise
+
+
+class StateDir:
+    """The directory all processes of one installation share. Creates it with mode 0700.
+
+    Raises:
+        StateError: it is no directory, or it cannot be created or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path).expanduser().absolute()
+        with explained(self.path):
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+            raise explain(OSError(errno.EACCES, "denied"), self.path)
+
+    @property
+    def buffer_url(self) -> str:
+        return f"sqlite:///{self.path / 'buffer.sqlite'}"
+
+    @property
+    def spill_path(self) -> Path:
+        return self.path / "buffer-spill.jsonl"
+
+    @property
+    def audit_path(self) -> Path:
+        return self.path / "audit.jsonl"
+
+    @property
+    def registry(self) -> Path:
+        return self._subdirectory("registry")
+
+    @property
+    def updates(self) -> Path:
+        return self._subdirectory("updates")
+
+    def calibration_path(self, adapter: str) -> Path:
+        """Where the calibration of "base" or "v<N>" lies (it need not exist)."""
+        if not re.fullmatch(r"base|v[1-9][0-9]*", adapter):
+            raise StateError(f"{adapter!r} names no adapter; use 'base' or a version such as 'v3'.")
+        return (self._subdirectory("registry/base") if adapter == "base" else self.registry / adapter) / ("calibration.json")
+
+    def find_calibration(self, adapter: str, model: Path) -> Path:
+        """The calibration to go by: the state directory's, else for the base the one that came with the model."""
+        own, shipped = self.calibration_path(adapter), model / "calibration.json"
+        return shipped if adapter == "base" and not own.exists() and shipped.exists() else own
+
+    def _subdirectory(self, name: str) -> Path:
+        path = self.path / name
+        with explained(path):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def internal_key(self) -> str:
+        """The key (64 hex digits) by which our own processes know each other's requests."""
+        return self._secret("internal.key")
+
+    def client_salt(self) -> str:
+        """The salt (64 hex digits) of the client hashes in the buffer."""
+        return self._secret("client.salt")
+
+    def _secret(self, name: str) -> str:
+        path = self.path / name
+        with self.lock("secrets", wait_s=10.0):
+            with explained(path):
+                if path.exists():
+                    return _checked_secret(path)
+            fresh = secrets.token_hex(32)
+            write_atomic(path, fresh)
+            return fresh
+
+    @contextmanager
+    def lock(self, name: str, wait_s: float = 0.0) -> Iterator[None]:
+        """Holds the named lock against all other holders, threads of this process included.
+
+        The kernel lets go of it when the holder dies, however it dies.
+
+        Raises:
+            Busy: another holder kept it for longer than `wait_s` seconds.
+        """
+        path = self.path / f"{name}.lock"
+        with explained(path):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self._acquire(handle, name, time.monotonic() + wait_s)
+            # The pid only serves the message: a full disk must not fail the lock.
+            with suppress(OSError):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}".encode(), 0)
+            yield
+        finally:
+            # Never unlinked: another process may wait on this very file.
+            os.close(handle)
+
+    def _acquire(self, handle: int, name: str, deadline: float) -> None:
+        while True:
+            try:
+                return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(handle, 32, 0).decode(errors="replace") or "unknown"
+                    raise Busy(f"{name} in {self.path} is in use by process {holder}; wait for it or stop it.") from None
+            time.sleep(0.01)
+
+    def audit(self, event: str, **fields: object) -> None:
+        """Appends one line to audit.jsonl; durable when it returns."""
+        entry = {"time": datetime.now(UTC).isoformat(), "event": event, "pid": os.getpid(), **fields}
+        with explained(self.audit_path):
+            append_durably(self.audit_path, json.dumps(entry).encode() + b"\n")
+
+    def check(self) -> list[Finding]:
+        """Looks the directory over for `sirl doctor`; raises nothing, changes nothing that stays."""
+        return [self._check_writable(), *self._check_space(), *self._check_modes(), *self._check_secrets()]
+
+    def _check_writable(self) -> Finding:
+        probe = self.path / ".probe"
+        try:
+            write_atomic(probe, b"x")
+            probe.unlink()
+        except (StateError, OSError) as error:
+            said = error if isinstance(error, StateError) else explain(error, self.path)
+            return Finding("error", "state directory", str(said))
+        return Finding("ok", "state directory", f"{self.path} is writable")
+
+    def _check_space(self) -> Iterator[Finding]:
+        with suppress(OSError):  # a directory that is gone was already found above
+            usage = os.statvfs(self.path)
+            free = usage.f_bavail * usage.f_frsize
+            low = free < _LOW_SPACE
+            mend = "; free some space or move --state-dir" if low else ""
+            yield Finding("warning" if low else "ok", "disk", f"{free >> 20} MiB free at {self.path}{mend}")
+
+    def _check_modes(self) -> Iterator[Finding]:
+        for path in (self.path, self.path / "internal.key", self.path / "client.salt", self.audit_path):
+            with suppress(OSError):
+                mode = stat.S_IMODE(path.stat().st_mode)
+                if mode & 0o077:
+                    message = f"{path} is open to others (mode {mode:04o}); run: chmod go= '{path}'"
+                    yield Finding("warning", "permissions", message)
+
+    def _check_secrets(self) -> Iterator[Finding]:
+        for path in (self.path / "internal.key", self.path / "client.salt"):
+            if not path.exists():
+                continue
+            try:
+                with explained(path):
+                    _checked_secret(path)
+            except StateError as error:
+                yield Finding("error", path.name, str(error))
+            else:
+                yield Finding("ok", path.name, "is sound")
+
+
+def _checked_secret(path: Path) -> str:
+    text = path.read_bytes().decode("ascii", errors="replace").strip()
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise StateError(f"{path} is corrupt; delete it and start again, and a fresh one will be made.")
+    return text

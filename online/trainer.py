@@ -1,0 +1,201 @@
+"""Training one adapter from the base: step by step, resumable to the bit.
+
+All randomness of a step is drawn from (seed, step), so a checkpoint needs the weights, the optimiser and the step number.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from torch import Tensor
+
+from guard.openings import Openings, Tokens
+from online import objective
+from online.policy import Policy, Sample
+from online.selector import Selection
+from online.settings import UpdateSettings
+from online.state import write_atomic
+
+ADAPTER = "candidate"
+WARM_UP = 5
+"""Steps over which the learning rate rises; after HALVED of all steps it is halved."""
+HALVED = 0.6
+GRADIENT_NORM = 1.0
+BELOW = -0.5
+"""The d of prompts just under the high band, in nats. At 0 refusals of borderline prompts rise by tens of points."""
+ANCHORS = 48
+"""Low-band prompts a step on which the KL at the decision is held down."""
+ANCHOR_RESPONSES = 12
+"""Low-band prompts a step on which the KL is held down along a whole response."""
+DECISION_WEIGHTS = (1.0, 0.3, 0.3)
+"""Weight of the KL at the decision token and at the next two."""
+PAPER_KL = 0.001
+"""Weight of k3 in the published setting."""
+_LOGITS = 1 << 23
+"""Logits with a graph behind them at one time (32 MiB in fp32)."""
+
+Metrics = dict[str, float]
+
+
+class Trainer:
+    """One adapter, its optimiser and the running means of what refusals and other responses are like."""
+
+    def __init__(self, policy: Policy, selection: Selection, openings: Openings, settings: UpdateSettings) -> None:
+        self.policy, self.selection, self.openings, self.settings = policy, selection, openings, settings
+        self.step = 0
+        self.history: list[Metrics] = []
+        self._modes = {True: [0.0, 0], False: [0.0, 0]}
+        config = LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        self._parameters = policy.add_adapter(ADAPTER, config, settings.seed)
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate, weight_decay=0.0)
+        self._losses = {"exact": self._exact, "paper": self._paper}[settings.preset]
+
+    def advance(self) -> Metrics:
+        """One optimiser step; returns what it saw."""
+        settings = self.settings
+        with self.policy.adapter(ADAPTER):
+            self._optimizer.zero_grad(set_to_none=True)
+            metrics: Metrics = {"step": self.step}
+            for name, loss in self._losses(metrics):
+                loss.backward()
+                metrics[name] = metrics.get(name, 0.0) + loss.item()
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
+        rate = settings.learning_rate * min(1.0, (self.step + 1) / WARM_UP)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * (0.5 if self.step >= HALVED * settings.steps else 1.0)
+        self._optimizer.step()
+        self.step += 1
+        self.history.append(metrics | {"gradient_norm": norm.item()})
+        return self.history[-1]
+
+    def save(self, path: Path, key: str) -> None:
+        """Checkpoint, atomically; `key` says of which data and settings."""
+        state = {
+            "key": key,
+            "step": self.step,
+            "history": self.history,
+            "modes": self._modes,
+            "parameters": [p.detach() for p in self._parameters],
+            "optimizer": self._optimizer.state_dict(),
+        }
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        write_atomic(path, stream.getvalue())
+
+    def restore(self, path: Path, key: str) -> bool:
+        """Go on from a checkpoint; False, and nothing changed, if there is none of these data and settings."""
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        if state["key"] != key:
+            return False
+        self.step, self.history, self._modes = state["step"], state["history"], state["modes"]
+        with torch.no_grad():
+            for parameter, stored in zip(self._parameters, state["parameters"], strict=True):
+                parameter.copy_(stored)
+        self._optimizer.load_state_dict(state["optimizer"])
+        return True
+
+    def _exact(self, metrics: Metrics) -> Iterator[tuple[str, Tensor]]:
+        """The decision term, two-sided, and the anchors: each yielded alone, so that its graph is freed at once."""
+        settings, prompts = self.settings, self.selection.prompts
+        screen = self.selection.screen(
+            self.step,
+            contested=settings.contested_per_step,
+            others=settings.screened_per_step - settings.contested_per_step,
+            seed=settings.seed,
+        )
+        contested = [prompts[i] for i in screen.contested]
+        gap = self._gap(contested, metrics)
+        yield "decision", objective.decision_loss(self._mass(contested, metrics, "mass_contested"), gap)
+        if below := [prompts[i] for i in screen.below]:
+            mass = self._mass(below, metrics, "mass_below")
+            yield "below", objective.decision_loss(mass, torch.full_like(mass, BELOW))
+        anchors = [prompts[i] for i in screen.anchors][:ANCHORS]
+        if anchors and settings.kl_weight_responses:
+            whole = anchors[:ANCHOR_RESPONSES]
+            yield from self._anchor("kl_responses", whole, settings.max_tokens, (), settings.kl_weight_responses)
+        if anchors and settings.kl_weight_decision:
+            tokens = len(DECISION_WEIGHTS)
+            yield from self._anchor("kl_decision", anchors, tokens, DECISION_WEIGHTS, settings.kl_weight_decision)
+
+    def _paper(self, metrics: Metrics) -> Iterator[tuple[str, Tensor]]:
+        """GRPO on the negative entropy, with the base as reference; on-policy, so that the first ratio is 1."""
+        settings, prompts = self.settings, self.selection.prompts
+        screen = self.selection.screen(self.step, contested=settings.contested_per_step, others=0, seed=settings.seed)
+        chosen = [prompts[i] for i in screen.contested]
+        samples = self._sample(chosen, settings.group_size, settings.max_tokens)
+        rewards = torch.tensor([-s.entropy for s in samples], device=self.policy.model.device)
+        advantages = objective.group_advantages(rewards.view(-1, settings.group_size)).flatten()
+        for rows in self._chunks(samples):
+            asked, answers = [chosen[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
+            with torch.no_grad(), self.policy.adapter(None):
+                ref_logits, tokens, mask = self.policy.response_logits(asked, answers)
+                ref_logp = objective.token_logprobs(ref_logits, tokens)
+            logp = objective.token_logprobs(self.policy.response_logits(asked, answers)[0], tokens)
+            gain = objective.clipped_surrogate(logp, logp.detach(), advantages[rows], mask)
+            kl = objective.masked_mean(objective.k3(logp, ref_logp), mask).mean()
+            share = len(asked) / len(samples)
+            metrics["k3"] = metrics.get("k3", 0.0) + share * kl.item()
+            yield "surrogate", share * (gain + PAPER_KL * kl)
+        self._look(samples, metrics)
+
+    def _gap(self, contested: Sequence[Tokens], metrics: Metrics) -> Tensor:
+        """d of each contested prompt from its sampled group: (prompts,)."""
+        samples = self._sample(contested, self.settings.group_size, self.settings.max_tokens)
+        refused = self._look(samples, metrics)
+        entropies = torch.tensor([s.entropy for s in samples], device=refused.device)
+        for entropy, is_refusal in zip(entropies.tolist(), refused.tolist(), strict=True):
+            self._modes[is_refusal][0] += entropy
+            self._modes[is_refusal][1] += 1
+        overall = sum(total for total, _ in self._modes.values()) / sum(n for _, n in self._modes.values())
+        other, refusal = (total / n if n else overall for total, n in (self._modes[False], self._modes[True]))
+        shape = (len(contested), -1)
+        gap = objective.decision_gap(entropies.view(shape), refused.view(shape), (other, refusal))
+        metrics |= {"gap": gap.mean().item(), "entropy_refusals": refusal, "entropy_others": other}
+        return gap
+
+    def _look(self, samples: Sequence[Sample], metrics: Metrics) -> Tensor:
+        """Note what the samples are like; returns which of them opened as refusals, shape (samples,)."""
+        refused = [self.openings.matched(s.tokens) for s in samples]
+        metrics["refused"] = sum(refused) / len(samples)
+        metrics["entropy"] = sum(s.entropy for s in samples) / len(samples)
+        metrics["length"] = sum(len(s.tokens) for s in samples) / len(samples)
+        return torch.tensor(refused, device=self.policy.model.device)
+
+    def _mass(self, prompts: Sequence[Tokens], metrics: Metrics, name: str) -> Tensor:
+        mass = self.policy.tree_mass(prompts, self.openings)
+        metrics[name] = mass.mean().item()
+        return mass
+
+    def _anchor(
+        self, name: str, prompts: Sequence[Tokens], tokens: int, weights: Sequence[float], scale: float
+    ) -> Iterator[tuple[str, Tensor]]:
+        """scale * KL to the base, summed over the first `tokens` of a sampled response, averaged over prompts."""
+        samples = self._sample(prompts, 1, tokens)
+        for rows in self._chunks(samples):
+            asked, answers = [prompts[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
+            with torch.no_grad(), self.policy.adapter(None):
+                ref_logits, _, mask = self.policy.response_logits(asked, answers)
+            logits = self.policy.response_logits(asked, answers)[0]
+            weight = mask * torch.tensor(weights, device=mask.device)[: mask.shape[1]] if weights else mask
+            yield name, scale / len(samples) * objective.full_vocabulary_kl(logits, ref_logits, weight).sum()
+
+    def _sample(self, prompts: Sequence[Tokens], n: int, tokens: int) -> list[Sample]:
+        seed = self.settings.seed * 1_000_003 + self.step
+        return self.policy.generate(prompts, n, max_tokens=tokens, seed=seed)
+
+    def _chunks(self, samples: Sequence[Sample]) -> Iterator[slice]:
+        """Slices whose logits fit the budget."""
+        widest = max(len(s.tokens) for s in samples) + 1
+        size = max(1, _LOGITS // (widest * self.policy.model.config.vocab_size))
+        yield from (slice(start, start + size) for start in range(0, len(samples), size))

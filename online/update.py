@@ -1,0 +1,270 @@
+"""One update, end to end: may we learn, from what, train, publish, calibrate, gate, promote.
+
+Every stage can be killed. An update resumes where its checkpoint or the registry left it, from the same events and
+with the same result; if its events, settings or calibration are no longer the same, it is discarded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from guard.calibration import Calibration, CalibrationError
+from guard.openings import Openings, Tokens
+from online.buffer import Buffer
+from online.calibrate import calibrate
+from online.evaluation import Judge, Prompt
+from online.gap import entropy_gap, may_learn
+from online.gate import GateReport, Measured, compare, held_out, measure
+from online.job import Job, Outcome, Status
+from online.policy import Policy
+from online.registry import Registry
+from online.selector import Selection, distinct_prompts, select
+from online.settings import Settings, UpdateSettings
+from online.state import StateDir
+from online.trainer import ADAPTER, Trainer
+
+LIVE = "live"
+CHECKPOINT_STEPS = 5
+"""Steps between two checkpoints."""
+PROMPT_TOKENS = 1024
+"""Longer prompts are not learned from (the published setting's limit)."""
+
+DECISIONS: dict[str, Status] = {"promote": "promoted", "reject": "rejected", "undecided": "undecided"}
+
+
+@dataclass(frozen=True, slots=True)
+class Suites:
+    """Labelled prompts of one model and the judge that reads its answers; updates measure with them, never learn."""
+
+    calibration: Sequence[Prompt]
+    validation: Sequence[Prompt]
+    judge: Judge
+
+
+class Refused(Exception):
+    """There is a reason not to learn; nothing was changed."""
+
+
+def run_update(
+    settings: Settings,
+    state: StateDir,
+    registry: Registry,
+    buffer: Buffer,
+    base_dir: Path,
+    suites: Suites | None,
+    *,
+    bar: type[tqdm] = tqdm,
+) -> Outcome:
+    """Run one update, or go on with the one that was killed. Raises Busy while another runs."""
+    with state.lock("update"):
+        run = _Run(settings, state, registry, base_dir, suites, bar, Job.open(state.updates))
+        return run.finished(lambda: run.learn(buffer))
+
+
+def run_gate(
+    settings: Settings,
+    state: StateDir,
+    registry: Registry,
+    base_dir: Path,
+    suites: Suites | None,
+    version: int,
+    *,
+    bar: type[tqdm] = tqdm,
+) -> Outcome:
+    """Calibrate, gate and perhaps promote a version that is there already, such as an imported one."""
+    with state.lock("update"):
+        run = _Run(settings, state, registry, base_dir, suites, bar, Job.new(state.updates).claim(f"v{version}"))
+        return run.finished(lambda: run.judge(version))
+
+
+Ending = tuple[Status, tuple[str, ...], int | None]
+
+
+@dataclass
+class _Run:
+    """The stages of one update."""
+
+    settings: Settings
+    state: StateDir
+    registry: Registry
+    base_dir: Path
+    suites: Suites | None
+    bar: type[tqdm]
+    job: Job
+
+    def finished(self, work: Callable[[], Ending]) -> Outcome:
+        """Do the work and put on record how it ended."""
+        began = time.monotonic()
+        self.registry.sweep()
+        try:
+            status, reasons, version = work()
+        except Refused as refusal:
+            status, reasons, version = "refused", (str(refusal),), None
+        outcome = Outcome(self.job.id, status, reasons, version, time.monotonic() - began)
+        self.job.finish(outcome)
+        self.state.audit("update.finished", **asdict(outcome))
+        return outcome
+
+    def learn(self, buffer: Buffer) -> Ending:
+        """From the buffer to a decision; raises Refused where there is a reason not to learn."""
+        learn = self.settings.update
+        learn = learn.model_copy(update={"steps": min(learn.steps, learn.max_steps_from_base)})
+        if learn.tune == "full":
+            raise Refused("update.tune = 'full' makes whole weights, which no running server can swap in: use 'lora'.")
+        policy, suites, limits = self._ready()
+        gap = entropy_gap(policy, suites.calibration, suites.judge, **limits)
+        if reason := may_learn(gap):
+            raise Refused(reason)
+        base = self._base_calibration(policy, suites, limits)
+        prompts, key = self._data(buffer, base, learn)
+        if self.job.key not in (None, key):
+            self.job = self.job.discard()
+            prompts, key = self._data(buffer, base, learn)
+        self.job = self.job.claim(key)
+        version = self._published(key)
+        if version is None:
+            trainer = Trainer(policy, self._select(policy, prompts, base, learn), base.openings, learn)
+            self._train(trainer, key)
+            version = self._publish(policy, key, {"gap": asdict(gap), "history": trainer.history})
+        else:
+            policy.load_adapter(ADAPTER, self.registry.path(version))
+        return self._decide(policy, version, base, suites, limits)
+
+    def judge(self, version: int) -> Ending:
+        """The last stages alone, for a version that came from elsewhere."""
+        self.registry.verify(version)
+        policy, suites, limits = self._ready()
+        base = self._base_calibration(policy, suites, limits)
+        policy.load_adapter(ADAPTER, self.registry.path(version))
+        return self._decide(policy, version, base, suites, limits)
+
+    def _ready(self) -> tuple[Policy, Suites, dict[str, int]]:
+        """The base, its suites, and what all sampling shares."""
+        if self.suites is None:
+            raise Refused(str(may_learn(None)))
+        self.job.progress("checking")
+        learn = self.settings.update
+        torch.set_num_threads(learn.threads)
+        return Policy.load(self.base_dir), self.suites, {"seed": learn.seed, "max_tokens": learn.max_tokens}
+
+    def _base_calibration(self, policy: Policy, suites: Suites, limits: dict[str, int]) -> Calibration:
+        """The base's calibration as it is on disk or came with the model; made anew where it is another model's."""
+        try:
+            found = Calibration.load(self.state.find_calibration("base", self.base_dir))
+            if found.model == self.registry.base:
+                return found
+        except CalibrationError:
+            pass  # made anew below
+        self.job.progress("calibrating the base")
+        made = calibrate(policy, "base", suites.calibration, suites.judge, self.registry.base, **limits)
+        made.save(self.state.calibration_path("base"))
+        return made
+
+    def _data(self, buffer: Buffer, base: Calibration, learn: UpdateSettings) -> tuple[list[Tokens], str]:
+        """The newest distinct prompts, as many as the steps can look at, and the digest of all that decides."""
+        most = learn.steps * learn.screened_per_step
+        events = buffer.events(until=self.job.started, limit=4 * most)
+        prompts = distinct_prompts(events, PROMPT_TOKENS)[:most]
+        if len(prompts) < learn.min_prompts:
+            raise Refused(
+                f"The buffer holds {len(prompts)} distinct prompts and update.min_prompts asks for "
+                f"{learn.min_prompts}: wait for more traffic."
+            )
+        decisive = [prompts, base.to_json(), learn.model_dump(mode="json"), self.registry.base]
+        return prompts, f"sha256:{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}"
+
+    def _select(self, policy: Policy, prompts: Sequence[Tokens], base: Calibration, learn: UpdateSettings) -> Selection:
+        self.job.progress("selecting")
+        selection = select(policy, prompts, base.openings, base.tree_mass)
+        if len(selection.high) < learn.contested_per_step or not selection.low:
+            raise Refused(
+                f"Of {len(prompts)} buffered prompts {len(selection.high)} are contested and {len(selection.low)} "
+                f"are not: at least {learn.contested_per_step} of the first and some of the second are needed."
+            )
+        return selection
+
+    def _train(self, trainer: Trainer, key: str) -> None:
+        """All steps, or those that are left after the last checkpoint."""
+        trainer.restore(self.job.checkpoint, key)
+        total, first, began = trainer.settings.steps, trainer.step, time.monotonic()
+        with self.bar(total=total, initial=first, desc="learning", unit="step") as bar:
+            while trainer.step < total:
+                metrics = trainer.advance()
+                if trainer.step % CHECKPOINT_STEPS == 0 or trainer.step == total:
+                    trainer.save(self.job.checkpoint, key)
+                bar.set_postfix(refused=f"{metrics['refused']:.2f}", entropy=f"{metrics['entropy']:.2f}")
+                bar.update()
+                pace = (time.monotonic() - began) / (trainer.step - first)
+                self.job.progress("learning", trainer.step, total, pace * (total - trainer.step))
+
+    def _published(self, key: str) -> int | None:
+        """The version that this update made before it was killed."""
+        for adapter in self.registry.versions():
+            manifest = adapter.manifest
+            if manifest.get("data_fingerprint") == key and manifest["metrics"].get("update") == self.job.id:
+                return adapter.version
+        return None
+
+    def _publish(self, policy: Policy, key: str, metrics: dict[str, Any]) -> int:
+        with self.registry.stage() as staged:
+            policy.save_adapter(ADAPTER, staged)
+            return self.registry.publish(
+                staged,
+                parent=None,
+                settings=self.settings.update.model_dump(mode="json"),
+                data_fingerprint=key,
+                metrics={"update": self.job.id, **metrics},
+            )
+
+    def _decide(self, policy: Policy, version: int, base: Calibration, suites: Suites, limits: dict[str, int]) -> Ending:
+        """Calibrate the candidate, gate it, and promote it if it passed."""
+        evaluation = self.registry.path(version) / "evaluation.json"
+        if not evaluation.exists():
+            report = self._gate(policy, version, base, suites, limits)
+            for line in report.lines():
+                self.bar.write(line)
+            self.registry.attach(version, "evaluation", report.to_json() | {"decision": DECISIONS[report.decision]})
+        found = json.loads(evaluation.read_text("utf-8"))
+        if found["decision"] == "promoted" and self.registry.live() != version:
+            self.registry.activate(version, actor="learner", reason=f"update {self.job.id} passed its gate")
+        return found["decision"], tuple(found["reasons"]), version
+
+    def _gate(self, policy: Policy, version: int, base: Calibration, suites: Suites, limits: dict[str, int]) -> GateReport:
+        """Weigh the candidate against the base and, where an adapter serves, against that."""
+        try:
+            own = self._own_calibration(policy, version, suites, limits)
+        except CalibrationError as error:
+            return GateReport("reject", (str(error),), {}, {})
+        adapters: dict[str, str | None] = {"candidate": ADAPTER, "base": None}
+        live = self.registry.live()
+        if live not in (None, version):
+            policy.load_adapter(LIVE, self.registry.path(live))
+            adapters["live"] = LIVE
+        openings = Openings((*base.openings.sequences, *own.openings.sequences))
+        prompts = held_out(suites.validation, self.settings.gate.prompts_per_class)
+        measured: dict[str, Measured] = {}
+        for name in self.bar(adapters, desc="gating", unit="policy"):
+            self.job.progress("gating", len(measured), len(adapters))
+            with policy.adapter(adapters[name]):
+                measured[name] = measure(policy, prompts, suites.judge, openings, **limits)
+        return compare(prompts, measured.pop("candidate"), measured, self.settings.gate)
+
+    def _own_calibration(self, policy: Policy, version: int, suites: Suites, limits: dict[str, int]) -> Calibration:
+        """The candidate's calibration, made unless it has one."""
+        path = self.registry.calibration_path(f"v{version}")
+        if path.exists():
+            return Calibration.load(path)
+        self.job.progress("calibrating the candidate")
+        with policy.adapter(ADAPTER):
+            made = calibrate(policy, f"v{version}", suites.calibration, suites.judge, self.registry.base, **limits)
+        self.registry.attach(version, "calibration", made.to_json())
+        return made

@@ -1,0 +1,367 @@
+import math
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from online.buffer import Buffer, BufferError, masked
+from online.event import Event, client_hash, new_event_id
+from online.options import BufferSettings
+from online.state import StateDir
+from online.writer import BufferWriter
+
+DAY = 86_400.0
+NOW = 1_800_000_000.0
+SETTINGS = BufferSettings(flush_interval_s=0.01)
+
+
+def make(index: int = 0, verdict: str = "contested", when: float | None = None) -> Event:
+    moment = NOW + index if when is None else when
+    return Event(
+        id=new_event_id(moment),
+        time=moment,
+        adapter="base",
+        verdict=verdict,
+        prompt=f"prompt {index}",
+        prompt_tokens=(1, 2),
+        response="response",
+        response_tokens=(3, index),
+        entropies=(0.5, 0.25),
+        entropy_mean=0.375,
+        refusal_mass=None,
+        finish_reason="stop",
+        client="c",
+    )
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def buffer(tmp_path: Path) -> Iterator[Buffer]:
+    opened = Buffer(url(tmp_path / "buffer.sqlite"), SETTINGS)
+    yield opened
+    opened.close()
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.005)
+
+
+def refusal(address: str) -> str:
+    with pytest.raises(BufferError) as caught:
+        Buffer(address, SETTINGS)
+    text = str(caught.value)
+    assert text.endswith(".") and "\n" not in text
+    return text
+
+
+# Events
+
+
+TOKENS = st.lists(st.integers(-(2**31), 2**31 - 1), max_size=5).map(tuple)
+EVENTS = st.builds(
+    Event,
+    id=st.floats(0, 1e10).map(new_event_id),
+    time=st.floats(0, 1e10),
+    adapter=st.sampled_from(["base", "v3"]),
+    verdict=st.sampled_from(["refusal", "plain"]),
+    prompt=st.text(),
+    prompt_tokens=TOKENS,
+    response=st.text(st.characters(categories=None)),
+    response_tokens=TOKENS,
+    entropies=st.lists(st.floats(0, 20), max_size=5).map(tuple),
+    entropy_mean=st.floats(0, 20),
+    refusal_mass=st.none() | st.floats(0, 1),
+    finish_reason=st.sampled_from(["stop", "length"]),
+    client=st.text("0123456789abcdef", min_size=32, max_size=32),
+)
+
+
+@given(event=EVENTS)
+def test_json_round_trip(event: Event) -> None:
+    assert Event.from_json(event.to_json().encode()) == event
+
+
+def test_database_round_trip(buffer: Buffer) -> None:
+    @given(event=EVENTS)
+    def check(event: Event) -> None:
+        assert buffer.append([event]) == 1
+        assert buffer.get(event.id) == event
+
+    check()
+
+
+def test_ids_sort_by_time_and_differ() -> None:
+    ids = [new_event_id(NOW + step / 1000) for step in range(100)]
+    assert ids == sorted(ids) and len({new_event_id(NOW) for _ in range(1000)}) == 1000
+    assert ids[0][12] == "7" and ids[0][16] in "89ab"
+
+
+def test_what_cannot_be_stored_is_mended_or_refused(buffer: Buffer) -> None:
+    odd = replace(make(), prompt="a\ud800b\0c", entropy_mean=math.nan, entropies=())
+    assert odd.prompt == "a\ufffdb\ufffdc"
+    buffer.append([odd])
+    stored = buffer.get(odd.id)
+    assert stored is not None and math.isnan(stored.entropy_mean) and stored.entropies == ()
+    with pytest.raises(ValueError, match="32 bits"):
+        replace(make(), prompt_tokens=(2**31,))
+
+
+@pytest.mark.parametrize("line", [b'{"id": "x"', b"3", b"{}", b'{"id": 3, "entropies": null}', b"\xff"])
+def test_torn_lines_are_value_errors(line: bytes) -> None:
+    with pytest.raises(ValueError):
+        Event.from_json(line)
+
+
+def test_client_hash() -> None:
+    assert len(client_hash("key", "salt")) == 32
+    assert len({client_hash("key", "salt"), client_hash("key", "pepper"), client_hash("yek", "salt")}) == 3
+
+
+# Buffer
+
+
+def test_queries(buffer: Buffer) -> None:
+    events = [make(index, verdict) for index, verdict in enumerate(["plain", "risky", "contested", "refusal"])]
+    assert buffer.append(events) == 4
+    assert buffer.append([*events, make(9)]) == 1, "ids that are there are skipped"
+    assert [event.time - NOW for event in buffer.events()] == [9, 3, 2, 1, 0]
+    assert buffer.events(since=NOW + 1, until=NOW + 3, newest_first=False) == events[1:3]
+    assert buffer.events(verdicts=["plain"], limit=3) == events[:1]
+    assert buffer.events(adapter="v1") == []
+    assert buffer.counts() == {"plain": 1, "risky": 1, "contested": 2, "refusal": 1}
+    assert buffer.contested_since(NOW + 1) == 2
+    assert buffer.delete([events[0].id, "none"]) == 1 and buffer.get(events[0].id) is None
+
+
+def test_prune_by_age_cap_and_count(tmp_path: Path) -> None:
+    settings = BufferSettings(max_events=6, plain_max=2, max_age_days=1.0)
+    buffer = Buffer(url(tmp_path / "b.sqlite"), settings)
+    buffer.append([make(0, when=NOW - 2 * DAY)])
+    buffer.append([make(index, "plain" if index % 2 else "uncalibrated") for index in range(4)])
+    buffer.append([make(index + 10) for index in range(5)])
+    assert buffer.prune(NOW) == 1 + 2 + 1
+    assert [event.time - NOW for event in buffer.events(newest_first=False)] == [3, 10, 11, 12, 13, 14]
+    assert buffer.prune(NOW) == 0
+    buffer.close()
+
+
+def test_what_was_committed_outlives_a_kill(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from tests.online.test_buffer import *\n"
+        "Buffer(sys.argv[1], SETTINGS).append([make()]); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    address = url(tmp_path / "b.sqlite")
+    assert subprocess.run([sys.executable, "-c", code, address], check=False).returncode == -9
+    buffer = Buffer(address, SETTINGS)
+    assert len(buffer.events()) == 1
+    buffer.close()
+
+
+def test_two_openers_at_once(tmp_path: Path) -> None:
+    opened: list[Buffer] = []
+    threads = [
+        threading.Thread(target=lambda: opened.append(Buffer(url(tmp_path / "b.sqlite"), SETTINGS))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 4
+    for buffer in opened:
+        buffer.append([make()])
+        buffer.close()
+
+
+def test_bad_urls() -> None:
+    assert "no database URL" in refusal("not a url")
+    assert "driver" in refusal("nonesuch://user:hunter2@host/name")
+    assert "hunter2" not in refusal("nonesuch://user:hunter2@host/name")
+    assert "forget" in refusal("sqlite://")
+    assert "unable to open" in refusal("sqlite:////nonexistent/buffer.sqlite")
+    assert "hunter2" not in masked("postgresql://u:hunter2@h/d?sslpassword=hunter2")
+    assert "hunter2" not in masked("!://u:hunter2@h")
+
+
+def test_foreign_and_corrupt_files(tmp_path: Path) -> None:
+    (tmp_path / "junk").write_bytes(b"no database at all" * 100)
+    assert "corrupt: move it away" in refusal(url(tmp_path / "junk"))
+    for name, script, wanted in (
+        ("other", "create table events (x)", "not sirl's"),
+        ("newer", "create table meta (key, value); insert into meta values ('schema', '9')", "has schema 9"),
+    ):
+        connection = sqlite3.connect(tmp_path / name)
+        connection.executescript(script)
+        connection.close()
+        assert wanted in refusal(url(tmp_path / name))
+
+
+def test_a_deleted_file_is_begun_anew(tmp_path: Path, buffer: Buffer) -> None:
+    buffer.append([make(0)])
+    for file in tmp_path.glob("buffer.sqlite*"):
+        file.unlink()
+    buffer.append([make(1)])
+    fresh = Buffer(url(tmp_path / "buffer.sqlite"), SETTINGS)
+    assert [event.time for event in fresh.events()] == [NOW + 1]
+    fresh.close()
+
+
+# BufferWriter
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateDir:
+    return StateDir(tmp_path / "state")
+
+
+def start(state: StateDir, settings: BufferSettings = SETTINGS) -> BufferWriter:
+    return BufferWriter(lambda: Buffer(state.buffer_url, settings), state, settings, retry_s=0.02)
+
+
+def stored(state: StateDir) -> list[Event]:
+    buffer = Buffer(state.buffer_url, SETTINGS)
+    try:
+        return buffer.events(newest_first=False)
+    finally:
+        buffer.close()
+
+
+def test_writer_stores_and_counts(state: StateDir) -> None:
+    writer = start(state)
+    events = [make(index) for index in range(1000)]
+    assert all(writer.offer(event) for event in events)
+    assert writer.flush(10.0)
+    assert (writer.pending, writer.shed, writer.failing) == (0, 0, False)
+    assert writer.size == 1000
+    assert writer.close() and not writer.offer(make()) and writer.shed == 1
+    assert stored(state) == events
+
+
+def test_writer_samples_plain_traffic(state: StateDir) -> None:
+    writer, rng = start(state), random.Random(0)
+    assert all(writer.wants(verdict, rng) for verdict in ("refusal", "risky", "contested"))
+    share = sum(writer.wants("plain", rng) for _ in range(2000)) / 2000
+    assert 0.07 < share < 0.13
+    writer.close()
+
+
+def test_database_away_and_back_loses_nothing_and_keeps_order(state: StateDir) -> None:
+    writer = start(state)
+    away = state.path / "buffer.sqlite"
+    events = [make(index) for index in range(30)]
+    for event in events[:10]:
+        writer.offer(event)
+    assert writer.flush(10.0)
+    aside = {file: file.with_name(f"aside-{file.name}") for file in state.path.glob("buffer.sqlite*")}
+    for file, to in aside.items():
+        file.rename(to)
+    away.mkdir()  # in place of the file: nothing can be opened here
+    for event in events[10:20]:
+        writer.offer(event)
+    assert writer.flush(10.0) and writer.failing
+    assert state.spill_path.stat().st_size > 0
+    with state.spill_path.open("ab") as stream:
+        stream.write(b'{"id": "to')  # killed in the middle of a line
+    for event in events[20:25]:
+        writer.offer(event)
+    assert writer.flush(10.0)
+    away.rmdir()
+    for file, to in aside.items():
+        to.rename(file)
+    until(lambda: not writer.failing)
+    for event in events[25:]:
+        writer.offer(event)
+    assert writer.close()
+    assert state.spill_path.stat().st_size == 0
+    assert stored(state) == events
+
+
+def test_journal_of_an_earlier_life_is_replayed(state: StateDir) -> None:
+    events = [make(index) for index in range(3)]
+    buffer = Buffer(state.buffer_url, SETTINGS)
+    buffer.append(events[:1])  # died after the commit, before the journal was emptied
+    buffer.close()
+    state.spill_path.write_text("".join(event.to_json() + "\n" for event in events)[:-30])
+    writer = start(state)
+    until(lambda: state.spill_path.stat().st_size == 0)
+    assert writer.close() and stored(state) == events[:2]
+
+
+def test_with_nowhere_to_write_events_wait_and_new_ones_are_shed(state: StateDir) -> None:
+    settings = BufferSettings(queue_size=5, batch_size=2, flush_interval_s=0.01)
+    (state.path / "buffer.sqlite").mkdir()
+    state.spill_path.mkdir()
+    writer = start(state, settings)
+    events = [make(index) for index in range(7)]
+    assert [writer.offer(event) for event in events] == [True] * 5 + [False] * 2
+    until(lambda: writer.failing)
+    assert not writer.flush(0.05)
+    assert (writer.pending, writer.shed) == (5, 2)
+    (state.path / "buffer.sqlite").rmdir()
+    assert writer.flush(10.0) and not writer.failing
+    state.spill_path.rmdir()
+    assert writer.close() and stored(state) == events[:5]
+
+
+def test_close_says_what_was_lost(state: StateDir, caplog: pytest.LogCaptureFixture) -> None:
+    (state.path / "buffer.sqlite").mkdir()
+    state.spill_path.mkdir()
+    writer = start(state)
+    writer.offer(make())
+    assert not writer.close() and writer.shed == 1
+    assert "1 events were lost" in caplog.text
+
+
+FULL_DISK = """
+import resource, sys
+from tests.online.test_buffer import *
+state = StateDir(Path(sys.argv[1]))
+writer = start(state)
+writer.offer(make(0))
+assert writer.flush(10.0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+events = [make(index) for index in range(1, 40)]
+assert all(writer.offer(event) for event in events)
+until(lambda: writer.failing)
+assert not writer.flush(0.1) and writer.pending > 0
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert writer.flush(10.0), "space is back"
+until(lambda: not writer.failing)
+assert writer.close() and [event.time - NOW for event in stored(state)] == list(range(40))
+"""
+
+
+def test_full_disk_loses_nothing(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_offer_never_waits_for_the_database(state: StateDir) -> None:
+    writer = start(state)
+    until(lambda: os.path.exists(state.path / "buffer.sqlite") and writer.flush(1.0))
+    holder = sqlite3.connect(state.path / "buffer.sqlite")
+    holder.execute("begin immediate")
+    try:
+        begun = time.monotonic()
+        assert all(writer.offer(make(index)) for index in range(2000))
+        assert time.monotonic() - begun < 1.0
+    finally:
+        holder.rollback()
+        holder.close()
+    assert writer.flush(20.0) and writer.close()
+    assert len(stored(state)) == 2000

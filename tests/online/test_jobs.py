@@ -1,0 +1,66 @@
+"""The scheduler as a process: it starts what is due, says how it ended, and stops with its parent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from online.buffer import Buffer
+from online.event import Event, new_event_id
+from online.settings import load
+from online.state import StateDir
+
+
+def contested(number: int) -> Event:
+    now = time.time()
+    return Event(
+        id=new_event_id(now),
+        time=now,
+        adapter="base",
+        verdict="contested",
+        prompt=f"prompt {number}",
+        prompt_tokens=(number, 2, 3),
+        response="text",
+        response_tokens=(4, 5),
+        entropies=(0.5, 1.5),
+        entropy_mean=1.0,
+        refusal_mass=0.5,
+        finish_reason="stop",
+        client="c" * 32,
+    )
+
+
+@pytest.mark.timeout(240)
+def test_contested_events_start_an_update_and_the_parents_end_stops_the_learner(tmp_path):
+    state = StateDir(tmp_path / "state")
+    flags = ["--learn-interval-s", "none", "--learn-min-contested", "3", "--learn-poll-interval-s", "0.2"]
+    command = [sys.executable, "-m", "serving", "learn", "--while-parent", "--state-dir", str(state.path), *flags]
+    with (tmp_path / "log").open("wb") as log:
+        learner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 200
+
+        def wait(found) -> None:
+            while not found():
+                assert time.monotonic() < deadline and learner.poll() is None, (tmp_path / "log").read_text()[-2000:]
+                time.sleep(0.1)
+
+        wait(lambda: "the learner waits" in (tmp_path / "log").read_text())
+        buffer = Buffer(state.buffer_url, load(env={}).buffer)
+        buffer.append([contested(number) for number in range(4)])
+        buffer.close()
+        wait(lambda: list(state.updates.glob("*/outcome.json")))
+        (path,) = state.updates.glob("*/outcome.json")
+        outcome = json.loads(path.read_text())
+        assert outcome["status"] == "refused" and "4 distinct prompts" in outcome["reasons"][0]
+        assert "(contested)" in (tmp_path / "log").read_text()
+        learner.stdin.close()
+        learner.wait(30)
+    finally:
+        learner.kill()
+        learner.wait()
+        learner.stdin.close()

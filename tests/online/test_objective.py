@@ -1,0 +1,114 @@
+"""Every formula against a NumPy twin, and the exact form against the sampled one it replaces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from guard.entropy import token_entropy as reference_entropy
+from online import objective
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return {
+        "logits": torch.randn(6, 5, 11, generator=draw) * 3,
+        "ref": torch.randn(6, 5, 11, generator=draw) * 3,
+        "tokens": torch.randint(0, 11, (6, 5), generator=draw),
+        "mask": torch.tensor([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [1, 1, 0, 0, 0]] * 2).bool(),
+        "advantages": torch.randn(6, generator=draw),
+    }
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    return x - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)) - x.max(-1, keepdims=True)
+
+
+def picked(logits: torch.Tensor, tokens: torch.Tensor) -> np.ndarray:
+    return np.take_along_axis(log_softmax(logits), tokens.numpy()[..., None], -1)[..., 0]
+
+
+def test_reward(batch) -> None:
+    entropy, mask = reference_entropy(batch["logits"]), batch["mask"].numpy()
+    twin = [-entropy[i][mask[i]].mean() for i in range(6)]
+    np.testing.assert_allclose(objective.reward(batch["logits"], batch["mask"]), twin, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_group_advantages(normalise: bool) -> None:
+    rewards = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+    rewards[2] = 0.5
+    r = rewards.numpy()
+    twin = r - r.mean(1, keepdims=True)
+    if normalise:
+        twin = twin / (r.std(1, ddof=1, keepdims=True) + 1e-4)
+    np.testing.assert_allclose(objective.group_advantages(rewards, normalise), twin, atol=1e-5)
+
+
+def test_token_logprobs(batch) -> None:
+    found = objective.token_logprobs(batch["logits"], batch["tokens"])
+    np.testing.assert_allclose(found, picked(batch["logits"], batch["tokens"]), atol=1e-5)
+
+
+def test_clipped_surrogate(batch) -> None:
+    logp, old = (objective.token_logprobs(batch[k], batch["tokens"]) for k in ("logits", "ref"))
+    ratio, credit, mask = np.exp((logp - old).numpy()), batch["advantages"].numpy()[:, None], batch["mask"].numpy()
+    gain = np.minimum(ratio * credit, np.clip(ratio, 0.8, 1.2) * credit)
+    twin = -np.mean([gain[i][mask[i]].mean() for i in range(6)])
+    found = objective.clipped_surrogate(logp, old, batch["advantages"], batch["mask"], 0.2)
+    np.testing.assert_allclose(found, twin, rtol=1e-5)
+
+
+def test_clipping_stops_the_gradient() -> None:
+    logp = torch.tensor([[0.5], [0.5]], requires_grad=True)
+    objective.clipped_surrogate(logp, torch.zeros(2, 1), torch.tensor([1.0, -1.0]), torch.ones(2, 1)).backward()
+    assert logp.grad[0] == 0 and logp.grad[1] > 0
+
+
+def test_k3(batch) -> None:
+    logp, ref = (objective.token_logprobs(batch[k], batch["tokens"]) for k in ("logits", "ref"))
+    x = (ref - logp).double().numpy()
+    np.testing.assert_allclose(objective.k3(logp, ref), np.exp(x) - x - 1, rtol=1e-4, atol=1e-6)
+
+
+def test_k3_is_unbiased_for_the_full_kl(batch) -> None:
+    logits, ref, mask = batch["logits"][:1, :1], batch["ref"][:1, :1], torch.ones(1, 1)
+    p = logits[0, 0].softmax(-1)
+    each = objective.k3(logits[0, 0].log_softmax(-1), ref[0, 0].log_softmax(-1))
+    torch.testing.assert_close((p * each).sum(), objective.full_vocabulary_kl(logits, ref, mask)[0])
+
+
+def test_full_vocabulary_kl(batch) -> None:
+    p, q, mask = log_softmax(batch["logits"]), log_softmax(batch["ref"]), batch["mask"].numpy()
+    twin = ((np.exp(p) * (p - q)).sum(-1) * mask).sum(-1)
+    found = objective.full_vocabulary_kl(batch["logits"], batch["ref"], batch["mask"])
+    np.testing.assert_allclose(found, twin, rtol=1e-4)
+    assert (objective.full_vocabulary_kl(batch["ref"], batch["ref"], batch["mask"]) == 0).all()
+
+
+def test_decision_gap_and_the_mode_that_is_missing() -> None:
+    entropies = torch.tensor([[1.0, 2.0, 0.5, 0.1], [1.0, 2.0, 3.0, 2.0], [0.4, 0.2, 0.3, 0.3]])
+    refused = torch.tensor([[False, False, True, True], [False] * 4, [True] * 4])
+    found = objective.decision_gap(entropies, refused, usual=(1.5, 0.25))
+    np.testing.assert_allclose(found, [1.5 - 0.3, 2.0 - 0.25, 1.5 - 0.3], atol=1e-6)
+
+
+def test_the_exact_form_is_what_the_sampled_form_expects() -> None:
+    """Policy gradient of E[r] over a four-way choice, two of them refusals, with rewards that the choice decides."""
+    logits = torch.tensor([0.3, -0.2, 0.9, 0.1], requires_grad=True)
+    refusal = torch.tensor([True, True, False, False])
+    rewards = torch.where(refusal, -0.4, -1.3)
+    p = logits.softmax(0)
+    score = torch.stack([torch.autograd.grad(p[i].log(), logits, retain_graph=True)[0] for i in range(4)])
+    expected = (p.detach()[:, None] * (rewards - rewards @ p.detach())[:, None] * score).sum(0)
+    loss = objective.decision_loss(p[refusal].sum()[None], torch.tensor([1.3 - 0.4]), scale=1.0)
+    torch.testing.assert_close(torch.autograd.grad(loss, logits)[0], -expected)
+
+
+def test_a_negative_gap_lowers_the_mass() -> None:
+    mass = torch.tensor([0.2], requires_grad=True)
+    objective.decision_loss(mass, torch.tensor([-0.5])).backward()
+    assert mass.grad.item() == pytest.approx(2.0)

@@ -1,0 +1,345 @@
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from online.adapter_check import AdapterError
+from online.live import RegistryError
+from online.registry import Registry
+from online.state import StateDir
+
+BASE = "sha256:base"
+MODULE = "model.layers.0.self_attn.q_proj"
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def weights(rank: int = 4) -> dict[str, torch.Tensor]:
+    prefix = f"base_model.model.{MODULE}"
+    return {f"{prefix}.lora_A.weight": torch.ones(rank, 8), f"{prefix}.lora_B.weight": torch.ones(16, rank)}
+
+
+def write_adapter(directory: Path, tensors: dict[str, torch.Tensor] | None = None, **config: Any) -> Path:
+    directory.mkdir(exist_ok=True)
+    save_file(weights() if tensors is None else tensors, directory / "adapter_model.safetensors")
+    document = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "bias": "none"}
+    (directory / "adapter_config.json").write_text(json.dumps(document | config))
+    return directory
+
+
+def publish(registry: Registry, parent: int | None = None) -> int:
+    with registry.stage() as staged:
+        write_adapter(staged)
+        return registry.publish(staged, parent=parent, settings={"steps": 3}, data_fingerprint="d", metrics={})
+
+
+def publish_many(path: str) -> list[int]:
+    registry = Registry(StateDir(Path(path)), BASE)
+    return [publish(registry) for _ in range(5)]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(StateDir(tmp_path / "state"), BASE)
+
+
+@pytest.fixture
+def base_dir(tmp_path: Path) -> Path:
+    directory = tmp_path / "base"
+    directory.mkdir()
+    save_file({f"{MODULE}.weight": torch.zeros(16, 8)}, directory / "model.safetensors")
+    return directory
+
+
+def audit(registry: Registry) -> list[str]:
+    lines = (registry.path(1).parent.parent / "audit.jsonl").read_text().splitlines()
+    return [json.loads(line)["event"] for line in lines]
+
+
+# Publishing
+
+
+def test_publish_records_and_protects(registry: Registry) -> None:
+    assert publish(registry) == 1 and publish(registry, parent=1) == 2
+    registry.verify(2)
+    manifest = registry.manifest(2)
+    assert (manifest["parent"], manifest["base"], manifest["origin"]) == (1, BASE, "update")
+    assert set(manifest["files"]) == {"adapter_model.safetensors", "adapter_config.json"}
+    assert [(adapter.name, adapter.state) for adapter in registry.versions()] == [
+        ("v1", "candidate"),
+        ("v2", "candidate"),
+    ]
+    assert registry.path(2).joinpath("manifest.json").stat().st_mode & 0o222 == 0
+    assert not list(registry.path(1).parent.glob(".staging-*"))
+
+
+def test_numbers_are_never_reused(registry: Registry) -> None:
+    for _ in range(3):
+        publish(registry)
+    shutil.rmtree(registry.path(3))
+    assert publish(registry) == 4
+    (registry.path(1).parent / "counter").write_bytes(b"torn\x00")
+    assert publish(registry) == 5
+
+
+def test_two_publishers_at_once(registry: Registry) -> None:
+    state = str(registry.path(1).parent.parent)
+    with SPAWN.Pool(2) as pool:
+        numbers = [number for batch in pool.map(publish_many, [state, state], chunksize=1) for number in batch]
+    assert sorted(numbers) == list(range(1, 11))
+    for number in numbers:
+        registry.verify(number)
+
+
+def test_a_failed_stage_leaves_nothing(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match=r"no adapter_model\.safetensors"), registry.stage() as staged:
+        registry.publish(staged, parent=None, settings={}, data_fingerprint="", metrics={})
+    with pytest.raises(RegistryError, match="cannot be part"), registry.stage() as staged:
+        write_adapter(staged)
+        (staged / "link").symlink_to("/etc/passwd")
+        registry.publish(staged, parent=None, settings={}, data_fingerprint="", metrics={})
+    assert registry.versions() == [] and not list(registry.path(1).parent.glob(".staging-*"))
+
+
+def test_sweep_removes_what_the_dead_left(registry: Registry) -> None:
+    code = (
+        "import os, signal, sys; from tests.online.test_registry import *\n"
+        "with Registry(StateDir(Path(sys.argv[1])), BASE).stage() as staged:\n"
+        "    write_adapter(staged); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    state = registry.path(1).parent.parent
+    assert subprocess.run([sys.executable, "-c", code, str(state)], check=False).returncode == -9
+    with registry.stage() as mine:
+        assert registry.sweep() == 1 and mine.is_dir()
+    assert registry.versions() == []
+
+
+FULL_DISK = """
+import resource, sys
+from tests.online.test_registry import *
+from online.state import StateError
+registry = Registry(StateDir(Path(sys.argv[1])), BASE)
+publish(registry)
+registry.activate(1, actor="t", reason="r")
+with registry.stage() as staged:
+    write_adapter(staged)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
+    for act in (
+        lambda: registry.publish(staged, parent=1, settings={}, data_fingerprint="", metrics={}),
+        lambda: registry.activate(None, actor="t", reason="r"),
+    ):
+        try:
+            act()
+        except StateError as error:
+            print(error)
+"""
+
+
+def test_full_disk_changes_nothing(registry: Registry) -> None:
+    state = registry.path(1).parent.parent
+    run = subprocess.run([sys.executable, "-c", FULL_DISK, str(state)], capture_output=True, text=True, check=True)
+    assert run.stdout.count("free some space") == 2
+    assert registry.live() == 1 and [adapter.version for adapter in registry.versions()] == [1]
+    assert publish(registry) > 1
+
+
+# What serves
+
+
+def test_activate_and_roll_back(registry: Registry) -> None:
+    for _ in range(3):
+        publish(registry)
+    assert registry.live() is None and registry.watch_stamp() == (0, 0, 0)
+    stamps = {registry.watch_stamp()}
+    for version in (1, 2, 2, 3):
+        registry.activate(version, actor="test", reason="trial")
+        stamps.add(registry.watch_stamp())
+    assert len(stamps) == 5 and registry.live() == 3
+    assert [adapter.state for adapter in registry.versions()] == ["retired", "retired", "live"]
+    assert [registry.rollback(actor="test", reason="back") for _ in range(3)] == [2, 1, None]
+    assert registry.live() is None
+    with pytest.raises(RegistryError, match="nothing servable was live before"):
+        registry.rollback(actor="test", reason="back")
+    assert audit(registry).count("adapter.rolled_back") == 3
+
+
+def test_rollback_passes_over_what_was_damaged(registry: Registry) -> None:
+    for version in (publish(registry), publish(registry), publish(registry)):
+        registry.activate(version, actor="test", reason="trial")
+    shutil.rmtree(registry.path(2))
+    assert registry.rollback(actor="test", reason="back") == 1
+    assert "adapter.passed_over" in audit(registry)
+
+
+def test_rejected_needs_force(registry: Registry) -> None:
+    publish(registry)
+    registry.attach(1, "evaluation", {"decision": "rejected"})
+    assert registry.versions()[0].state == "rejected"
+    with pytest.raises(RegistryError, match="rejected by its gate"):
+        registry.activate(1, actor="test", reason="trial")
+    registry.activate(1, actor="test", reason="trial", force=True)
+    assert registry.versions()[0].state == "live"
+
+
+def test_attachments_are_written_once(registry: Registry) -> None:
+    publish(registry)
+    registry.attach(1, "calibration", {"a": 1})
+    registry.attach(1, "calibration", {"a": 1})
+    assert json.loads(registry.calibration_path("v1").read_text()) == {"a": 1}
+    with pytest.raises(RegistryError, match="keeps it"):
+        registry.attach(1, "calibration", {"a": 2})
+    with pytest.raises(RegistryError, match="there is no adapter v7"):
+        registry.attach(7, "evaluation", {})
+    registry.verify(1)
+
+
+def test_another_base_is_refused(registry: Registry, tmp_path: Path) -> None:
+    publish(registry)
+    other = Registry(StateDir(tmp_path / "state"), "sha256:other")
+    with pytest.raises(RegistryError, match="another base"):
+        other.activate(1, actor="test", reason="trial", force=True)
+
+
+def _flip(path: Path) -> None:
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("damage", "wanted"),
+    [
+        (lambda path: _flip(path / "adapter_model.safetensors"), "was changed"),
+        (lambda path: (path / "adapter_config.json").unlink(), "lacks a file"),
+        (lambda path: (path / "extra.bin").write_bytes(b""), "file too many"),
+        (lambda path: _flip(path / "manifest.json"), "is damaged"),
+    ],
+)
+def test_damage_is_found_before_it_serves(registry: Registry, damage: Callable[[Path], object], wanted: str) -> None:
+    publish(registry)
+    damage(registry.path(1))
+    with pytest.raises(RegistryError, match=wanted):
+        registry.activate(1, actor="test", reason="trial")
+    assert registry.live() is None and len(registry.versions()) == 1
+
+
+@pytest.mark.parametrize("text", ["", '{"version": 1', '{"version": "1", "stack": [], "history": []}', "[]"])
+def test_damaged_live_file(registry: Registry, text: str) -> None:
+    publish(registry)
+    registry.activate(1, actor="test", reason="trial")
+    (registry.path(1).parent / "live.json").write_text(text)
+    with pytest.raises(RegistryError, match="is damaged"):
+        registry.live()
+    assert registry.versions()[0].state == "candidate"
+    registry.activate(1, actor="test", reason="mend")
+    assert registry.live() == 1
+
+
+def test_a_live_version_that_is_gone(registry: Registry) -> None:
+    publish(registry)
+    registry.activate(1, actor="test", reason="trial")
+    shutil.rmtree(registry.path(1))
+    with pytest.raises(RegistryError, match="which is gone"):
+        registry.live()
+    assert publish(registry) == 2
+
+
+# Importing
+
+
+def test_import(registry: Registry, base_dir: Path, tmp_path: Path) -> None:
+    source = write_adapter(tmp_path / "in", auto_mapping={"parent_library": "os"}, revision="x")
+    (source / "README.md").write_text("hello")
+    version = registry.import_adapter(source, base_dir=base_dir, max_rank=16)
+    registry.verify(version)
+    assert registry.manifest(version)["origin"] == "import"
+    config = json.loads((registry.path(version) / "adapter_config.json").read_text())
+    assert config["r"] == 4 and "auto_mapping" not in config
+    assert sorted(os.listdir(registry.path(version))) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    ]
+    assert load_file(registry.path(version) / "adapter_model.safetensors").keys() == weights().keys()
+
+
+def _truncate(source: Path) -> None:
+    file = source / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-5])
+
+
+def _rewrite(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def apply(source: Path) -> None:
+        tensors = weights()
+        change(tensors)
+        save_file(tensors, source / "adapter_model.safetensors")
+
+    return apply
+
+
+A, B = weights()
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pickle": (lambda source: (source / "training_args.bin").write_bytes(b""), "could run code"),
+    "truncated": (_truncate, "truncated"),
+    "junk": (lambda source: (source / "adapter_model.safetensors").write_bytes(b"x" * 99), "truncated or no"),
+    "no weights": (lambda source: (source / "adapter_model.safetensors").unlink(), "has no adapter_model"),
+    "no config": (lambda source: (source / "adapter_config.json").unlink(), "has no adapter_config"),
+    "config": (lambda source: (source / "adapter_config.json").write_text("{"), "cannot be read as JSON"),
+    "other kind": (lambda source: write_adapter(source, peft_type="IA3"), "only peft_type LORA"),
+    "dora": (lambda source: write_adapter(source, use_dora=True), "use_dora"),
+    "pissa": (lambda source: write_adapter(source, init_lora_weights="pissa"), "changes the base"),
+    "big rank": (lambda source: write_adapter(source, weights(32), r=32), "raise --max-lora-rank"),
+    "bad rank": (lambda source: write_adapter(source, r="4"), "no valid rank"),
+    "wrong rank": (lambda source: write_adapter(source, r=2), "correct r"),
+    "alpha": (lambda source: write_adapter(source, lora_alpha=None), "no valid lora_alpha"),
+    "nan": (_rewrite(lambda tensors: tensors[A].fill_(float("nan"))), "not finite"),
+    "bf16 inf": (
+        _rewrite(lambda t: t.update({B: torch.full((16, 4), float("inf")).bfloat16()})),
+        "not finite",
+    ),
+    "integers": (_rewrite(lambda tensors: tensors.update({A: tensors[A].long()})), "as I64"),
+    "half a pair": (_rewrite(lambda tensors: tensors.pop(B)), "only one of"),
+    "empty": (_rewrite(lambda tensors: tensors.clear()), "no tensors"),
+    "base shape": (_rewrite(lambda tensors: tensors.update({A: torch.ones(4, 9)})), "of shape"),
+    "base weight": (
+        _rewrite(lambda tensors: tensors.update({"lm_head.weight": torch.ones(2)})),
+        "no LoRA matrix",
+    ),
+    "module": (
+        _rewrite(lambda t: t.update({A.replace("q_proj", "z_proj"): torch.ones(4, 8)})),
+        "which this base has not",
+    ),
+    "recorded base": (
+        lambda source: (source / "manifest.json").write_text('{"base": "sha256:other"}'),
+        "another base",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_imports_are_one_sentence_and_leave_nothing(
+    registry: Registry, base_dir: Path, tmp_path: Path, case: str
+) -> None:
+    damage, wanted = BAD[case]
+    source = write_adapter(tmp_path / "in")
+    damage(source)
+    with pytest.raises(AdapterError) as caught:
+        registry.import_adapter(source, base_dir=base_dir, max_rank=16)
+    text = str(caught.value)
+    assert wanted in text and text.endswith(".") and "\n" not in text
+    assert registry.versions() == [] and not list(registry.path(1).parent.glob(".staging-*"))
+
+
+def test_import_from_nowhere_or_for_no_base(registry: Registry, base_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="not a directory"):
+        registry.import_adapter(tmp_path / "none", base_dir=base_dir, max_rank=16)
+    (base_dir / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(AdapterError, match="restore that file"):
+        registry.import_adapter(write_adapter(tmp_path / "in"), base_dir=base_dir, max_rank=16)

@@ -1,0 +1,69 @@
+"""What is learned from, what anchors, and that no label decides it."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from guard.calibration import Bands
+from guard.openings import Openings
+from online import selector
+from online.event import Event
+from online.selector import Selection, distinct_prompts, select
+from tests.online.tiny_model import random_prompts, tiny_policy
+
+
+def event(prompt: tuple[int, ...], verdict: str = "plain") -> Event:
+    return Event("0" * 32, 0.0, "base", verdict, "p", prompt, "r", (1, 2), (0.1, 0.2), 0.15, 0.5, "stop", "c")
+
+
+@pytest.fixture
+def selection() -> Selection:
+    masses = tuple(i / 100 for i in range(100))
+    bands = Bands(0.5, 0.8)
+    groups = {b: tuple(i for i, m in enumerate(masses) if bands.band(m) == b) for b in ("high", "grey", "low")}
+    return Selection(tuple((i,) for i in range(100)), masses, groups["high"], groups["grey"], groups["low"])
+
+
+def test_prompts_are_taken_once_and_long_ones_never() -> None:
+    events = [event((1, 2)), event((3,), "risky"), event((1, 2), "refusal"), event((4,) * 9), event(())]
+    assert distinct_prompts(events, longest=8) == [(1, 2), (3,)]
+
+
+def test_bands_are_those_of_the_frozen_base() -> None:
+    policy, prompts, openings = tiny_policy(), random_prompts(30), Openings(((5,), (6, 7), (8,)))
+    with torch.no_grad():
+        masses = policy.tree_mass(prompts, openings)
+    bands = Bands(float(masses.quantile(0.3)), float(masses.quantile(0.7)))
+    found = select(policy, prompts, openings, bands)
+    for name in ("high", "grey", "low"):
+        assert getattr(found, name) == tuple(i for i, m in enumerate(masses.tolist()) if bands.band(m) == name)
+    assert sum(map(len, (found.high, found.grey, found.low))) == 30
+
+
+def test_a_screen_teaches_the_high_band_and_steers_what_lies_just_below(selection: Selection) -> None:
+    screen = selection.screen(0, contested=4, others=40, seed=0)
+    assert len(screen.contested) == 4 and set(screen.contested) <= set(selection.high)
+    assert len(screen.below) == 4 and not set(screen.below) & set(selection.high)
+    assert set(screen.anchors) <= set(selection.low) and not set(screen.anchors) & set(screen.below)
+    assert min(selection.masses[i] for i in screen.below) > max(selection.masses[i] for i in screen.anchors)
+
+
+def test_every_contested_prompt_has_its_turn_before_any_returns(selection: Selection) -> None:
+    turns = [i for step in range(5) for i in selection.screen(step, contested=4, others=0, seed=3).contested]
+    assert len(selection.high) < 20 < len(turns) + 1
+    assert set(turns[: len(selection.high)]) == set(selection.high)
+
+
+def test_a_screen_depends_on_seed_and_step_alone(selection: Selection) -> None:
+    take = {"contested": 4, "others": 40}
+    assert selection.screen(2, seed=1, **take) == selection.screen(2, seed=1, **take)
+    assert selection.screen(2, seed=1, **take) != selection.screen(3, seed=1, **take)
+    assert selection.screen(2, seed=1, **take) != selection.screen(2, seed=2, **take)
+
+
+def test_no_label_is_looked_at() -> None:
+    source = inspect.getsource(selector)
+    assert not any(word in source for word in ("verdict", "evaluation", "judge", "kind"))

@@ -1,0 +1,155 @@
+"""Training: it moves what it should, and a killed run ends with the same adapter, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from guard.calibration import Bands
+from guard.openings import Openings
+from online.selector import Selection, select
+from online.settings import UpdateSettings
+from online.trainer import ADAPTER, Trainer
+from tests.online.tiny_model import random_prompts, tiny_policy
+
+OPENINGS = Openings(((5,), (6, 7), (8,), (9, 10)))
+STEPS = 12
+ROOT = Path(__file__).parents[2]
+
+
+def tiny_trainer(**settings) -> Trainer:
+    policy, prompts = tiny_policy(), random_prompts(80)
+    with torch.no_grad():
+        masses = policy.tree_mass(prompts, OPENINGS)
+    bands = Bands(float(masses.quantile(0.6)), float(masses.quantile(0.8)))
+    chosen = UpdateSettings(**{"steps": STEPS, "contested_per_step": 4, "screened_per_step": 24, "max_tokens": 8,
+                               "group_size": 4, "lora_rank": 4} | settings)  # fmt: skip
+    return Trainer(policy, select(policy, prompts, OPENINGS, bands), OPENINGS, chosen)
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in trainer._parameters]
+
+
+def masses(trainer: Trainer, adapter: str | None) -> torch.Tensor:
+    with torch.no_grad(), trainer.policy.adapter(adapter):
+        return trainer.policy.tree_mass(trainer.selection.prompts, OPENINGS)
+
+
+def test_exact_raises_what_is_contested_and_lowers_what_lies_below(monkeypatch) -> None:
+    trainer = tiny_trainer()
+    # A random model has no gap of its own: give it one.
+    monkeypatch.setattr(trainer, "_gap", lambda contested, metrics: metrics.update(refused=0.0) or torch.ones(4))
+    for _ in range(STEPS):
+        trainer.advance()
+    change = masses(trainer, ADAPTER) - masses(trainer, None)
+    high = torch.tensor(trainer.selection.high)
+    assert change[high].mean() > 0.05 > change[[i for i in range(80) if i not in high]].mean()
+
+
+def test_a_gap_of_the_wrong_sign_lowers_refusals(monkeypatch) -> None:
+    trainer = tiny_trainer(kl_weight_decision=0, kl_weight_responses=0)
+    monkeypatch.setattr(trainer, "_gap", lambda contested, metrics: -torch.ones(4))
+    for _ in range(STEPS):
+        trainer.advance()
+    assert (masses(trainer, ADAPTER) - masses(trainer, None))[list(trainer.selection.high)].mean() < -0.02
+
+
+@pytest.mark.parametrize("preset", ["exact", "paper"])
+def test_every_step_is_recorded_and_the_base_stays(preset: str) -> None:
+    trainer = tiny_trainer(preset=preset, steps=3)
+    before = masses(trainer, None)
+    for _ in range(3):
+        trainer.advance()
+    assert [m["step"] for m in trainer.history] == [0, 1, 2]
+    terms = {"exact": {"decision", "below", "kl_responses", "kl_decision"}, "paper": {"surrogate", "k3"}}
+    assert terms[preset] | {"refused", "entropy", "length", "gradient_norm"} <= set(trainer.history[0])
+    assert torch.equal(masses(trainer, None), before)
+
+
+def test_paper_learns_low_entropy() -> None:
+    trainer = tiny_trainer(preset="paper", steps=30, learning_rate=5e-3)
+    seen = [trainer.advance()["entropy"] for _ in range(30)]
+    assert sum(seen[-5:]) < sum(seen[:5])
+
+
+def test_small_chunks_change_nothing_but_rounding(monkeypatch) -> None:
+    one, other = tiny_trainer(), tiny_trainer()
+    one.advance()
+    monkeypatch.setattr("online.trainer._LOGITS", 9 * 40 * 3)
+    other.advance()
+    for a, b in zip(one._parameters, other._parameters, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_two_runs_of_one_seed_are_the_same_and_of_two_are_not() -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        trainer = tiny_trainer(seed=seed)
+        trainer.advance()
+        runs.append(weights(trainer))
+    assert all(torch.equal(a, b) for a, b in zip(runs[0], runs[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(runs[0], runs[2], strict=True))
+
+
+def test_a_checkpoint_of_other_data_is_not_taken(tmp_path: Path) -> None:
+    trainer = tiny_trainer()
+    trainer.advance()
+    trainer.save(tmp_path / "c.pt", "sha256:1")
+    fresh = tiny_trainer()
+    before = weights(fresh)
+    assert not fresh.restore(tmp_path / "c.pt", "sha256:2") and not fresh.restore(tmp_path / "none.pt", "sha256:1")
+    assert fresh.step == 0 and all(torch.equal(a, b) for a, b in zip(before, weights(fresh), strict=True))
+    assert fresh.restore(tmp_path / "c.pt", "sha256:1") and fresh.step == 1
+
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from tests.online.test_trainer import run
+run(Path(sys.argv[1]))
+"""
+
+
+def run(folder: Path) -> tuple[list[torch.Tensor], list[dict]]:
+    """All steps, or what a checkpoint leaves of them, on one thread; says after each step that it is done."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    trainer = tiny_trainer()
+    trainer.restore(folder / "c.pt", "k")
+    while trainer.step < STEPS:
+        trainer.advance()
+        trainer.save(folder / "c.pt", "k")
+        print(trainer.step, flush=True)
+    torch.set_num_threads(threads)
+    return weights(trainer), trainer.history
+
+
+def test_killed_at_a_random_step_it_ends_with_the_same_adapter_bit_for_bit(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    command, environment = [sys.executable, "-c", SCRIPT, str(tmp_path)], os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as killed:
+        for _ in range(random.randint(1, STEPS - 2)):
+            killed.stdout.readline()
+        time.sleep(random.random() * 0.05)
+        killed.send_signal(signal.SIGKILL)
+    reached = torch.load(tmp_path / "c.pt", weights_only=True)["step"]
+    assert killed.returncode == -signal.SIGKILL and 0 < reached < STEPS
+    resumed, whole = run(tmp_path), run(tmp_path / "whole")
+    assert all(torch.equal(a, b) for a, b in zip(resumed[0], whole[0], strict=True)) and resumed[1] == whole[1]
+
+
+def test_nothing_contested_below_or_to_anchor_is_no_error() -> None:
+    trainer = tiny_trainer()
+    selection = trainer.selection
+    every = tuple(range(len(selection.prompts)))
+    trainer.selection = Selection(selection.prompts, selection.masses, every, (), ())
+    assert "below" not in trainer.advance() and "kl_decision" not in trainer.history[0]

@@ -1,0 +1,210 @@
+"""Whole updates: refused, killed, resumed, discarded, gated, promoted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from peft import LoraConfig
+from tqdm import tqdm
+
+import models
+from guard.calibration import Calibration
+from online import update
+from online.buffer import Buffer
+from online.evaluation import GrammarJudge, Prompt, load_suite
+from online.event import Event
+from online.fingerprint import fingerprint
+from online.policy import Policy
+from online.registry import Registry
+from online.settings import Settings
+from online.state import Busy, StateDir
+from online.update import Suites, run_gate, run_update
+
+ROOT = Path(__file__).parents[2]
+QUICK = {"steps": 3, "contested_per_step": 3, "screened_per_step": 40, "group_size": 4, "max_tokens": 24}
+
+
+class Place:
+    """A state directory with a buffer full of the bundled traffic."""
+
+    def __init__(self, path: Path, events: int = 260, model: str = models.DEFAULT, **learn: object) -> None:
+        self.base_dir = models.bundled(model)
+        self.settings = Settings(state_dir=path, update={**QUICK, **learn}, gate={"prompts_per_class": 12})
+        self.state = StateDir(path)
+        self.registry = Registry(self.state, fingerprint(self.base_dir))
+        self.buffer = Buffer(self.state.buffer_url, self.settings.buffer)
+        self.fill(events)
+
+    def fill(self, count: int, start: int = 0, ago: float = 60.0) -> None:
+        policy = Policy.load(self.base_dir)
+        rows = load_suite(models.suite("traffic"))[start : start + count]
+        self.buffer.append(
+            [
+                Event(f"{start + i:032x}", time.time() - ago, "base", "plain", row.text, policy.render(row.messages), "",
+                      (), (), float("nan"), None, "stop", "c")
+                for i, row in enumerate(rows)
+            ]
+        )  # fmt: skip
+
+    def run(self, suites: Suites | None) -> update.Outcome:
+        return run_update(self.settings, self.state, self.registry, self.buffer, self.base_dir, suites, bar=Quiet)
+
+    def files(self) -> list[str]:
+        return sorted(file.name for folder in self.state.updates.iterdir() for file in folder.iterdir())
+
+
+class Quiet(tqdm):
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **{**kwargs, "disable": True})
+
+
+def bundled_suites(harmful: int = 150, others: int = 60) -> Suites:
+    """The bundled suites, so many prompts of each; enough harmful ones for a gap."""
+
+    def load(split: str) -> list[Prompt]:
+        prompts = load_suite(models.suite(split))
+        sides = [[p for p in prompts if (p.kind == "harmful") is harm] for harm in (True, False)]
+        return sides[0][:harmful] + sides[1][:others]
+
+    return Suites(load("calibration"), load("validation"), GrammarJudge())
+
+
+@pytest.fixture(scope="module")
+def suites() -> Suites:
+    return bundled_suites()
+
+
+@pytest.fixture(scope="module")
+def whole(suites: Suites, tmp_path_factory) -> tuple[Place, update.Outcome]:
+    """An update that nothing disturbed."""
+    place = Place(tmp_path_factory.mktemp("whole"))
+    return place, place.run(suites)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """The same before it began."""
+    return Place(tmp_path)
+
+
+def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Place, update.Outcome]) -> None:
+    place, outcome = whole
+    assert outcome.status in ("promoted", "rejected", "undecided") and outcome.version == 1 and outcome.reasons
+    (adapter,) = place.registry.versions()
+    assert adapter.decision == outcome.status
+    assert Calibration.load(place.registry.calibration_path("v1")).adapter == "v1"
+    assert Calibration.load(place.state.find_calibration("base", place.base_dir)).model == place.registry.base
+    assert len(adapter.manifest["metrics"]["history"]) == 3 and adapter.manifest["settings"]["steps"] == 3
+    assert place.registry.live() == (1 if outcome.status == "promoted" else None)
+    evaluation = json.loads((adapter.path / "evaluation.json").read_text())
+    assert set(evaluation["figures"]) == {"base", "candidate"} and evaluation["power"]
+    assert place.files() == ["outcome.json", "plan.json", "progress.json"]
+
+
+@pytest.mark.parametrize(
+    ("learn", "reason"),
+    [({"min_prompts": 1000}, "wait for more traffic"), ({"contested_per_step": 200}, "contested"),
+     ({"tune": "full"}, "use 'lora'")],
+)  # fmt: skip
+def test_a_reason_not_to_learn_is_one_sentence(tmp_path: Path, suites: Suites, learn: dict, reason: str) -> None:
+    place = Place(tmp_path, events=60, **{"min_prompts": 50, **learn})
+    outcome = place.run(suites)
+    assert outcome.status == "refused" and reason in outcome.reasons[0]
+    assert place.registry.versions() == [] and place.registry.live() is None
+
+
+def test_without_a_suite_nothing_is_learned(place: Place) -> None:
+    outcome = place.run(None)
+    assert outcome.status == "refused" and "no evaluation suite" in outcome.reasons[0]
+
+
+def test_the_flipped_control_is_refused(tmp_path: Path) -> None:
+    outcome = Place(tmp_path, model=models.FLIPPED).run(bundled_suites(harmful=1000))
+    assert outcome.status == "refused" and "amplify compliance" in outcome.reasons[0]
+
+
+def test_two_at_once_are_one_too_many(place: Place, suites: Suites) -> None:
+    with place.state.lock("update"), pytest.raises(Busy):
+        place.run(suites)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from online import update
+from tests.online.test_update import Place, bundled_suites
+update.CHECKPOINT_STEPS = 1
+Place(Path(sys.argv[1]), events=0).run(bundled_suites())
+"""
+
+
+def kill_when(place: Place, ready: Sequence[str]) -> None:
+    """Start an update in another process and kill it once one of these files is there."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, str(place.state.path)], env=environment) as process:
+        while not any(list(place.state.path.glob(pattern)) for pattern in ready):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+
+
+def weights(place: Place, version: int) -> bytes:
+    return (place.registry.path(version) / "adapter_model.safetensors").read_bytes()
+
+
+def test_killed_while_learning_it_resumes_with_the_same_adapter(
+    place: Place, suites: Suites, whole: tuple[Place, update.Outcome]
+) -> None:
+    kill_when(place, ["updates/*/checkpoint.pt"])
+    assert place.registry.versions() == []
+    (job,) = place.state.updates.iterdir()
+    place.fill(40, start=260, ago=0.0)  # what comes later is not for this update
+    outcome = place.run(suites)
+    assert outcome.id == job.name and outcome.version == 1
+    assert weights(place, 1) == weights(whole[0], 1)
+
+
+def test_killed_after_it_published_it_goes_on_with_that_version(place: Place, suites: Suites) -> None:
+    kill_when(place, ["registry/v1/manifest.json"])
+    outcome = place.run(suites)
+    assert outcome.version == 1 and [a.version for a in place.registry.versions()] == [1]
+
+
+def test_with_other_data_what_was_begun_is_discarded(place: Place, suites: Suites) -> None:
+    kill_when(place, ["updates/*/checkpoint.pt"])
+    (job,) = place.state.updates.iterdir()
+    place.buffer.delete([event.id for event in place.buffer.events(limit=30)])
+    outcome = place.run(suites)
+    assert outcome.id != job.name and not job.exists() and outcome.version == 1
+
+
+def test_an_imported_adapter_takes_the_same_way_and_one_that_does_nothing_is_rejected(
+    place: Place, suites: Suites, tmp_path: Path
+) -> None:
+    policy = Policy.load(place.base_dir)
+    policy.add_adapter("nothing", LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    (outside := tmp_path / "outside").mkdir()
+    policy.save_adapter("nothing", outside)
+    version = place.registry.import_adapter(outside, base_dir=place.base_dir, max_rank=16)
+    outcome = run_gate(place.settings, place.state, place.registry, place.base_dir, suites, version, bar=Quiet)
+    assert outcome.status == "rejected" and outcome.version == version and place.registry.live() is None
+    assert "mass lost on harmful prompts" in outcome.reasons[0]
+    assert place.registry.calibration_path(f"v{version}").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_whole_update_of_the_bundled_model_is_promoted(tmp_path: Path) -> None:
+    place = Place(tmp_path, events=10_000)
+    place.settings = Settings(state_dir=tmp_path)
+    outcome = place.run(bundled_suites(10_000, 10_000))
+    assert outcome.status == "promoted", outcome.reasons
+    assert place.registry.live() == 1
