@@ -1,0 +1,209 @@
+"""Administration under /guard/v1/: what is going on, which adapter serves, start an update."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+
+from online import OnlineError, progress
+from online.buffer import BufferError
+from serving.service import Service
+
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+SWITCH_TIMEOUT_S = 30.0
+
+
+def loopback(host: str) -> bool:
+    """Whether a host name or address, port and brackets aside, is this machine's own."""
+    name = (
+        host.rsplit("]", 1)[0].lstrip("[")
+        if host.startswith("[")
+        else host.rsplit(":", 1)[0]
+        if host.count(":") == 1
+        else host
+    )
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def authorise(request: Request) -> None:
+    """With an admin key: by that key only. Without: a loopback peer that itself addresses localhost.
+
+    The second half keeps a proxy on this machine, or a web page that resolves its own name here, from opening the door.
+    """
+    key = request.app.state.sirl.settings.guard.admin_key
+    if key is not None:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
+            raise HTTPException(401, "The admin key is missing or wrong: send it as `Authorization: Bearer <key>`.")
+        return
+    peer = request.client.host if request.client else ""
+    proxied = any(name in request.headers for name in FORWARDED)
+    if proxied or not loopback(peer) or not loopback(request.headers.get("host", "")):
+        raise HTTPException(403, "Without --guard-admin-key administration is open to localhost only: set a key.")
+
+
+def get_service(request: Request) -> Service:
+    return request.app.state.sirl
+
+
+Served = Annotated[Service, Depends(get_service)]
+router = APIRouter(prefix="/guard/v1", dependencies=[Depends(authorise)], tags=["guard"])
+
+
+@router.get("/status")
+async def status(service: Served) -> dict:
+    """What serves, from which state, and every problem known, in sentences."""
+    live = service.adapters.slots[service.adapters.live]
+    return {
+        "model": str(service.model),
+        "fingerprint": service.fingerprint,
+        "engine": service.engine_facts,
+        "adapter": service.adapters.live,
+        "loaded": {name: slot.leases for name, slot in service.adapters.slots.items()},
+        "calibrated": live.calibration is not None,
+        "calibration": None if live.calibration is None else live.calibration.created,
+        "buffer": {
+            "events": service.buffer.size,
+            "pending": service.buffer.pending,
+            "shed": service.buffer.shed,
+            "failing": service.buffer.failing,
+        },
+        "learner": {
+            "supervised": service.learner.supervise,
+            "running": service.learner.running,
+            "updating": service.learner.updating,
+        },
+        "problems": service.problems,
+    }
+
+
+@router.get("/events")
+async def events(
+    service: Served,
+    verdict: Annotated[list[str] | None, Query()] = None,
+    since: float | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> dict:
+    """The newest stored events, without their per-token entropies."""
+
+    def read() -> list[dict]:
+        with_buffer = service.open_buffer()
+        try:
+            found = with_buffer.events(verdicts=verdict, since=since, limit=limit)
+        finally:
+            with_buffer.close()
+        hidden = ("entropies", "prompt_tokens", "response_tokens")
+        return [{k: v for k, v in asdict(event).items() if k not in hidden} for event in found]
+
+    try:
+        return {"events": await asyncio.to_thread(read)}
+    except BufferError as error:
+        raise HTTPException(503, str(error)) from None
+
+
+@router.get("/adapters")
+async def adapters(service: Served) -> dict:
+    """Every version in the registry and its state; `live` is null while the base model serves alone."""
+    registry = registered(service)
+    listed = [
+        {
+            "version": adapter.name,
+            "state": adapter.state,
+            "created": adapter.manifest.get("created"),
+            "parent": adapter.manifest.get("parent"),
+            "origin": adapter.manifest.get("origin"),
+            "decision": adapter.decision,
+        }
+        for adapter in registry.versions()
+    ]
+    live = service.adapters.live
+    return {"adapters": listed, "live": None if live == "base" else live}
+
+
+@router.post("/adapters/{version}/activate")
+async def activate(service: Served, version: str, force: bool = False) -> dict:
+    """Make a registered version ("v3", "3") or "base" live; answers when new responses get it."""
+    registry = registered(service)
+    name = version if version == "base" or version.startswith("v") else f"v{version}"
+    if name != "base" and not name[1:].isdecimal():
+        raise HTTPException(404, f"{version} names no adapter: use a version such as v3, or base.")
+    try:
+        number = None if name == "base" else int(name[1:])
+        registry.activate(number, actor="admin-api", reason="asked for", force=force)
+    except OnlineError as error:
+        raise HTTPException(409, str(error)) from None
+    return await switched(service)
+
+
+@router.post("/rollback")
+async def rollback(service: Served) -> dict:
+    """Make the version that was live before live again."""
+    try:
+        registered(service).rollback(actor="admin-api", reason="asked for")
+    except OnlineError as error:
+        raise HTTPException(409, str(error)) from None
+    return await switched(service)
+
+
+@router.get("/updates")
+async def updates(service: Served) -> dict:
+    """Every update known, the newest last."""
+    return {"updates": [update(service, folder.name) for folder in progress.folders(service.state)]}
+
+
+@router.post("/updates", status_code=202)
+async def start(service: Served) -> dict:
+    """Start one update in the background."""
+    if not service.learner.update():
+        raise HTTPException(409, "An update is running: wait for it to end.")
+    return {"started": True}
+
+
+@router.get("/updates/{name}")
+async def one(service: Served, name: str) -> dict:
+    """One update: its progress, and its outcome when it has one."""
+    if name not in (folder.name for folder in progress.folders(service.state)):
+        raise HTTPException(404, f"There is no update {name}: /guard/v1/updates lists them.")
+    return update(service, name)
+
+
+def update(service: Service, name: str) -> dict:
+    folder = service.state.updates / name
+    outcome = progress.read(folder, "outcome.json")
+    return {
+        "id": name,
+        "state": "running" if outcome is None else "finished",
+        "progress": progress.read(folder, "progress.json"),
+        "outcome": outcome,
+    }
+
+
+def registered(service: Service):
+    if service.registry is None:
+        raise HTTPException(409, "This model has no local folder to fingerprint, so it has no adapters: serve a folder.")
+    return service.registry
+
+
+async def switched(service: Service) -> dict:
+    """Wait until the engine serves what the registry says; 502 with the reason when it could not."""
+    registry = registered(service)
+    wanted = registry.live()
+    name = "base" if wanted is None else f"v{wanted}"
+    deadline = asyncio.get_running_loop().time() + SWITCH_TIMEOUT_S
+    while service.adapters.live != name:
+        if problem := service.problems.get("adapters"):
+            raise HTTPException(502, problem)
+        if asyncio.get_running_loop().time() > deadline:
+            raise HTTPException(504, f"{name} was not live within {SWITCH_TIMEOUT_S:.0f} s: see the server's log.")
+        await asyncio.sleep(0.02)
+    return {"live": None if name == "base" else name}

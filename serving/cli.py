@@ -1,0 +1,229 @@
+"""The `sirl` command: one subcommand a job, each a few lines around the part that does it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from online import OnlineError
+from online import settings as settings_module
+from online.settings import Settings
+from serving.engine.version import EngineError, prepare_environment
+
+EVERY_GROUP = ("top", "guard", "buffer", "update", "gate", "learn")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; expected failures are one sentence on standard error and exit status 1."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for client in ("httpx", "httpx2"):  # a line a request would drown everything else
+        logging.getLogger(client).setLevel(logging.WARNING)
+    try:
+        if argv[:1] == ["serve"]:
+            return serve(argv[1:])
+        args = parser().parse_args(argv)
+        if args.while_parent:
+            stop_with_parent()
+        return args.run(args)
+    except (OnlineError, EngineError, FileNotFoundError) as error:
+        print(f"sirl: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of every subcommand but `serve`, whose flags are vLLM's."""
+    top = argparse.ArgumentParser(prog="sirl", description="Safety-instinct guard and online learner for vLLM.")
+    top.set_defaults(while_parent=False)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("serve", help="vLLM's OpenAI server with the guard inside: sirl serve [MODEL] [vllm flags]")
+
+    def command(name: str, run, help_: str, groups=("top",), model: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help_, description=help_, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        sub.add_argument("--while-parent", action="store_true", help=argparse.SUPPRESS)
+        if model:
+            sub.add_argument("model", nargs="?", help="model folder (default: the bundled sirl-tiny)")
+        settings_module.add_arguments(sub, groups)
+        return sub
+
+    sub = command("calibrate", calibrate, "learn openings and bands for a model and adapter", ("top", "update"))
+    sub.add_argument("--suite", type=Path, help="JSON lines of labelled prompts (default: the bundled model's)")
+    sub.add_argument("--adapter", default="base", help='"base" or a version such as "v3"')
+    for name, run, help_ in (
+        ("update", update, "run one SIRL update: learn, calibrate, gate, promote"),
+        ("learn", learn, "run updates when they are due"),
+    ):
+        sub = command(name, run, help_, ("top", "buffer", "update", "gate", "learn"))
+        sub.add_argument(
+            "--suite",
+            type=Path,
+            help="folder with calibration.jsonl and validation.jsonl in the bundled grammar (default: the bundled ones)",
+        )
+    sub = command(
+        "adapters",
+        adapters,
+        "list, import (and gate), activate or roll back adapters",
+        ("top", "update", "gate"),
+        model=False,
+    )
+    sub.add_argument("--model", help="model folder (default: the bundled sirl-tiny)")
+    sub.add_argument("--force", action="store_true", help="activate although the gate rejected it")
+    sub.add_argument("--no-gate", dest="gate", action="store_false", help="import only: leave it a candidate")
+    sub.add_argument("action", choices=("list", "import", "activate", "rollback"))
+    sub.add_argument("target", nargs="?", help="a version (v3, base), or for import a PEFT adapter folder")
+    sub = command("doctor", doctor, "look the installation over and say what is not sound", ("top", "buffer"))
+    sub.add_argument("--json", action="store_true", help="print the findings as JSON")
+    sub.add_argument("--fast", action="store_true", help="leave out the engine self-test (half a minute)")
+    sub = command("demo", demo, "serve, watch, learn, swap: the whole story in some minutes")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="write the table's figures to FILE")
+    sub.add_argument("--families", type=Path, metavar="FILE", help="JSON lines of attack wrappers to test with as well")
+    sub.add_argument("--prompts", type=int, default=120, help="test prompts a class and measurement (default 120)")
+    sub.add_argument("--seed", type=int, default=0, help="seed of traffic, tests and update")
+    sub.add_argument("--keep", type=Path, metavar="DIR", help="keep the state directory here")
+    sub = command("settings", reference, "print the reference of all settings", (), model=False)
+    return top
+
+
+def serve(argv: Sequence[str]) -> int:
+    """`sirl serve [MODEL] [any flag of vllm serve]`: our flags are taken out, the rest is vLLM's."""
+    ours = argparse.ArgumentParser(prog="sirl serve", add_help=False, allow_abbrev=False)
+    settings_module.add_arguments(ours, EVERY_GROUP, config_flag="--guard-config")
+    ours.add_argument("--learn", action="store_true", help="start and supervise the learner beside the server")
+    ours.add_argument("-h", "--help", action="store_true")
+    known, rest = ours.parse_known_args(argv)
+    model = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    prepare_environment(bundled=model is None)
+    from serving import model as models_of_ours
+    from serving.engine import server
+
+    if known.help:
+        ours.print_help()
+        print("\nAll flags of `vllm serve` (of which those the guard cannot work with are refused by name):\n")
+        server.parser().print_help()
+        return 0
+    settings = settings_module.load(known)
+    args = server.parse(models_of_ours.resolve(model), rest, settings, bundled=model is None)
+    import uvloop
+
+    uvloop.run(server.serve(args, settings, learner_flags(known), learn=known.learn))
+    return 0
+
+
+def learner_flags(known: argparse.Namespace) -> list[str]:
+    """The settings flags the server was given, for the learner it starts."""
+    flags = []
+    for key in settings_module.keys():
+        if hasattr(known, key.dest) and key.group != "guard":
+            flags += [key.flag, str(getattr(known, key.dest))]
+    if hasattr(known, "sirl_config"):
+        flags += ["--config", str(known.sirl_config)]
+    return flags
+
+
+def stop_with_parent() -> None:
+    """Stop when our standard input ends: it is a pipe held by the process that started us."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="sirl-parent", daemon=True).start()
+
+
+def reference(args: argparse.Namespace) -> int:
+    print(settings_module.reference(), end="")
+    return 0
+
+
+def load(args: argparse.Namespace) -> tuple[Settings, Path]:
+    """Settings and the local model folder of a command."""
+    from serving.model import resolve
+
+    return settings_module.load(args), Path(resolve(args.model))
+
+
+def calibrate(args: argparse.Namespace) -> int:
+    from online.jobs import run_calibration
+
+    settings, model = load(args)
+    print(run_calibration(settings, model, args.adapter, args.suite))
+    return 0
+
+
+def update(args: argparse.Namespace) -> int:
+    from online.jobs import run_one_update, sentence
+
+    settings, model = load(args)
+    outcome = run_one_update(settings, model, args.suite)
+    print(sentence(outcome))
+    return 1 if outcome.status == "refused" else 0
+
+
+def learn(args: argparse.Namespace) -> int:
+    from online.jobs import run_scheduler
+
+    settings, model = load(args)
+    run_scheduler(settings, model, args.suite)
+    return 0
+
+
+def adapters(args: argparse.Namespace) -> int:
+    from online.fingerprint import fingerprint
+    from online.registry import Registry
+    from online.state import StateDir
+
+    settings, model = load(args)
+    registry = Registry(StateDir(settings.state_dir), fingerprint(model))
+    if args.action == "list":
+        for adapter in registry.versions():
+            print(f"{adapter.name}\t{adapter.state}\t{adapter.decision or ''}")
+        live = registry.live()
+        print(f"live: {'base' if live is None else f'v{live}'}")
+    elif args.action == "import":
+        rank = settings.update.lora_rank
+        version = registry.import_adapter(Path(args.target or "."), base_dir=model, max_rank=rank)
+        print(f"imported as v{version}, a candidate")
+        if args.gate:
+            from online.jobs import gate_version, sentence
+
+            print(sentence(gate_version(settings, model, version, None)))
+    elif args.action == "activate":
+        name = args.target or ""
+        if name != "base" and not name.removeprefix("v").isdecimal():
+            raise OnlineError(f"{name or 'nothing'} names no adapter: give a version such as v3, or base.")
+        wanted = None if name == "base" else int(name.removeprefix("v"))
+        registry.activate(wanted, actor="cli", reason="asked for", force=args.force)
+        print(f"{name} is live: a running server takes it up within a second.")
+    else:
+        back = registry.rollback(actor="cli", reason="asked for")
+        print(f"{'base' if back is None else f'v{back}'} is live again.")
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from serving.doctor import examine
+
+    settings, model = load(args)
+    findings = list(examine(settings, model, fast=args.fast))
+    if args.json:
+        print(json.dumps([{"level": f.level, "subject": f.subject, "message": f.message} for f in findings], indent=1))
+    else:
+        for finding in findings:
+            print(f"{finding.level:8} {finding.subject}: {finding.message}")
+    return 1 if any(finding.level == "error" for finding in findings) else 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    from serving.demo import run_demo
+
+    return run_demo(args)

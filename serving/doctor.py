@@ -1,0 +1,142 @@
+"""`sirl doctor`: is what is installed sound, can the model be served, is the probe exact, is the calibration current?"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from guard.calibration import Calibration, CalibrationError
+from online import OnlineError, progress
+from online.buffer import Buffer
+from online.fingerprint import fingerprint
+from online.registry import Registry
+from online.settings import Settings
+from online.state import Finding, StateDir
+from serving.engine.version import EngineError, require_supported
+from serving.model import check
+
+PACKAGES = ("torch", "transformers", "peft", "fastapi", "prometheus-client", "sqlalchemy", "numpy")
+TRAPS = ("torchvision", "torchaudio", "torchcodec")
+TOLERANCE = 1e-4
+SELF_TEST_LIMIT_S = 240
+
+
+def examine(settings: Settings, model: Path, *, fast: bool = False) -> Iterator[Finding]:
+    """Every finding, the cheap ones first; `fast` leaves out the engine's self-test."""
+    yield from installed()
+    yield from servable(model)
+    yield from sound(settings, model)
+    yield from calibrated(settings, model)
+    if not fast:
+        yield exact(model)
+
+
+def installed() -> Iterator[Finding]:
+    for name in PACKAGES:
+        yield Finding("ok", name, metadata.version(name))
+    try:
+        yield Finding("ok", "engine", " ".join(require_supported()))
+    except EngineError as error:
+        yield Finding("error", "engine", str(error))
+    import torch
+
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU only"
+    yield Finding("ok", "device", device)
+    runner = os.environ.get("VLLM_USE_V2_MODEL_RUNNER", "0")
+    if runner == "1":
+        yield Finding("error", "runner", "VLLM_USE_V2_MODEL_RUNNER=1: the probe reads the V1 runner; unset it.")
+    else:
+        yield Finding("ok", "runner", "V1")
+    if traps := [name for name in TRAPS if importlib.util.find_spec(name)]:
+        names = " ".join(traps)
+        yield Finding("error", "torch trap", f"{names} may break transformers beside this torch: pip uninstall {names}.")
+
+
+def servable(model: Path) -> Iterator[Finding]:
+    try:
+        check(model)
+    except OnlineError as error:
+        yield Finding("error", "model", str(error))
+    else:
+        yield Finding("ok", "model", str(model))
+
+
+def sound(settings: Settings, model: Path) -> Iterator[Finding]:
+    """State directory, buffer and registry."""
+    try:
+        state = StateDir(settings.state_dir)
+    except OnlineError as error:
+        yield Finding("error", "state directory", str(error))
+        return
+    yield from state.check()
+    try:
+        buffer = Buffer(settings.buffer.url or state.buffer_url, settings.buffer)
+        counts = buffer.counts()
+        buffer.close()
+        yield Finding("ok", "buffer", ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "empty")
+    except OnlineError as error:
+        yield Finding("error", "buffer", str(error))
+    try:
+        registry = Registry(state, fingerprint(model))
+        live = registry.live()
+        for adapter in registry.versions():
+            registry.verify(adapter.version)
+        yield Finding(
+            "ok", "registry", f"{len(registry.versions())} versions, live: {'base' if live is None else f'v{live}'}"
+        )
+    except OnlineError as error:
+        yield Finding("error", "registry", str(error))
+    if progress.unfinished(state):
+        yield Finding(
+            "warning", "updates", "One has no outcome: it runs, or was killed and resumes at the next `sirl update`."
+        )
+
+
+def calibrated(settings: Settings, model: Path) -> Iterator[Finding]:
+    """Whether base and live adapter have a calibration of this very model."""
+    try:
+        state, identity = StateDir(settings.state_dir), fingerprint(model)
+        live = Registry(state, identity).live()
+    except OnlineError:
+        return  # reported by `sound`
+    for name in ("base", *([f"v{live}"] if live else [])):
+        path = state.find_calibration(name, model)
+        try:
+            found = Calibration.load(path)
+        except CalibrationError as error:
+            yield Finding("warning", f"calibration of {name}", str(error))
+            continue
+        if found.model != identity:
+            yield Finding("warning", f"calibration of {name}", f"{path} is another model's: run `sirl calibrate`.")
+        else:
+            yield Finding("ok", f"calibration of {name}", f"of {found.created}, {len(found.openings.sequences)} openings")
+
+
+def exact(model: Path) -> Finding:
+    """Run the engine's self-test in a process of its own: the probe against a forward pass of the same tokens."""
+    started = time.monotonic()
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "serving.engine.selftest", str(model)],
+            capture_output=True,
+            text=True,
+            timeout=SELF_TEST_LIMIT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding("error", "probe", f"The self-test did not end within {SELF_TEST_LIMIT_S} s: try `sirl serve`.")
+    lines = [line for line in run.stdout.splitlines() if line.startswith("{")]
+    if run.returncode or not lines:
+        last = (run.stderr.strip().splitlines() or ["no output"])[-1]
+        return Finding("error", "probe", f"The engine did not run the self-test ({last}): try `sirl serve`.")
+    result = json.loads(lines[-1])
+    worst, tokens, seconds = result["worst"], result["tokens"], time.monotonic() - started
+    if not worst <= TOLERANCE:  # a NaN is not within any tolerance
+        return Finding("error", "probe", f"Entropies are off by up to {worst:.2g} nats over {tokens} tokens: report this.")
+    return Finding("ok", "probe", f"exact to {worst:.1g} nats over {tokens} tokens ({seconds:.0f} s)")

@@ -1,0 +1,136 @@
+"""Which adapter new responses get, and when an old one may go.
+
+A version's LoRA name and id are never used again (a reused name can serve stale prefix-cache blocks: vLLM #42125). New
+responses lease the live version; the old one is removed from the engine when its last lease ends, never by a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+
+from vllm.lora.request import LoRARequest
+
+from guard.calibration import Calibration
+from guard.openings import Openings
+from serving.engine.slots import FIRST_ID, ROOM
+
+BASE = "base"
+
+
+class Loader(Protocol):
+    """The engine's side of a swap."""
+
+    async def load_adapter(self, request: LoRARequest) -> None: ...
+    async def unload_adapter(self, lora_id: int) -> None: ...
+    async def set_openings(self, lora_id: int, openings: Openings | None) -> None: ...
+
+
+@dataclass(slots=True)
+class Slot:
+    """One adapter the engine may use: its name ("base" or "v<N>"), its LoRA request (None for base) and its users."""
+
+    name: str
+    lora_request: LoRARequest | None
+    calibration: Calibration | None
+    leases: int = 0
+
+    @property
+    def openings(self) -> Openings | None:
+        return self.calibration.openings if self.calibration else None
+
+    @property
+    def lora_id(self) -> int:
+        return self.lora_request.lora_int_id if self.lora_request else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What one engine call was given: it keeps it to its end."""
+
+    name: str
+    lora_request: LoRARequest | None
+    openings: Openings | None
+
+
+class Adapters:
+    """The slots in the engine; one of them live. All calls come from the server's event loop."""
+
+    def __init__(self, engine: Loader, swapped: Callable[[str, float], None], room: int = ROOM) -> None:
+        self.engine, self.swapped, self.room = engine, swapped, room
+        self.slots: dict[str, Slot] = {BASE: Slot(BASE, None, None)}
+        self.live = BASE
+        self._turn = asyncio.Lock()
+        """One activation at a time, in the order asked."""
+        self._lock = asyncio.Lock()
+        """One load or removal at a time: a version that leaves must be gone before it may come again."""
+        self._left = asyncio.Event()
+        self._departures: set[asyncio.Task] = set()
+
+    @contextmanager
+    def lease(self, asked: LoRARequest | None, pinned: str | None = None) -> Iterator[Lease]:
+        """Hold an adapter for one engine call: the operator's own when the client named it, else the live one.
+
+        `pinned` is the adapter an internal request named; one that is not loaded falls back to the live one, and the
+        answer's `adapter` says so.
+        """
+        if asked is not None:
+            yield Lease("other", asked, None)
+            return
+        slot = self.slots.get(pinned or self.live) or self.slots[self.live]
+        slot.leases += 1
+        try:
+            yield Lease(slot.name, slot.lora_request, slot.openings)
+        finally:
+            slot.leases -= 1
+            if not slot.leases and slot.name not in (BASE, self.live):
+                task = asyncio.get_running_loop().create_task(self._depart(slot))
+                self._departures.add(task)
+                task.add_done_callback(self._departures.discard)
+
+    async def calibrate(self, name: str, calibration: Calibration | None) -> None:
+        """Give a loaded adapter its calibration (or none): workers measure by its openings from the next step on."""
+        if slot := self.slots.get(name):
+            slot.calibration = calibration
+            await self.engine.set_openings(slot.lora_id, slot.openings)
+
+    async def activate(self, name: str, path: Path | None, calibration: Calibration | None) -> None:
+        """Make `name` the adapter of every new response: load, switch, let the old one leave when it is free.
+
+        With `room` versions in the engine it first waits for one of them to drain, for a version without a slot of its own
+        would make requests wait, and one in vLLM's last slot would do worse (see ROOM).
+        """
+        started = perf_counter()
+        async with self._turn:
+            if name == self.live:
+                return
+            while name not in self.slots and len(self.slots) - 1 >= self.room:
+                self._left.clear()
+                await self._left.wait()
+            async with self._lock:
+                if name not in self.slots:
+                    request = LoRARequest(f"sirl-{name}", FIRST_ID + int(name[1:]), str(path))
+                    await self.engine.load_adapter(request)
+                    slot = Slot(name, request, calibration)
+                    await self.engine.set_openings(slot.lora_id, slot.openings)
+                    self.slots[name] = slot
+                old, self.live = self.slots[self.live], name
+            self.swapped(name, perf_counter() - started)
+            await self._depart(old)
+
+    async def _depart(self, slot: Slot) -> None:
+        async with self._lock:
+            await self._leave(slot)
+        self._left.set()
+
+    async def _leave(self, slot: Slot) -> None:
+        """Remove a version from the engine, unless it was made live or leased again meanwhile."""
+        if slot.leases or slot.name in (BASE, self.live) or self.slots.get(slot.name) is not slot:
+            return
+        del self.slots[slot.name]
+        await self.engine.unload_adapter(slot.lora_id)

@@ -1,0 +1,71 @@
+"""The probe against a forward pass: `python -m serving.engine.selftest MODEL` prints the worst difference as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from serving.engine.version import prepare_environment
+
+
+class Silent:
+    """A watcher with nobody to tell."""
+
+    def finished(self, answer) -> None: ...
+    def aborted(self, answer) -> None: ...
+    def failed(self, answer) -> None: ...
+
+
+async def run(model: Path) -> dict:
+    """Generate greedy and sampled responses through the guarded engine and hold each entropy against transformers."""
+    import numpy as np
+    import torch
+    from transformers import AutoModelForCausalLM
+    from vllm import SamplingParams
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    from guard.entropy import token_entropy
+    from serving.engine.adapters import Adapters
+    from serving.engine.guarded import Guarded
+    from serving.traffic import Request, current
+
+    args = AsyncEngineArgs(
+        model=str(model),
+        dtype="float32",
+        enforce_eager=True,
+        max_model_len=256,
+        max_num_seqs=8,
+        disable_log_stats=True,
+        worker_extension_cls="serving.engine.probe.WorkerExtension",
+    )
+    engine = Guarded.from_vllm_config(args.create_engine_config(), disable_log_stats=True)
+    try:
+        await engine.guard(Silent(), Adapters(engine, lambda name, seconds: None))
+
+        async def one(seed: int):
+            request = Request()
+            current.set(request)
+            params = SamplingParams(temperature=seed % 2, seed=seed, max_tokens=24)
+            ids = engine.get_tokenizer().encode("The quick brown fox")[: 4 + seed]
+            async for _ in engine.generate({"prompt_token_ids": ids}, params, f"selftest-{seed}"):
+                pass
+            return ids, request.answers[0].record
+
+        records = await asyncio.gather(*map(one, range(8)))
+    finally:
+        engine.shutdown(timeout=5)
+    reference = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    worst, tokens = 0.0, 0
+    for prompt, record in records:
+        with torch.no_grad():
+            logits = reference(torch.tensor([prompt + record.tokens])).logits[0, len(prompt) - 1 : -1].numpy()
+        worst = max(worst, float(np.abs(token_entropy(logits) - np.array(record.entropies)).max()))
+        tokens += len(record.tokens)
+    return {"worst": worst, "tokens": tokens}
+
+
+if __name__ == "__main__":
+    prepare_environment(bundled=True)
+    print(json.dumps(asyncio.run(run(Path(sys.argv[1])))), flush=True)

@@ -1,0 +1,160 @@
+"""vLLM's own server with the guarded engine inside: its parser, its routes, its lifecycle, in its order."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from online.fingerprint import fingerprint
+from online.settings import Settings
+from serving.engine.slots import ROOM
+from serving.engine.version import EngineError, require_supported
+from serving.learner import Learner
+from serving.service import Service
+
+FORBIDDEN = {
+    "headless": "there would be no HTTP server for the guard to sit in",
+    "grpc": "gRPC responses do not pass the guard",
+    "grpc_port": "gRPC responses do not pass the guard",
+    "worker_extension_cls": "the guard's probe is the worker extension",
+    "enable_elastic_ep": "workers that join later would have no probe",
+    "data_parallel_multi_port_external_lb": "every server would need a state directory of its own",
+    "tokens_only": "responses without text cannot be learned from",
+}
+"""vLLM flags that cannot work with the guard, each with its reason."""
+
+
+def parser():
+    """vLLM's own `serve` parser."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    return make_arg_parser(FlexibleArgumentParser(prog="sirl serve", add_help=False, allow_abbrev=False))
+
+
+def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool) -> argparse.Namespace:
+    """vLLM's arguments for `model` with our defaults under the operator's flags. Raises EngineError for one we refuse."""
+    require_supported()
+    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
+
+    args = parser().parse_args([model, *defaults(flags, settings, bundled=bundled), *flags])
+    args.model = args.model_tag
+    for name, reason in FORBIDDEN.items():
+        if getattr(args, name, None):
+            raise EngineError(f"--{name.replace('_', '-')} cannot be used with the guard, for {reason}: leave it out.")
+    if (args.api_server_count or 1) > 1 or args.data_parallel_size > 1:
+        raise EngineError(
+            "--api-server-count and --data-parallel-size above 1 cannot be used with the guard, for one process must see "
+            "every response: run several endpoints behind a load balancer."
+        )
+    if args.enable_lora and args.max_loras <= ROOM:
+        raise EngineError(
+            f"--max-loras {args.max_loras} is too few for swaps under load: give {ROOM + 1} or more, or leave it out."
+        )
+    if args.runner == "pooling":
+        raise EngineError("--runner pooling cannot be used with the guard, for nothing is generated: use vllm serve.")
+    args.worker_extension_cls = "serving.engine.probe.WorkerExtension"
+    validate_parsed_serve_args(args)
+    return args
+
+
+def defaults(flags: Sequence[str], settings: Settings, *, bundled: bool) -> list[str]:
+    """Flags put before the operator's, so that the operator's win.
+
+    LoRA slots: as many as we use at once, one that stays empty (see ROOM), and one for each module of the operator's.
+    """
+    given = {flag.split("=", 1)[0].replace("_", "-") for flag in flags if flag.startswith("--")}
+    chosen = ["--host", "127.0.0.1", "--shutdown-timeout", "20"]
+    if "--no-enable-lora" not in given:
+        modules = (
+            sum(1 for flag in flags[flags.index("--lora-modules") + 1 :] if "=" in flag) if "--lora-modules" in flags else 0
+        )
+        slots = ROOM + 1 + modules
+        chosen += ["--enable-lora", "--max-loras", str(slots), "--max-cpu-loras", str(slots + 1)]
+        chosen += ["--max-lora-rank", str(lora_rank(settings.update.lora_rank))]
+    if bundled:
+        chosen += ["--served-model-name", "sirl-tiny", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "64"]
+        chosen += ["--max-model-len", "2048", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    return chosen
+
+
+def lora_rank(rank: int) -> int:
+    """The smallest rank vLLM can be given that fits: it takes these only."""
+    return next((r for r in (8, 16, 32, 64, 128, 256, 320, 512) if r >= rank), 512)
+
+
+async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Sequence[str], *, learn: bool) -> None:
+    """Start the engine and vLLM's server around it; returns when it was told to stop and has drained."""
+    from vllm import envs
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.launcher import serve_http, setup_server
+    from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+    from vllm.usage.usage_lib import UsageContext
+
+    from serving.engine.guarded import Guarded
+    from serving.http import install
+
+    if envs.VLLM_ALLOW_RUNTIME_LORA_UPDATING:
+        raise EngineError(
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING lets a request load an adapter by path, past registry and gate: unset it."
+        )
+    model = Path(args.model)
+    print_of = fingerprint(model) if model.is_dir() else None
+    try:
+        address, sock = setup_server(args, reuse_port=False)
+    except OSError as error:
+        raise EngineError(
+            f"{args.host}:{args.port} cannot be bound ({error.strerror}): stop what uses it or give another --port."
+        ) from None
+    learner = Learner([str(model), *learner_flags], settings.state_dir / "learner.log", supervise=learn)
+    service = Service(settings, args.model, print_of, learner)
+    config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    engine = Guarded.from_vllm_config(
+        config,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        enable_log_requests=args.enable_log_requests,
+        disable_log_stats=args.disable_log_stats,
+    )
+    keeper = None
+    try:
+        await engine.reset_mm_cache()
+        watch = service.attach(engine, engine.get_tokenizer().decode)
+        service.engine_facts = await engine.guard(watch, service.adapters)
+        await service.reconcile()
+        await service.calibrate()
+        tasks = await engine.get_supported_tasks()
+        app = build_app(args, tasks, engine.model_config)
+        install(app, service, lambda: engine.draining)
+        await init_app_state(engine, app.state, args, tasks)
+        keeper = asyncio.create_task(service.run())
+        keeper.add_done_callback(service.stopped)
+        print(f"sirl-guard: serving {args.model} at {address} (state in {settings.state_dir})", flush=True)
+        stopped = await serve_http(
+            app,
+            sock=sock,
+            enable_ssl_refresh=args.enable_ssl_refresh,
+            host=args.host,
+            port=args.port,
+            log_level=args.uvicorn_log_level,
+            log_config=get_uvicorn_log_config(args) or None,
+            access_log=not args.disable_uvicorn_access_log,
+            timeout_keep_alive=envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+            ssl_keyfile=args.ssl_keyfile,
+            ssl_certfile=args.ssl_certfile,
+            ssl_ca_certs=args.ssl_ca_certs,
+            ssl_cert_reqs=args.ssl_cert_reqs,
+            ssl_ciphers=args.ssl_ciphers,
+            h11_max_incomplete_event_size=args.h11_max_incomplete_event_size,
+            h11_max_header_count=args.h11_max_header_count,
+        )
+    finally:
+        if keeper is not None:
+            keeper.cancel()
+        service.close()
+        engine.shutdown(timeout=config.shutdown_timeout)
+        sock.close()
+    await stopped

@@ -1,0 +1,29 @@
+"""Our routes and our middleware, put around vLLM's application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+
+from serving import admin
+from serving.middleware import GuardMiddleware
+from serving.service import Service
+
+
+def install(app: FastAPI, service: Service, draining: Callable[[], bool]) -> None:
+    """Add the administration and wrap the application.
+
+    vLLM's `build_app` returns an application whose middleware stack is built, so ours goes around the whole of it.
+    """
+    app.state.sirl = service
+    app.include_router(admin.router)
+    app.middleware_stack = GuardMiddleware(
+        app.middleware_stack or app.build_middleware_stack(),
+        metrics=service.metrics,
+        report=service.settings.guard.report,
+        internal_key=service.state.internal_key(),
+        salt=service.state.client_salt(),
+        no_store_keys=service.settings.guard.no_store_keys,
+        draining=draining,
+    )

@@ -1,0 +1,113 @@
+"""Every metric of the project: names, labels and help in one place, on the registry vLLM's `/metrics` already serves.
+
+Label sets are closed: a label's values are listed here, and nothing a client sends becomes one. The adapter's version is
+the one open value, and only the live one is ever exported.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from guard.verdict import Action, Verdict
+
+ENTROPY_BUCKETS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+TTFT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SWAP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+UPDATE_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
+
+UPDATE_OUTCOMES = ("promoted", "rejected", "undecided", "refused", "failed")
+UNREPORTED = ("beam_search", "unknown_route", "aborted", "guard_failure")
+
+
+class Metrics:
+    """The metrics as attributes; `registry` is prometheus-client's default one unless a test brings its own."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.response_entropy = Histogram(
+            "sirl_response_entropy_nats",
+            "Mean token entropy of a finished client response, in nats.",
+            ["verdict"],
+            buckets=ENTROPY_BUCKETS,
+            registry=registry,
+        )
+        self.verdicts = Counter("sirl_verdicts", "Finished client responses by verdict.", ["verdict"], registry=registry)
+        self.actions = Counter("sirl_actions", "What the guard did, by action.", ["action"], registry=registry)
+        self.entropy_gap = Gauge(
+            "sirl_entropy_gap_nats",
+            "Mean entropy of risky and contested responses minus that of refusals, each over its last 500, in nats.",
+            registry=registry,
+        )
+        self.contested_waiting = Gauge(
+            "sirl_contested_prompts_waiting",
+            "Risky and contested events stored since the last finished update.",
+            registry=registry,
+        )
+        self.updates = Counter("sirl_updates", "Finished updates of the learner by outcome.", ["outcome"], registry=registry)
+        self.update_duration = Histogram(
+            "sirl_update_duration_seconds",
+            "Wall time of an update from its start to its outcome.",
+            buckets=UPDATE_BUCKETS,
+            registry=registry,
+        )
+        self.update_progress = Gauge(
+            "sirl_update_progress_ratio", "Progress of the running update, 0 to 1; 0 when none runs.", registry=registry
+        )
+        self.learner_up = Gauge("sirl_learner_up", "1 while the supervised learner process runs, else 0.", registry=registry)
+        self.adapter = Gauge(
+            "sirl_active_adapter_info", "1 for the adapter new responses get.", ["adapter"], registry=registry
+        )
+        self.swap_duration = Histogram(
+            "sirl_swap_duration_seconds",
+            "Time from the decision to swap until new responses get the new adapter.",
+            buckets=SWAP_BUCKETS,
+            registry=registry,
+        )
+        self.swap_failures = Counter(
+            "sirl_swap_failures", "Swaps that failed; the adapter before stayed live.", registry=registry
+        )
+        self.buffer_events = Gauge("sirl_buffer_events", "Events in the buffer's database.", registry=registry)
+        self.buffer_pending = Gauge(
+            "sirl_buffer_pending_events", "Acknowledged events that are not in the database yet.", registry=registry
+        )
+        self.buffer_shed = Counter(
+            "sirl_buffer_shed", "Events that were not stored because the buffer's queue was full.", registry=registry
+        )
+        self.buffer_failing = Gauge(
+            "sirl_buffer_failing", "1 while the buffer's database cannot be written, else 0.", registry=registry
+        )
+        self.delivered_ttft = Histogram(
+            "sirl_delivered_ttft_seconds",
+            "Time from a streaming client request's arrival to its first byte of content leaving the server.",
+            buckets=TTFT_BUCKETS,
+            registry=registry,
+        )
+        self.tokens = Counter("sirl_measured_tokens", "Generated tokens that came with their entropy.", registry=registry)
+        self.silent = Counter(
+            "sirl_unmeasured_tokens",
+            "Generated tokens that came without an entropy: the probe is silent.",
+            registry=registry,
+        )
+        self.unreported = Counter(
+            "sirl_unreported_responses",
+            "Responses that got no verdict or no report, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.calibrated = Gauge(
+            "sirl_calibrated", "1 while the live adapter has a calibration of its own model, else 0.", registry=registry
+        )
+        for verdict in Verdict:
+            self.verdicts.labels(verdict.value)
+            self.response_entropy.labels(verdict.value)
+        for action in Action:
+            self.actions.labels(action.value)
+        for outcome in UPDATE_OUTCOMES:
+            self.updates.labels(outcome)
+        for reason in UNREPORTED:
+            self.unreported.labels(reason)
+        self.live("base")
+
+    def live(self, name: str) -> None:
+        """Export `name` as the only adapter of the info metric."""
+        self.adapter.clear()
+        self.adapter.labels(name).set(1)

@@ -1,0 +1,226 @@
+"""The HTTP edge: options in, report out, nothing else touched.
+
+A pure ASGI middleware around vLLM's application. It reads the `guard` object of a JSON body and takes it out, marks our own
+traffic, and adds the report to the answer. Bodies are spliced, not re-serialised: every other byte is vLLM's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from time import monotonic
+
+from pydantic import ValidationError
+
+from online.event import client_hash
+from serving.metrics import Metrics
+from serving.traffic import REPORTED, Answer, GuardOptions, Request, current
+
+STREAMED = ("/v1/chat/completions", "/v1/completions")
+"""Routes whose stream has a chunk with `finish_reason` for the report to ride on."""
+FINISHES = b'"finish_reason":"'
+"""In every frame that finishes a choice; the others carry null."""
+INTERNAL_HEADER = b"x-sirl-internal"
+ADAPTER_HEADER = b"x-sirl-use-adapter"
+
+
+def refusal(status: int, message: str, kind: str) -> tuple[dict, dict]:
+    """The two ASGI messages of an error in OpenAI's shape."""
+    body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": status}}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 503:
+        headers.append((b"retry-after", b"5"))
+    return {"type": "http.response.start", "status": status, "headers": headers}, {
+        "type": "http.response.body",
+        "body": body,
+    }
+
+
+def spliced(body: bytes, answers: list[Answer]) -> bytes:
+    """A JSON object with the guard's report as its last member."""
+    end = body.rstrip()
+    if not end.endswith(b"}"):
+        return body
+    report = json.dumps([answer.entry() for answer in answers], separators=(",", ":")).encode()
+    return end[:-1] + b',"guard":' + report + b"}"
+
+
+class GuardMiddleware:
+    """Wraps an ASGI application; `draining` says whether new requests must be turned away."""
+
+    def __init__(
+        self,
+        app,
+        *,
+        metrics: Metrics,
+        report: bool,
+        internal_key: str,
+        salt: str,
+        no_store_keys: tuple[str, ...] = (),
+        draining: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.app, self.metrics, self.report = app, metrics, report
+        self.internal_key, self.salt, self.no_store = internal_key.encode(), salt, frozenset(no_store_keys)
+        self.draining = draining
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"].startswith("/guard/"):
+            return await self.app(scope, receive, send)
+        if self.draining():
+            for message in refusal(503, "The server is shutting down: send the request elsewhere.", "unavailable"):
+                await send(message)
+            return None
+        request = self.open(scope)
+        body, messages = await drink(receive)
+        try:
+            body, scope = self.read(request, body, scope)
+        except (ValidationError, TypeError) as error:
+            for message in refusal(400, sentence(error), "invalid_request_error"):
+                await send(message)
+            return None
+        token = current.set(request)
+        try:
+            await self.app(scope, pour(body, messages, receive), self.answer(request, send))
+        finally:
+            current.reset(token)
+        return None
+
+    def open(self, scope) -> Request:
+        """A Request from the connection and the headers: who asks, and whether it is one of us."""
+        headers = dict(scope["headers"])
+        internal = hmac.compare_digest(headers.get(INTERNAL_HEADER, b""), self.internal_key)
+        key = headers.get(b"authorization", b"").removeprefix(b"Bearer ") or headers.get(b"x-api-key", b"")
+        peer = (scope.get("client") or ("",))[0]
+        pinned = headers.get(ADAPTER_HEADER, b"").decode("latin-1") if internal else ""
+        return Request(
+            path=scope["path"],
+            internal=internal,
+            store=hashlib.sha256(key).hexdigest() not in self.no_store,
+            client=client_hash(key.decode("latin-1") or peer, self.salt),
+            adapter=pinned or None,
+        )
+
+    def read(self, request: Request, body: bytes, scope) -> tuple[bytes, dict]:
+        """Take our options out of the body; anything that is not a JSON object goes to vLLM as it came.
+
+        Raises ValidationError or TypeError for a malformed `guard` object.
+        """
+        if not any(word in body for word in (b'"guard"', b'"store"', b'"use_beam_search"')):
+            return body, scope
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError):
+            return body, scope
+        if not isinstance(data, dict):
+            return body, scope
+        if data.get("store") is False:
+            request.store = False
+        request.beam_search = bool(data.get("use_beam_search"))
+        if "guard" not in data:
+            return body, scope
+        request.options = GuardOptions.model_validate(data.pop("guard"))
+        body = json.dumps(data).encode()
+        headers = [(k, v) for k, v in scope["headers"] if k != b"content-length"]
+        return body, {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}
+
+    def answer(self, request: Request, send):
+        """The `send` to hand inwards: adds what the client is due and measures the delivered TTFT."""
+        wanted = self.report and request.options.report and request.path in REPORTED
+        reporter = Reporter(request, send, wanted)
+        timed = False
+
+        async def measured(message) -> None:
+            nonlocal timed
+            if message["type"] == "http.response.body" and message.get("body") and not timed:
+                timed = True
+                if reporter.stream and not request.internal:
+                    self.metrics.delivered_ttft.observe(monotonic() - request.arrived)
+            await reporter(message)
+
+        return measured
+
+
+class Reporter:
+    """Passes an answer on; a JSON body gets the report at its end, a stream on the chunks that finish a choice."""
+
+    def __init__(self, request: Request, send, wanted: bool) -> None:
+        self.request, self.send, self.wanted = request, send, wanted
+        self.stream = False
+        self.held: dict | None = None
+        self.body = b""
+
+    async def __call__(self, message) -> None:
+        if message["type"] == "http.response.start":
+            kind = dict(message["headers"]).get(b"content-type", b"")
+            self.stream = kind.startswith(b"text/event-stream")
+            if self.wanted and message["status"] == 200 and kind.startswith(b"application/json"):
+                self.held = message
+                return
+        elif message["type"] == "http.response.body":
+            if self.held is not None:
+                self.body += message.get("body", b"")
+                if message.get("more_body"):
+                    return
+                await self.send_whole(self.held)
+                return
+            body = message.get("body", b"")
+            if self.wanted and self.stream and self.request.path in STREAMED and FINISHES in body:
+                message = {**message, "body": b"\n\n".join(map(self.frame, body.split(b"\n\n")))}
+        await self.send(message)
+
+    async def send_whole(self, start: dict) -> None:
+        """The body that is complete, with report and headers."""
+        answers = self.request.finished()
+        body, headers = self.body, start["headers"]
+        if answers and not self.request.beam_search:
+            body = spliced(body, answers)
+            headers = [(k, v) for k, v in headers if k != b"content-length"]
+            headers += [
+                (b"content-length", str(len(body)).encode()),
+                (b"x-sirl-adapter", ",".join(dict.fromkeys(a.adapter for a in answers)).encode()),
+                (b"x-sirl-verdict", ",".join(a.verdict_name for a in answers).encode()),
+            ]
+        await self.send({**start, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    def frame(self, frame: bytes) -> bytes:
+        """One SSE frame; where it finishes choices, with their entries."""
+        if not frame.startswith(b"data: {") or FINISHES not in frame:
+            return frame
+        data = json.loads(frame[len(b"data: ") :])
+        ended = {choice["index"] for choice in data.get("choices", []) if choice.get("finish_reason")}
+        answers = [answer for answer in self.request.finished() if answer.index in ended]
+        return spliced(frame, answers) if answers else frame
+
+
+async def drink(receive) -> tuple[bytes, list]:
+    """The whole request body, and any message that came after or instead of it (a disconnect)."""
+    chunks: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b"".join(chunks), [message]
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(chunks), []
+
+
+def pour(body: bytes, messages: list, receive):
+    """A `receive` that gives the body once and then whatever the connection says."""
+    queue = [{"type": "http.request", "body": body, "more_body": False}, *messages]
+
+    async def again():
+        return queue.pop(0) if queue else await receive()
+
+    return again
+
+
+def sentence(error: Exception) -> str:
+    """What is wrong with a `guard` object, in one sentence."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        where = ".".join(["guard", *map(str, first["loc"])])
+        return f"{where}: {first['msg']}; the known keys are {', '.join(GuardOptions.model_fields)}."
+    return f"guard: {error}."

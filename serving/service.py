@@ -1,0 +1,189 @@
+"""The parts of a running endpoint, and the loop that keeps them in step with the state directory.
+
+The registry's live.json says what serves; whoever may write it (the learner's gate, an operator's command, the admin API)
+activates by writing, and the loop here carries it out. So a restart, a crash half-way or a second process needs no case of
+its own: the engine is brought to what the file says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from guard.calibration import Calibration, CalibrationError
+from online import OnlineError, progress
+from online.buffer import Buffer, BufferError
+from online.registry import Registry
+from online.settings import Settings
+from online.state import StateDir
+from online.writer import BufferWriter
+from serving.engine.adapters import BASE, Adapters, Loader
+from serving.engine.version import EngineError
+from serving.learner import Learner
+from serving.metrics import UPDATE_OUTCOMES, Metrics
+from serving.watch import Watch
+
+log = logging.getLogger("sirl")
+
+PERIOD_S = 0.25
+"""How often the state directory is looked at: a few file stats."""
+CONTESTED_EVERY = 20
+"""Looks between two counts of the contested events, which ask the database."""
+
+
+class Service:
+    """Holds settings, state, buffer, adapters and learner of one endpoint; `run` keeps them in step."""
+
+    def __init__(self, settings: Settings, model: Path | str, fingerprint: str | None, learner: Learner) -> None:
+        self.settings, self.model, self.fingerprint, self.learner = settings, model, fingerprint, learner
+        self.state = StateDir(settings.state_dir)
+        self.registry = Registry(self.state, fingerprint) if fingerprint else None
+        self.metrics = Metrics()
+        self.buffer = BufferWriter(self.open_buffer, self.state, settings.buffer)
+        self.problems: dict[str, str] = {}
+        """What is wrong now, by part, in sentences: shown in `status` and logged once when it changes."""
+        self.engine_facts: dict = {}
+        self.adapters: Adapters
+        self.watch: Watch
+        self._stamp: object = None
+        self._calibrations: dict[str, object] = {}
+        self._outcomes: set[str] = set()
+        self._shed = 0
+
+    def open_buffer(self) -> Buffer:
+        """A connection to the events' database; raises BufferError."""
+        return Buffer(self.settings.buffer.url or self.state.buffer_url, self.settings.buffer)
+
+    def attach(self, engine: Loader, decode: Callable[[Sequence[int]], str]) -> Watch:
+        """Take charge of an engine's adapters and judge its answers."""
+        self.adapters = Adapters(engine, self.swapped)
+        self.watch = Watch(self.adapters, self.buffer, self.metrics, decode)
+        return self.watch
+
+    def swapped(self, name: str, seconds: float) -> None:
+        self.metrics.swap_duration.observe(seconds)
+        self.metrics.live(name)
+        log.info("new responses get %s (swapped in %.0f ms)", name, seconds * 1000)
+
+    def problem(self, part: str, message: str | None) -> None:
+        """Note what is wrong with a part, or that nothing is any more; a change is logged once."""
+        if message is None:
+            if self.problems.pop(part, None) is not None:
+                log.info("%s is sound again", part)
+        elif self.problems.get(part) != message:
+            self.problems[part] = message
+            log.warning("%s: %s", part, message)
+
+    async def run(self) -> None:
+        """Keep in step until cancelled."""
+        self._outcomes = {update["id"] for update in progress.finished(self.state, set())}
+        for tick in itertools.count():
+            try:
+                await self.look(tick)
+            except (OnlineError, EngineError, OSError) as error:
+                self.problem("state directory", f"{error} What serves goes on; this is tried again.")
+            else:
+                self.problem("state directory", None)
+            await asyncio.sleep(PERIOD_S)
+
+    async def look(self, tick: int) -> None:
+        """One round: adapters, calibrations, gauges, learner, and now and then the contested events."""
+        await self.reconcile()
+        await self.calibrate()
+        self.measure()
+        self.learner.check()
+        if tick % CONTESTED_EVERY == 0:
+            await self.count_contested()
+
+    def stopped(self, task: asyncio.Task) -> None:
+        """Note that `run` ended by a defect of ours: responses still go out, so it is said and not made worse."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("the loop that watches the state directory ended", exc_info=error)
+            self.problem("service", f"The loop that swaps and measures ended ({error!r}): restart the server.")
+
+    async def reconcile(self) -> None:
+        """Bring the engine to the adapter the registry calls live; on failure the one before stays."""
+        if self.registry is None:
+            return
+        stamp = self.registry.watch_stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            version = self.registry.live()
+            if version is None:
+                await self.adapters.activate(BASE, None, None)
+            else:
+                await asyncio.to_thread(self.registry.verify, version)  # it hashes every file
+                name = f"v{version}"
+                await self.adapters.activate(name, self.registry.path(version), self.load_calibration(name))
+        except (OnlineError, EngineError) as error:
+            self.metrics.swap_failures.inc()
+            self.problem("adapters", f"{error} Until then {self.adapters.live} stays live.")
+        else:
+            self.problem("adapters", None)
+
+    async def calibrate(self) -> None:
+        """Take up calibrations that are new or changed on disk, for the base and for every loaded adapter."""
+        for name in list(self.adapters.slots):
+            path = self.state.find_calibration(name, Path(self.model))
+            stamp = path.stat().st_mtime_ns if path.exists() else None
+            if (str(path), stamp) != self._calibrations.get(name):
+                self._calibrations[name] = (str(path), stamp)
+                await self.adapters.calibrate(name, self.load_calibration(name))
+        live = self.adapters.slots[self.adapters.live]
+        self.metrics.calibrated.set(live.calibration is not None)
+
+    def load_calibration(self, name: str) -> Calibration | None:
+        """The calibration of an adapter if it fits the model served; else None, and the reason is a problem."""
+        part, path = f"calibration of {name}", self.state.find_calibration(name, Path(self.model))
+        try:
+            calibration = Calibration.load(path)
+        except CalibrationError as error:
+            self.problem(part, str(error))
+            return None
+        if calibration.model != self.fingerprint or calibration.adapter != name:
+            self.problem(part, f"{path} is stale, made for another model or adapter: run `sirl calibrate` again.")
+            return None
+        self.problem(part, None)
+        return calibration
+
+    def measure(self) -> None:
+        """Bring gauges and counters to what buffer, learner and updates are now."""
+        metrics, buffer = self.metrics, self.buffer
+        metrics.buffer_events.set(buffer.size)
+        metrics.buffer_pending.set(buffer.pending)
+        metrics.buffer_failing.set(buffer.failing)
+        metrics.buffer_shed.inc(buffer.shed - self._shed)
+        self._shed = buffer.shed
+        metrics.learner_up.set(self.learner.running)
+        away = "Its database cannot be written: events wait in the state directory's journal; mend it or its URL."
+        self.problem("buffer", away if buffer.failing else None)
+        finished = progress.finished(self.state, self._outcomes)
+        for update in finished:
+            self._outcomes.add(update["id"])
+            metrics.updates.labels(update["status"] if update["status"] in UPDATE_OUTCOMES else "failed").inc()
+            metrics.update_duration.observe(update["seconds"])
+        metrics.update_progress.set(progress.ratio(self.state))
+
+    async def count_contested(self) -> None:
+        """Bring the gauge of waiting contested events up to date; the database is asked off the event loop."""
+
+        def count() -> int:
+            buffer = self.open_buffer()
+            try:
+                return buffer.contested_since(progress.last_started(self.state, 0.0))
+            finally:
+                buffer.close()
+
+        with suppress(BufferError):  # the writer's own failure is reported by `measure`
+            self.metrics.contested_waiting.set(await asyncio.to_thread(count))
+
+    def close(self) -> None:
+        """Stop the learner, write what was acknowledged."""
+        self.learner.stop()
+        self.buffer.close()

@@ -1,0 +1,121 @@
+"""What happens when an answer is finished: a verdict, the metrics, perhaps an event for the learner."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from guard.verdict import Verdict
+from online.event import Event, new_event_id
+from serving.engine.adapters import Adapters
+from serving.metrics import Metrics
+from serving.traffic import REPORTED, Answer
+
+GAP_WINDOW = 500
+"""Responses a side over which the live entropy gap is taken."""
+GAP_LEAST = 20
+"""Responses a side below which no gap is exported: a mean of a handful would only cry wolf."""
+
+
+class Sink(Protocol):
+    """Where events go; `offer` neither blocks nor raises, and says whether it took the event."""
+
+    def wants(self, verdict: str, rng: random.Random) -> bool: ...
+    def offer(self, event: Event) -> bool: ...
+
+
+class Watch:
+    """Judges finished answers. Called on the server's event loop, between two tokens of others: it only computes."""
+
+    def __init__(
+        self,
+        adapters: Adapters,
+        sink: Sink,
+        metrics: Metrics,
+        decode: Callable[[Sequence[int]], str],
+        rng: random.Random | None = None,
+    ) -> None:
+        self.adapters, self.sink, self.metrics, self.decode = adapters, sink, metrics, decode
+        self.rng = rng or random.Random()
+        self._refusals: deque[float] = deque(maxlen=GAP_WINDOW)
+        self._hesitant: deque[float] = deque(maxlen=GAP_WINDOW)
+
+    def finished(self, answer: Answer) -> None:
+        """Give the answer its verdict; count and store it unless it is our own traffic or its client opted out."""
+        answer.verdict = self.verdict(answer)
+        request = answer.request
+        if request.internal:
+            return
+        if request.beam_search:
+            self.metrics.unreported.labels("beam_search").inc()
+            self.count_tokens(answer)
+            return
+        if request.path not in REPORTED:
+            self.metrics.unreported.labels("unknown_route").inc()
+        self.count(answer)
+        if request.store and answer.adapter != "other" and self.sink.wants(answer.verdict_name, self.rng):
+            event = self.event(answer)
+            if self.sink.offer(event):
+                answer.event_id = event.id
+
+    def aborted(self, answer: Answer) -> None:
+        """Count what its client walked away from, and its tokens: it gets no verdict, its end was not the model's."""
+        if not answer.request.internal:
+            self.metrics.unreported.labels("aborted").inc()
+            self.count_tokens(answer)
+
+    def failed(self, answer: Answer) -> None:
+        """Count an answer the guard itself broke on: fail open, as befits a guard that observes."""
+        answer.verdict = None
+        self.metrics.unreported.labels("guard_failure").inc()
+
+    def verdict(self, answer: Answer) -> Verdict:
+        slot = self.adapters.slots.get(answer.adapter)
+        if slot is None or slot.calibration is None or not answer.record.entropies:
+            return Verdict.UNCALIBRATED
+        record = answer.record
+        return slot.calibration.verdict(record.refusal_mass, record.opening_matched, record.entropy_mean)
+
+    def count(self, answer: Answer) -> None:
+        metrics, verdict, mean = self.metrics, answer.verdict_name, answer.record.entropy_mean
+        metrics.verdicts.labels(verdict).inc()
+        metrics.actions.labels(answer.action.value).inc()
+        self.count_tokens(answer)
+        if mean != mean:
+            return
+        metrics.response_entropy.labels(verdict).observe(mean)
+        if verdict == Verdict.REFUSAL:
+            self._refusals.append(mean)
+        elif verdict in (Verdict.RISKY, Verdict.CONTESTED):
+            self._hesitant.append(mean)
+        if min(len(self._refusals), len(self._hesitant)) >= GAP_LEAST:
+            metrics.entropy_gap.set(statistics.fmean(self._hesitant) - statistics.fmean(self._refusals))
+
+    def count_tokens(self, answer: Answer) -> None:
+        entropies = answer.record.entropies
+        measured = sum(entropy == entropy for entropy in entropies)
+        self.metrics.tokens.inc(measured)
+        self.metrics.silent.inc(len(entropies) - measured)
+
+    def event(self, answer: Answer) -> Event:
+        """The answer as the learner gets it: prompt and response whole, as token ids and as text."""
+        now, record = time.time(), answer.record
+        return Event(
+            id=new_event_id(now),
+            time=now,
+            adapter=answer.adapter,
+            verdict=answer.verdict_name,
+            prompt=self.decode(answer.prompt_tokens),
+            prompt_tokens=answer.prompt_tokens,
+            response=answer.text,
+            response_tokens=tuple(record.tokens),
+            entropies=tuple(record.entropies),
+            entropy_mean=record.entropy_mean,
+            refusal_mass=record.refusal_mass,
+            finish_reason=answer.finish_reason,
+            client=answer.request.client,
+        )

@@ -1,0 +1,88 @@
+"""The real engine behind the real server: one shared by the session, others started where flags differ."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+import models
+from serving.demo.endpoint import child
+
+
+@dataclass
+class Server:
+    """A running endpoint: where it answers, what it keeps, the process to signal."""
+
+    url: str
+    state: Path
+    log: Path
+    process: subprocess.Popen
+
+    @property
+    def calibration(self) -> Path:
+        """The base calibration it works by."""
+        own = self.state / "registry" / "base" / "calibration.json"
+        return own if own.exists() else models.bundled() / "calibration.json"
+
+    @property
+    def internal(self) -> dict[str, str]:
+        """The header by which our own traffic is known."""
+        return {"x-sirl-internal": (self.state / "internal.key").read_text()}
+
+    def post(self, path: str, json: dict, **kwargs) -> httpx.Response:
+        return httpx.post(self.url + path, json=json, timeout=120, **kwargs)
+
+    def get(self, path: str, **kwargs) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=30, **kwargs)
+
+    def chat(self, text: str, headers: dict | None = None, **options) -> dict:
+        """One chat completion by the bundled model; returns its body."""
+        body = {"model": "sirl-tiny", "messages": [{"role": "user", "content": text}], "max_tokens": 48, **options}
+        answer = self.post("/v1/chat/completions", body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples on the live /metrics."""
+        lines = [line for line in self.get("/metrics").text.splitlines() if line.split("{")[0].split(" ")[0] == name]
+        assert lines, f"{name} is not exported"
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    def wait(self, condition, limit: float = 30.0):
+        """Poll until `condition()` is truthy and return it; fails with the log's end after `limit` seconds."""
+        deadline = time.monotonic() + limit
+        while not (found := condition()):
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.05)
+        return found
+
+
+@contextmanager
+def running(state: Path, *flags: str, model: str | None = None, env: dict[str, str] | None = None) -> Iterator[Server]:
+    """`sirl serve` as its users run it, until the block ends."""
+    log = state.parent / f"{state.name}.log"
+    arguments = [*([model] if model else []), "--state-dir", str(state), *flags]
+    with child(arguments, log, {**os.environ, **(env or {})}) as (url, process):
+        yield Server(url, state, log, process)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[Server]:
+    """The bundled model on its defaults, shared by every test that can."""
+    with running(tmp_path_factory.mktemp("server") / "state") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def calibrated(server) -> Server:
+    """The shared server with the calibration that ships with the bundled model taken up."""
+    server.wait(lambda: server.get("/guard/v1/status").json()["calibrated"])
+    return server

@@ -1,0 +1,36 @@
+"""The forward pass every entropy is held against: transformers, fp32, all at once."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+import models
+from guard.entropy import token_entropy
+
+
+@cache
+def model(folder: Path, adapter: Path | None = None):
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if adapter is not None:
+        from peft import PeftModel
+
+        base = PeftModel.from_pretrained(base, adapter)
+    return base.eval()
+
+
+@torch.no_grad()
+def logits(prompt: list[int], response: list[int], adapter: Path | None = None) -> np.ndarray:
+    """[response tokens, vocabulary] raw logits each of the response's tokens was drawn from."""
+    ids = torch.tensor([prompt + response])
+    out = model(models.bundled(), adapter)(ids).logits[0]
+    return out[len(prompt) - 1 : -1].numpy()
+
+
+def entropies(prompt: list[int], response: list[int], adapter: Path | None = None) -> np.ndarray:
+    """Entropy in nats at each token of the response."""
+    return token_entropy(logits(prompt, response, adapter))

@@ -1,0 +1,102 @@
+"""Who may administer, and what administration answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+
+import httpx
+import pytest
+
+from tests.serving.conftest import running
+
+pytestmark = pytest.mark.engine
+
+
+def test_status_says_what_serves(server):
+    status = server.get("/guard/v1/status").json()
+    assert status["engine"]["runner"].endswith("CPUModelRunner") and status["engine"]["engine"].endswith("0.32.0")
+    assert status["fingerprint"].startswith("sha256:") and status["buffer"]["failing"] is False
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "guard.example.com"},
+        {"host": "localhost.example.com"},
+        {"host": "127.0.0.1.nip.io"},
+        {"x-forwarded-for": "127.0.0.1"},
+        {"forwarded": "for=127.0.0.1"},
+        {"via": "1.1 proxy"},
+    ],
+)
+def test_without_a_key_a_proxy_does_not_open_it(server, headers):
+    """A loopback peer is not enough: it must address localhost itself."""
+    for method, path in (("GET", "status"), ("GET", "events"), ("POST", "rollback"), ("POST", "updates")):
+        answer = httpx.request(method, f"{server.url}/guard/v1/{path}", headers=headers)
+        assert answer.status_code == 403
+
+
+def test_unknown_names_are_404_and_paths_are_no_names(server):
+    assert server.get("/guard/v1/updates/nothing").status_code == 404
+    assert server.post("/guard/v1/adapters/v999/activate", {}).status_code == 409
+    for name in ("..%2f..%2ftmp", "%2ftmp%2flora", "v1;rm"):
+        assert server.post(f"/guard/v1/adapters/{name}/activate", {}).status_code in (404, 405)
+
+
+def test_vllms_own_adapter_routes_are_absent(server):
+    """Adapters come from the registry alone: no request names a path."""
+    body = {"lora_name": "x", "lora_path": "/tmp"}
+    assert server.post("/v1/load_lora_adapter", body).status_code == 404
+
+
+@pytest.mark.slow
+def test_with_a_key_only_the_key_opens_it(tmp_path):
+    """With vLLM's own API key, an unwritable buffer, no report and a learner that is killed it serves all the same."""
+    flags = ["--guard-admin-key", "the-admin-key", "--api-key", "a-client-key", "--no-guard-report"]
+    flags += ["--buffer-url", f"sqlite:///{tmp_path}/gone/buffer.sqlite", "--learn", "--learn-interval-s", "none"]
+    with running(tmp_path / "state", *flags) as server:
+        assert server.get("/guard/v1/status").status_code == 401
+        assert server.get("/guard/v1/status", headers={"authorization": "Bearer a-client-key"}).status_code == 401
+        good = {"authorization": "Bearer the-admin-key", "host": "guard.example.com", "x-forwarded-for": "10.0.0.1"}
+        client = {"authorization": "Bearer a-client-key"}
+        body = server.chat("How do I sabotage the mill wheel?", headers=client)
+        assert "guard" not in body
+        status = server.wait(
+            lambda: (
+                (s := server.get("/guard/v1/status", headers=good)).status_code == 200
+                and s.json()["buffer"]["failing"]
+                and s.json()
+            )
+        )
+        assert "buffer" in status["problems"]
+        assert "the-admin-key" not in server.log.read_text() and "the-admin-key" not in str(status)
+        (first,) = server.wait(lambda: learners(server))
+        os.kill(first, signal.SIGKILL)
+        server.wait(lambda: learners(server) not in ([], [first]))
+        drains(server, client)
+    assert learners(server) == []
+
+
+def drains(server, client: dict[str, str]) -> None:
+    """Ctrl-C: the stream in flight ends as it should, a new request is turned away, the process ends well."""
+    body = {"model": "sirl-tiny", "prompt": "Once", "max_tokens": 600, "ignore_eos": True, "stream": True}
+    with httpx.stream("POST", server.url + "/v1/completions", json=body, headers=client, timeout=60) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        server.process.send_signal(signal.SIGINT)
+
+        def turned_away() -> bool:
+            return server.post("/v1/completions", {**body, "stream": False}, headers=client).status_code == 503
+
+        server.wait(turned_away, 5)
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert server.process.wait(30) == 0
+
+
+def learners(server) -> list[int]:
+    """Process ids of the learners of this server."""
+    words = f"serving learn.*{re.escape(str(server.state))}"
+    return [int(line) for line in subprocess.run(["pgrep", "-f", words], capture_output=True, text=True).stdout.split()]

@@ -1,0 +1,143 @@
+"""The HTTP edge without an engine behind it: splicing, options, loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from guard.record import ResponseRecord
+from guard.verdict import Verdict
+from serving.admin import loopback
+from serving.metrics import Metrics
+from serving.middleware import GuardMiddleware, spliced
+from serving.traffic import Answer, Request, current, number
+
+
+def answer(index: int = 0) -> Answer:
+    record = ResponseRecord()
+    record.extend([5, 6], [0.5, 1.5], [float("nan")] * 2)
+    return Answer(Request(path="/v1/chat/completions"), index, "base", record, verdict=Verdict.PLAIN)
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False), min_size=1))
+def test_splicing_adds_one_member_and_keeps_every_other_byte(body):
+    raw = json.dumps(body).encode()
+    result = spliced(raw, [answer()])
+    assert result.startswith(raw[:-1]) and json.loads(result)["guard"][0]["entropy"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize("raw", [b"[1, 2]", b"", b'"text"', b"null"])
+def test_what_is_no_object_is_left_alone(raw):
+    assert spliced(raw, [answer()]) == raw
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_json_cannot_hold_are_null(value):
+    assert number(value) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "127.0.0.1", "127.0.0.1:80", "[::1]:8000", "::1", "127.8.8.8"]
+)
+def test_hosts_of_this_machine(host):
+    assert loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "example.com", "localhost.example.com", "127.0.0.1.nip.io", "10.0.0.1", "0.0.0.0", "[::2]:1", "xn--local"]
+)
+def test_hosts_that_are_not(host):
+    assert not loopback(host)
+
+
+def call(body: bytes, *, headers=(), draining=False, inner=None) -> tuple[int, bytes, list]:
+    """One POST through the middleware; returns status, body and what the application inside saw."""
+    seen: list = []
+    sent: list = []
+
+    async def app(scope, receive, send):
+        message = await receive()
+        seen.append((message["body"], dict(scope["headers"]), current.get()))
+        if inner is not None:
+            await inner(send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": b'{"a":1}'})
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    middleware = GuardMiddleware(
+        app, metrics=Metrics(CollectorRegistry()), report=True, internal_key="k" * 64, salt="s", draining=lambda: draining
+    )
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [(b"content-length", str(len(body)).encode()), *headers],
+        "client": ("10.0.0.9", 1),
+    }
+    asyncio.run(middleware(scope, receive, send))
+    return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:]), seen
+
+
+def test_our_options_are_taken_out_and_the_length_is_right():
+    status, _, seen = call(b'{"model": "m", "guard": {"trace": true}, "n": 1}')
+    body, headers, request = seen[0]
+    assert status == 200 and json.loads(body) == {"model": "m", "n": 1}
+    assert int(headers[b"content-length"]) == len(body) and request.options.trace
+
+
+def test_a_body_without_our_words_is_passed_on_byte_by_byte():
+    raw = '{ "model" :"m",\n"x":1e3, "é":[1.10]}'.encode()
+    assert call(raw)[2][0][0] == raw
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff\xfe", b'{"guard": ', b'["guard"]', b'"guard"', b"[" * 5000 + b'"guard"'])
+def test_hostile_bodies_are_vllms_to_refuse(raw):
+    status, _, seen = call(raw)
+    assert status == 200 and seen[0][0] == raw
+
+
+def test_only_the_right_key_is_internal():
+    for key, internal in ((b"k" * 64, True), (b"k" * 63, False), (b"", False), ("é".encode() * 32, False)):
+        assert call(b"{}", headers=[(b"x-sirl-internal", key)])[2][0][2].internal is internal
+
+
+def test_the_client_is_a_hash_of_its_key_or_address():
+    first = call(b"{}", headers=[(b"authorization", b"Bearer one")])[2][0][2].client
+    second = call(b"{}", headers=[(b"authorization", b"Bearer two")])[2][0][2].client
+    peer = call(b"{}")[2][0][2].client
+    assert len({first, second, peer}) == 3 and "one" not in first and "10.0.0.9" not in peer
+
+
+def test_draining_turns_new_requests_away():
+    status, body, seen = call(b"{}", draining=True)
+    assert status == 503 and not seen and json.loads(body)["error"]["message"].endswith(".")
+
+
+def test_frames_that_finish_choices_get_their_entries_wherever_the_network_cut_them():
+    async def stream(send):
+        current.get().answers += [answer(0), answer(1)]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        for frame in (
+            b'data: {"choices":[{"index":0,"finish_reason":null}]}\n\n',
+            b'data: {"choices":[{"index":1,"finish_reason":"stop"}]}\n\n'
+            b'data: {"choices":[{"index":0,"finish_reason":"length"}]}\n\n',
+            b"data: [DONE]\n\n",
+        ):
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    _, body, _ = call(b"{}", inner=stream)
+    frames = body.decode().split("\n\n")
+    assert "guard" not in frames[0] and frames[3] == "data: [DONE]"
+    assert [json.loads(frame[6:])["guard"][0]["index"] for frame in frames[1:3]] == [1, 0]

@@ -1,0 +1,127 @@
+"""Promotion under load: no failed response, none from two adapters, old versions gone from the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from openai import AsyncOpenAI
+
+import models
+from online.fingerprint import fingerprint
+from online.registry import Registry
+from online.state import StateDir
+from tests.serving import adapters, reference
+from tests.serving.test_exact import PROMPTS, TOLERANCE, ask
+
+pytestmark = pytest.mark.engine
+SWAPS = 12
+STREAMS = 16
+
+
+@pytest.fixture(scope="module")
+def versions(server, tmp_path_factory) -> dict[str, object]:
+    """Two imported adapters of the shared server: name -> folder in the registry. The base serves again afterwards."""
+    registry = Registry(StateDir(server.state), fingerprint(models.bundled()))
+    made = {}
+    for seed in (1, 2):
+        source = adapters.make(tmp_path_factory.mktemp("adapter") / "lora", seed)
+        version = registry.import_adapter(source, base_dir=models.bundled(), max_rank=16)
+        made[f"v{version}"] = registry.path(version)
+    yield made
+    assert server.post("/guard/v1/adapters/base/activate", {}).status_code == 200
+
+
+def greedy(server, **options) -> dict:
+    return ask(server, PROMPTS[3], {"temperature": 0, "max_tokens": 32, **options})
+
+
+def test_entropy_is_exact_with_an_adapter(server, versions):
+    for name, folder in versions.items():
+        assert server.post(f"/guard/v1/adapters/{name}/activate", {}).json() == {"live": name}
+        body = ask(server, PROMPTS[2], {"seed": 4})
+        (entry,) = body["guard"]
+        assert entry["adapter"] == name
+        expected = reference.entropies(body["prompt_token_ids"], body["choices"][0]["token_ids"], folder)
+        assert np.abs(np.array(entry["per_token"]) - expected).max() <= TOLERANCE
+
+
+def test_swaps_under_load(server, versions):
+    """Every greedy stream ends well and says what its own adapter says, whatever became live meanwhile."""
+    said = {}
+    for name in ("base", *versions):
+        server.post(f"/guard/v1/adapters/{name}/activate", {})
+        said[name] = greedy(server)["choices"][0]["message"]["content"]
+    assert len(set(said.values())) == 3, f"the adapters of this test must differ in what they say: {said}"
+    seen: list[tuple[str, str]] = []
+
+    async def stream(client: AsyncOpenAI, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            text, adapter = "", None
+            chunks = await client.chat.completions.create(
+                model="sirl-tiny",
+                messages=[{"role": "user", "content": PROMPTS[3]}],
+                temperature=0,
+                max_tokens=32,
+                stream=True,
+            )
+            async for chunk in chunks:
+                for choice in chunk.choices:
+                    text += choice.delta.content or ""
+                for entry in (chunk.model_extra or {}).get("guard", []):
+                    adapter = entry["adapter"]
+            seen.append((adapter, text))
+
+    async def run() -> None:
+        stop, order = asyncio.Event(), ["base", *versions]
+        async with AsyncOpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0) as client:
+            streams = [asyncio.create_task(stream(client, stop)) for _ in range(STREAMS)]
+            for turn in range(SWAPS):
+                answer = await asyncio.to_thread(server.post, f"/guard/v1/adapters/{order[turn % 3]}/activate", {})
+                assert answer.status_code == 200, answer.text
+                mark = len(seen)
+                while len(seen) < mark + STREAMS:
+                    await asyncio.sleep(0.01)
+            stop.set()
+            await asyncio.gather(*streams)
+
+    asyncio.run(run())
+    assert {adapter for adapter, _ in seen} == {"base", *versions}
+    mixed = {(adapter, text) for adapter, text in seen if text != said[adapter]}
+    assert not mixed, f"{mixed} instead of {said}"
+    loaded = server.wait(
+        lambda: (s := server.get("/guard/v1/status").json()["loaded"]) and set(s) <= {"base", *versions} and s
+    )
+    assert len(loaded) <= 2, f"drained versions are still in the engine: {loaded}"
+
+
+def test_commands_activate_and_roll_back(server, versions):
+    """`sirl adapters` writes the registry; the running server takes it up by itself."""
+
+    def sirl(*words: str) -> str:
+        command = [sys.executable, "-m", "serving", "adapters", *words, "--state-dir", str(server.state)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    first, second = versions
+    for name in (first, second):
+        sirl("activate", name)
+        server.wait(lambda name=name: greedy(server)["guard"][0]["adapter"] == name)
+    sirl("rollback")
+    server.wait(lambda: greedy(server)["guard"][0]["adapter"] == first)
+    assert f"{second}\tretired" in sirl("list") and f"live: {first}" in sirl("list")
+
+
+def test_a_corrupt_version_never_goes_live(server, versions, tmp_path):
+    """Weights that were damaged after publication: refused in one sentence, what serves stays."""
+    registry = Registry(StateDir(server.state), fingerprint(models.bundled()))
+    version = registry.import_adapter(adapters.make(tmp_path / "lora", 3), base_dir=models.bundled(), max_rank=16)
+    weights = registry.path(version) / "adapter_model.safetensors"
+    weights.chmod(0o600)
+    weights.write_bytes(weights.read_bytes()[:-10])
+    before = server.get("/guard/v1/status").json()["adapter"]
+    answer = server.post(f"/guard/v1/adapters/v{version}/activate", {})
+    assert answer.status_code == 409 and "\n" not in answer.json()["error"]["message"]
+    assert greedy(server)["guard"][0]["adapter"] == before
