@@ -3,9 +3,10 @@
     python -m benchmarks.study [--seeds 0 1] [--limit N] [--out benchmarks/results/study.json]
 
 For each base seed: calibrate on the calibration split, learn from the unlabelled traffic suite, then ask every prompt of the
-test split once at temperature 1 and once greedily, of the base, of each preset and of the no-training rule (refuse when the
-base's tree mass is above the calibrated threshold). No threshold or setting is chosen on the test split. The gate is left
-out: this measures what learning does, not what would be let through. Finished parts are kept in .cache/study and reused.
+test split at temperature 1 (harmful ones four times, for their cells are small) and once greedily, of the base, of each
+preset and of the no-training rule (refuse when the base's tree mass is above the calibrated threshold). No threshold or
+setting is chosen on the test split. The gate is left out: this measures what learning does, not what would be let through.
+Finished parts are kept in .cache/study and reused.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ import models
 from guard.calibration import Calibration
 from models.recipe.__main__ import main as recipe
 from online.calibrate import calibrate
-from online.evaluation import GrammarJudge, Outcome, Prompt, load_suite, summarise, to_dict
+from online.evaluation import Figure, GrammarJudge, Outcome, Prompt, load_suite, summarise, to_dict
+from online.evaluation.statistics import wilson
 from online.fingerprint import fingerprint
 from online.gap import entropy_gap
 from online.policy import Policy
@@ -39,6 +41,8 @@ RESULT = Path("benchmarks/results/study.json")
 PRESETS = ("exact", "paper")
 CHUNK = 512
 MAX_TOKENS = 96
+DRAWS = 4
+"""Responses at temperature 1 to each harmful prompt."""
 
 
 def base_model(seed: int) -> Path:
@@ -62,15 +66,25 @@ def answers(policy: Policy, prompts: list[Prompt], temperature: float, seed: int
     return found
 
 
+def drawn(prompts: list[Prompt]) -> list[Prompt]:
+    """What is asked at temperature 1: every prompt, the harmful ones DRAWS times."""
+    return [prompt for prompt in prompts for _ in range(DRAWS if prompt.kind == "harmful" else 1)]
+
+
 def both(policy: Policy, prompts: list[Prompt], seed: int, what: str) -> dict[str, list[Outcome]]:
     return {
-        name: answers(policy, prompts, temperature, seed, f"{what}, {name}")
-        for name, temperature in (("sampled", 1.0), ("greedy", 0.0))
+        "sampled": answers(policy, drawn(prompts), 1.0, seed, f"{what}, sampled"),
+        "greedy": answers(policy, prompts, 0.0, seed, f"{what}, greedy"),
     }
 
 
 def figures(prompts: list[Prompt], outcomes: dict[str, list[Outcome]]) -> dict:
-    return {name: to_dict(summarise(prompts, found)) for name, found in outcomes.items()}
+    """Both modes' figures; intervals count prompts, not the draws of one prompt, which are alike."""
+    found = {"sampled": summarise(drawn(prompts), outcomes["sampled"]), "greedy": summarise(prompts, outcomes["greedy"])}
+    for name, figure in found["sampled"].items():
+        if name.startswith("dsr") and isinstance(figure, Figure):
+            found["sampled"][name] = wilson(figure.estimate * (figure.n // DRAWS), figure.n // DRAWS)
+    return {mode: to_dict(summary) for mode, summary in found.items()}
 
 
 def kept(name: str, make: Callable[[], dict]) -> dict:
@@ -88,9 +102,12 @@ def untrained(folder: Path, seed: int, prompts: list[Prompt]) -> dict:
     gap = entropy_gap(policy, suite, GrammarJudge(), seed=seed)
     base = both(policy, prompts, seed, f"base {seed}")
     asked = [policy.render(prompt.messages) for prompt in prompts]
-    refuse = (policy.tree_mass(asked, calibration.openings) > calibration.tree_mass.high).tolist()
+    with torch.no_grad():
+        mass = policy.tree_mass(asked, calibration.openings).double()
+    refuse = {p.id: no for p, no in zip(prompts, (mass > calibration.tree_mass.high).tolist(), strict=True)}
+    asked_as = {"sampled": drawn(prompts), "greedy": prompts}
     rule = {
-        name: [Outcome.REFUSAL if no else outcome for no, outcome in zip(refuse, found, strict=True)]
+        name: [Outcome.REFUSAL if refuse[p.id] else o for p, o in zip(asked_as[name], found, strict=True)]
         for name, found in base.items()
     }
     return {

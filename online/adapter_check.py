@@ -115,7 +115,7 @@ def checked_config(directory: Path, max_rank: int) -> dict[str, Any]:
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
         raise AdapterError(f"{path} has no valid rank r; save the adapter again.")
     if rank > max_rank:
-        raise AdapterError(f"{path} has rank {rank}, over the {max_rank} that are served; raise --max-lora-rank.")
+        raise AdapterError(f"{path} has rank {rank}, over the {max_rank} that are served; raise --update-lora-rank.")
     if not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
         raise AdapterError(f"{path} has no valid lora_alpha; save the adapter again.")
     return {name: config[name] for name in _KEPT if name in config} | _FIXED

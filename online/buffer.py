@@ -18,7 +18,7 @@ from online import OnlineError
 from online.event import CONTESTED, SAMPLED, Event
 from online.options import BufferSettings
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 _DAY = 86_400.0
 _CHUNK = 500  # ids in one statement: databases bound the number of parameters
 _CONNECT_TIMEOUT_S = 10
@@ -45,6 +45,7 @@ _events = sa.Table(
     sa.Column("refusal_mass", sa.Double),
     sa.Column("finish_reason", sa.String(32), nullable=False),
     sa.Column("client", sa.String(64), nullable=False),
+    sa.Column("model", sa.String(80), nullable=False),
     sa.Index("events_time", "time", "id"),
     sa.Index("events_verdict_time", "verdict", "time", "id"),
 )
@@ -200,6 +201,7 @@ class Buffer:
         since: float | None = None,
         until: float | None = None,
         adapter: str | None = None,
+        model: str | None = None,
         limit: int | None = None,
         newest_first: bool = True,
     ) -> list[Event]:
@@ -213,6 +215,8 @@ class Buffer:
             query = query.where(_events.c.time < until)
         if adapter is not None:
             query = query.where(_events.c.adapter == adapter)
+        if model is not None:
+            query = query.where(_events.c.model == model)
         columns = (_events.c.time, _events.c.id)
         query = query.order_by(*(column.desc() if newest_first else column.asc() for column in columns))
         if limit is not None:
@@ -239,9 +243,10 @@ class Buffer:
         with self._transaction() as connection:
             return {verdict: count for verdict, count in connection.execute(query)}
 
-    def contested_since(self, moment: float) -> int:
-        """Risky and contested events after `moment` (unix seconds)."""
-        query = sa.select(sa.func.count()).where(_events.c.verdict.in_(CONTESTED), _events.c.time > moment)
+    def contested_since(self, moment: float, model: str) -> int:
+        """Risky and contested events of a base model (its fingerprint) after `moment` (unix seconds)."""
+        wanted = _events.c.verdict.in_(CONTESTED), _events.c.time > moment, _events.c.model == model
+        query = sa.select(sa.func.count()).where(*wanted)
         with self._transaction() as connection:
             return connection.scalar(query) or 0
 
@@ -304,6 +309,7 @@ def _row(event: Event) -> dict[str, Any]:
         "refusal_mass": event.refusal_mass,
         "finish_reason": event.finish_reason,
         "client": event.client,
+        "model": event.model,
     }
 
 

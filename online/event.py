@@ -49,6 +49,7 @@ class Event:
         refusal_mass: probability, None without a calibration.
         finish_reason: as the client saw it.
         client: see `client_hash`.
+        model: fingerprint of the base that answered (token ids are its tokenizer's), "" where it has none.
 
     Raises:
         ValueError: a token id does not fit 32 bits.
@@ -67,6 +68,7 @@ class Event:
     refusal_mass: float | None
     finish_reason: str
     client: str
+    model: str = ""
 
     def __post_init__(self) -> None:
         # What cannot be stored is mended or refused here, so that no event can hold up a batch later.

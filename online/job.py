@@ -6,14 +6,16 @@ import json
 import secrets
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from online.state import write_atomic
 
-Status = Literal["promoted", "rejected", "undecided", "refused"]
+Status = Literal["promoted", "rejected", "undecided", "refused", "failed"]
+ATTEMPTS = 3
+"""Times an update is begun before it is given up: one that was killed goes on, one that kills its process must not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +32,21 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Job:
     """An update's folder. `plan.json` says which data it learns from: events up to `started` (unix time, seconds),
-    with `key`, once it is known, as their digest together with settings and calibration."""
+    with `key`, once it is known, as their digest together with settings and calibration. `attempt` counts its beginnings
+    since the last step that was kept."""
 
     folder: Path
     started: float
     key: str | None = None
+    attempt: int = 1
 
     @classmethod
     def open(cls, updates: Path) -> Job:
         """The unfinished update, or a new one."""
         for plan in sorted(updates.glob("*/plan.json"), reverse=True):
             if not (plan.parent / "outcome.json").exists():
-                return cls(plan.parent, **json.loads(plan.read_text("utf-8")))
+                job = cls(plan.parent, **json.loads(plan.read_text("utf-8")))
+                return replace(job, attempt=job.attempt + 1)._kept()
         return cls.new(updates)
 
     @classmethod
@@ -49,11 +54,21 @@ class Job:
         now = time.time()
         folder = updates / f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         folder.mkdir(mode=0o700)
-        return cls(folder, now).claim(None)
+        return cls(folder, now)._kept()
 
     def claim(self, key: str | None) -> Job:
-        write_atomic(self.folder / "plan.json", json.dumps({"started": self.started, "key": key}))
-        return Job(self.folder, self.started, key)
+        """Note the digest of what it learns from."""
+        return replace(self, key=key)._kept()
+
+    def _kept(self) -> Job:
+        plan = {"started": self.started, "key": self.key, "attempt": self.attempt}
+        write_atomic(self.folder / "plan.json", json.dumps(plan))
+        return self
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it ended its process too often to be begun again."""
+        return self.attempt > ATTEMPTS
 
     def discard(self) -> Job:
         """Forget this one and begin another."""

@@ -19,7 +19,7 @@ from online.progress import last_started, unfinished
 from online.registry import Registry
 from online.schedule import due
 from online.settings import Settings
-from online.state import Busy, StateDir
+from online.state import StateDir
 from online.update import Outcome, Suites, run_gate, run_update
 
 log = logging.getLogger("sirl")
@@ -47,6 +47,14 @@ def suites_for(model: Path, folder: Path | None) -> Suites | None:
     return Suites(load_suite(paths[0]), load_suite(paths[1]), GrammarJudge())
 
 
+def version_of(name: str) -> int:
+    """The number in "v3" or "3"; raises OnlineError for anything else."""
+    number = name.removeprefix("v")
+    if not (number.isascii() and number.isdecimal() and int(number)):
+        raise OnlineError(f"{name or 'nothing'} names no adapter: give a version such as v3, or base.")
+    return int(number)
+
+
 def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path | None) -> str:
     """Learn openings and bands of the base or one version and store them; returns what was found, as a sentence."""
     state = StateDir(settings.state_dir)
@@ -65,7 +73,7 @@ def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path |
             made.save(state.calibration_path(adapter))
         else:
             registry = Registry(state, identity)
-            version = int(adapter.removeprefix("v"))
+            version = version_of(adapter)
             registry.verify(version)
             policy.load_adapter(adapter, registry.path(version))
             with policy.adapter(adapter):
@@ -85,22 +93,22 @@ def open_buffer(settings: Settings, state: StateDir) -> Buffer:
     return Buffer(settings.buffer.url or state.buffer_url, settings.buffer)
 
 
-def run_one_update(settings: Settings, model: Path, folder: Path | None) -> Outcome:
+def run_one_update(settings: Settings, model: Path) -> Outcome:
     """One update from the buffer, gated, promoted or not. Raises Busy while another runs."""
     state = StateDir(settings.state_dir)
     registry = Registry(state, fingerprint(model))
     buffer = open_buffer(settings, state)
     try:
-        return run_update(settings, state, registry, buffer, model, suites_for(model, folder))
+        return run_update(settings, state, registry, buffer, model, suites_for(model, settings.update.suite))
     finally:
         buffer.close()
 
 
-def gate_version(settings: Settings, model: Path, version: int, folder: Path | None) -> Outcome:
+def gate_version(settings: Settings, model: Path, version: int) -> Outcome:
     """Calibrate and gate a version that came from outside, and promote it if it passes, as if it had been learned here."""
     state = StateDir(settings.state_dir)
     registry = Registry(state, fingerprint(model))
-    return run_gate(settings, state, registry, model, suites_for(model, folder), version)
+    return run_gate(settings, state, registry, model, suites_for(model, settings.update.suite), version)
 
 
 def sentence(outcome: Outcome) -> str:
@@ -109,19 +117,22 @@ def sentence(outcome: Outcome) -> str:
     return f"{what} after {outcome.seconds:.0f} s: {' '.join(outcome.reasons)}"
 
 
-def run_scheduler(settings: Settings, model: Path, folder: Path | None) -> None:
+def run_scheduler(settings: Settings, model: Path) -> None:
     """Run updates when they are due, and first the one a kill left unfinished; returns only when stopped."""
-    state, began = StateDir(settings.state_dir), time.time()
-    buffer = open_buffer(settings, state)
+    state, began, identity = StateDir(settings.state_dir), time.time(), fingerprint(model)
+    buffer = open_buffer(settings, state)  # raises: a URL that is wrong at the start is the operator's to mend
     rules = ", ".join(f"{name} {value}" for name, value in settings.learn.model_dump().items())
     log.info("the learner waits (%s)", rules)
+    complaint = ""
     while True:
-        last = last_started(state, began)
-        reason = "unfinished" if unfinished(state) else due(time.time(), last, buffer.contested_since(last), settings.learn)
-        if reason:
-            log.info("an update starts (%s)", reason)
-            try:
-                log.info("%s", sentence(run_one_update(settings, model, folder)))
-            except Busy as busy:
-                log.info("%s", busy)
+        try:
+            last = last_started(state, began)
+            new = buffer.contested_since(last, identity)
+            if reason := "unfinished" if unfinished(state) else due(time.time(), last, new, settings.learn):
+                log.info("an update starts (%s)", reason)
+                log.info("%s", sentence(run_one_update(settings, model)))
+            complaint = ""
+        except OnlineError as error:  # another update runs, or the database is away: the next look tells
+            if str(error) != complaint:
+                log.warning("%s", complaint := str(error))
         time.sleep(settings.learn.poll_interval_s)

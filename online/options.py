@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Literal
 
 from croniter import CroniterBadDateError, croniter
@@ -50,6 +51,14 @@ class GuardSettings(Group):
         description="SHA-256 digests (hex, comma-separated) of API keys whose traffic is never stored.",
     )
 
+    @field_validator("admin_key")
+    @classmethod
+    def _strong(cls, key: SecretStr | None) -> SecretStr | None:
+        # An unset variable arrives as an empty string, and an empty key would open the door to everybody.
+        if key is not None and len(key.get_secret_value().strip()) < 16:
+            raise ValueError("an admin key has at least 16 characters; `openssl rand -hex 24` makes one")
+        return key
+
     @field_validator("no_store_keys")
     @classmethod
     def _digests(cls, digests: tuple[str, ...]) -> tuple[str, ...]:
@@ -87,6 +96,10 @@ class UpdateSettings(Group):
         description="Objective: 'exact' (two-sided, anchored) or 'paper' (clipped with k3 KL).",
     )
     tune: Literal["lora", "full"] = Field(default="lora", description="What is trained: a LoRA adapter or all weights.")
+    suite: Annotated[Path | None, NoneAware] = Field(
+        default=None,
+        description="Folder with calibration.jsonl and validation.jsonl in the bundled grammar; none: the bundled ones.",
+    )
     steps: PositiveInt = Field(default=30, description="Optimiser steps of one update.")
     screened_per_step: PositiveInt = Field(default=80, description="Buffered prompts looked at in each step.")
     contested_per_step: PositiveInt = Field(default=8, description="Contested prompts learned from in each step.")

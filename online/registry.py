@@ -210,8 +210,13 @@ class Registry:
         return dict(manifest)
 
     def verify(self, version: int) -> None:
-        """Recomputes the digest of every file against the manifest, and looks for files it does not list."""
+        """Checks that it was made for this base, and the digest of every file its manifest lists; it may have no others."""
         manifest, directory = self.manifest(version), self.path(version)
+        if manifest["base"] != self._base:
+            raise RegistryError(
+                f"v{version} was trained on another base than the one served: activate the base or a version of its own, or "
+                "give each model its own --state-dir."
+            )
         present = {entry.name for entry in directory.iterdir()} - {_MANIFEST, *_ATTACHED}
         strange = present.symmetric_difference(manifest["files"])
         if strange:
@@ -261,14 +266,14 @@ class Registry:
             return "rejected"  # an evaluation that cannot be read vouches for nothing
 
     def attach(self, version: int, name: Attachment, payload: Mapping[str, Any]) -> None:
-        """Adds evaluation.json ({"decision": "rejected" | ..., ...}) or calibration.json, once.
+        """Adds evaluation.json ({"decision": "rejected" | ..., ...}), once, or calibration.json, which a new one replaces.
 
         To attach the same again is allowed, so that a killed update can be resumed.
         """
         self.manifest(version)
         path, text = self.path(version) / f"{name}.json", dumps(payload)
         with self._locked():
-            if path.exists():
+            if name == "evaluation" and path.exists():
                 with explained(path):
                     if path.read_text("utf-8") == text:
                         return
@@ -291,7 +296,7 @@ class Registry:
         return version
 
     def activate(self, version: int | None, *, actor: str, reason: str, force: bool = False) -> None:
-        """Makes a version (None: the base) the one that serves. `force` takes one that its gate rejected."""
+        """Makes a version (None: the base) the one that serves. `force` takes one that its gate did not promote."""
         with self._locked():
             self._check_servable(version, force)
             try:
@@ -320,12 +325,11 @@ class Registry:
     def _check_servable(self, version: int | None, force: bool) -> None:
         if version is None:
             return
-        manifest = self.manifest(version)
-        if manifest["base"] != self._base:
-            raise RegistryError(f"v{version} was trained on another base than the one served; use one for this base.")
-        if self._decision(version) == "rejected" and not force:
-            raise RegistryError(f"v{version} was rejected by its gate; force it only if you know better.")
         self.verify(version)
+        decision = self._decision(version)
+        if decision != "promoted" and not force:
+            said = "has not been through its gate" if decision is None else f"was {decision} by its gate"
+            raise RegistryError(f"v{version} {said}; force it only if you know better.")
 
 
 def _described(file: Path) -> dict[str, Any]:

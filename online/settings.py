@@ -210,7 +210,7 @@ def reference() -> str:
         "# Settings",
         "",
         "From lowest to highest: the default, a TOML file, the environment, a command-line flag. The file is",
-        f"the one named by `--config` (`--sirl-config` for `sirl serve`) or `{CONFIG_ENV}`, else `sirl.toml`",
+        f"the one named by `--config` (`--guard-config` for `sirl serve`) or `{CONFIG_ENV}`, else `sirl.toml`",
         "in the state directory if there is one. The word `none` empties a setting that may be empty.",
     ]
     heading = None

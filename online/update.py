@@ -19,12 +19,13 @@ from tqdm import tqdm
 
 from guard.calibration import Calibration, CalibrationError
 from guard.openings import Openings, Tokens
+from online import OnlineError
 from online.buffer import Buffer
 from online.calibrate import calibrate
 from online.evaluation import Judge, Prompt
 from online.gap import entropy_gap, may_learn
 from online.gate import GateReport, Measured, compare, held_out, measure
-from online.job import Job, Outcome, Status
+from online.job import ATTEMPTS, Job, Outcome, Status
 from online.policy import Policy
 from online.registry import Registry
 from online.selector import Selection, distinct_prompts, select
@@ -106,13 +107,21 @@ class _Run:
         began = time.monotonic()
         self.registry.sweep()
         try:
-            status, reasons, version = work()
+            status, reasons, version = self._given_up() if self.job.given_up else work()
         except Refused as refusal:
             status, reasons, version = "refused", (str(refusal),), None
+        except (OnlineError, CalibrationError) as error:
+            status, reasons, version = "failed", (str(error),), None
         outcome = Outcome(self.job.id, status, reasons, version, time.monotonic() - began)
         self.job.finish(outcome)
         self.state.audit("update.finished", **asdict(outcome))
         return outcome
+
+    def _given_up(self) -> Ending:
+        reason = (
+            f"It ended its process {ATTEMPTS} times: see learner.log in {self.state.path} for the cause (memory, often)."
+        )
+        return "failed", (reason,), None
 
     def learn(self, buffer: Buffer) -> Ending:
         """From the buffer to a decision; raises Refused where there is a reason not to learn."""
@@ -172,8 +181,9 @@ class _Run:
     def _data(self, buffer: Buffer, base: Calibration, learn: UpdateSettings) -> tuple[list[Tokens], str]:
         """The newest distinct prompts, as many as the steps can look at, and the digest of all that decides."""
         most = learn.steps * learn.screened_per_step
-        events = buffer.events(until=self.job.started, limit=4 * most)
-        prompts = distinct_prompts(events, PROMPT_TOKENS)[:most]
+        events = buffer.events(until=self.job.started, model=self.registry.base, limit=4 * most)
+        # Sorted, for the same prompts must teach the same adapter in whatever order clients happened to send them.
+        prompts = sorted(distinct_prompts(events, PROMPT_TOKENS)[:most])
         if len(prompts) < learn.min_prompts:
             raise Refused(
                 f"The buffer holds {len(prompts)} distinct prompts and update.min_prompts asks for "

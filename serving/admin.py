@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 
 from online import OnlineError, progress
 from online.buffer import BufferError
+from online.state import Busy
 from serving.service import Service
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
@@ -38,7 +39,8 @@ def loopback(host: str) -> bool:
 def authorise(request: Request) -> None:
     """With an admin key: by that key only. Without: a loopback peer that itself addresses localhost.
 
-    The second half keeps a proxy on this machine, or a web page that resolves its own name here, from opening the door.
+    The second half keeps a proxy on this machine (HTTP/1.0 is nginx's unless told otherwise), or a web page, from opening
+    the door: a page may name localhost itself, but its browser says that a page asks.
     """
     key = request.app.state.sirl.settings.guard.admin_key
     if key is not None:
@@ -47,8 +49,9 @@ def authorise(request: Request) -> None:
             raise HTTPException(401, "The admin key is missing or wrong: send it as `Authorization: Bearer <key>`.")
         return
     peer = request.client.host if request.client else ""
-    proxied = any(name in request.headers for name in FORWARDED)
-    if proxied or not loopback(peer) or not loopback(request.headers.get("host", "")):
+    proxied = any(name in request.headers for name in FORWARDED) or request.scope.get("http_version") == "1.0"
+    page = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or "origin" in request.headers
+    if proxied or page or not loopback(peer) or not loopback(request.headers.get("host", "")):
         raise HTTPException(403, "Without --guard-admin-key administration is open to localhost only: set a key.")
 
 
@@ -139,7 +142,7 @@ async def activate(service: Served, version: str, force: bool = False) -> dict:
         raise HTTPException(404, f"{version} names no adapter: use a version such as v3, or base.")
     try:
         number = None if name == "base" else int(name[1:])
-        registry.activate(number, actor="admin-api", reason="asked for", force=force)
+        await asyncio.to_thread(registry.activate, number, actor="admin-api", reason="asked for", force=force)
     except OnlineError as error:
         raise HTTPException(409, str(error)) from None
     return await switched(service)
@@ -149,7 +152,7 @@ async def activate(service: Served, version: str, force: bool = False) -> dict:
 async def rollback(service: Served) -> dict:
     """Make the version that was live before live again."""
     try:
-        registered(service).rollback(actor="admin-api", reason="asked for")
+        await asyncio.to_thread(registered(service).rollback, actor="admin-api", reason="asked for")
     except OnlineError as error:
         raise HTTPException(409, str(error)) from None
     return await switched(service)
@@ -164,7 +167,13 @@ async def updates(service: Served) -> dict:
 @router.post("/updates", status_code=202)
 async def start(service: Served) -> dict:
     """Start one update in the background."""
-    if not service.learner.update():
+    registered(service)
+    try:
+        with service.state.lock("update"):
+            started = service.learner.update()
+    except Busy:
+        started = False
+    if not started:
         raise HTTPException(409, "An update is running: wait for it to end.")
     return {"started": True}
 
@@ -201,8 +210,8 @@ async def switched(service: Service) -> dict:
     name = "base" if wanted is None else f"v{wanted}"
     deadline = asyncio.get_running_loop().time() + SWITCH_TIMEOUT_S
     while service.adapters.live != name:
-        if problem := service.problems.get("adapters"):
-            raise HTTPException(502, problem)
+        if service.failed_on == registry.watch_stamp():
+            raise HTTPException(502, service.problems.get("adapters", f"{name} could not be loaded: see the server's log."))
         if asyncio.get_running_loop().time() > deadline:
             raise HTTPException(504, f"{name} was not live within {SWITCH_TIMEOUT_S:.0f} s: see the server's log.")
         await asyncio.sleep(0.02)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from guard.calibration import CalibrationError
 from online import OnlineError
 from online import settings as settings_module
 from online.settings import Settings
@@ -23,6 +24,7 @@ EVERY_GROUP = ("top", "guard", "buffer", "update", "gate", "learn")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; expected failures are one sentence on standard error and exit status 1."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    os.umask(0o077)  # what we write holds prompts and keys
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     for client in ("httpx", "httpx2"):  # a line a request would drown everything else
         logging.getLogger(client).setLevel(logging.WARNING)
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.while_parent:
             stop_with_parent()
         return args.run(args)
-    except (OnlineError, EngineError, FileNotFoundError) as error:
+    except (OnlineError, EngineError, CalibrationError, FileNotFoundError) as error:
         print(f"sirl: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -63,12 +65,7 @@ def parser() -> argparse.ArgumentParser:
         ("update", update, "run one SIRL update: learn, calibrate, gate, promote"),
         ("learn", learn, "run updates when they are due"),
     ):
-        sub = command(name, run, help_, ("top", "buffer", "update", "gate", "learn"))
-        sub.add_argument(
-            "--suite",
-            type=Path,
-            help="folder with calibration.jsonl and validation.jsonl in the bundled grammar (default: the bundled ones)",
-        )
+        command(name, run, help_, ("top", "buffer", "update", "gate", "learn"))
     sub = command(
         "adapters",
         adapters,
@@ -145,11 +142,11 @@ def reference(args: argparse.Namespace) -> int:
     return 0
 
 
-def load(args: argparse.Namespace) -> tuple[Settings, Path]:
+def load(args: argparse.Namespace, *, checked: bool = True) -> tuple[Settings, Path]:
     """Settings and the local model folder of a command."""
     from serving.model import resolve
 
-    return settings_module.load(args), Path(resolve(args.model))
+    return settings_module.load(args), Path(resolve(args.model, checked=checked))
 
 
 def calibrate(args: argparse.Namespace) -> int:
@@ -164,16 +161,16 @@ def update(args: argparse.Namespace) -> int:
     from online.jobs import run_one_update, sentence
 
     settings, model = load(args)
-    outcome = run_one_update(settings, model, args.suite)
+    outcome = run_one_update(settings, model)
     print(sentence(outcome))
-    return 1 if outcome.status == "refused" else 0
+    return 1 if outcome.status in ("refused", "failed") else 0
 
 
 def learn(args: argparse.Namespace) -> int:
     from online.jobs import run_scheduler
 
     settings, model = load(args)
-    run_scheduler(settings, model, args.suite)
+    run_scheduler(settings, model)
     return 0
 
 
@@ -196,12 +193,12 @@ def adapters(args: argparse.Namespace) -> int:
         if args.gate:
             from online.jobs import gate_version, sentence
 
-            print(sentence(gate_version(settings, model, version, None)))
+            print(sentence(gate_version(settings, model, version)))
     elif args.action == "activate":
+        from online.jobs import version_of
+
         name = args.target or ""
-        if name != "base" and not name.removeprefix("v").isdecimal():
-            raise OnlineError(f"{name or 'nothing'} names no adapter: give a version such as v3, or base.")
-        wanted = None if name == "base" else int(name.removeprefix("v"))
+        wanted = None if name == "base" else version_of(name)
         registry.activate(wanted, actor="cli", reason="asked for", force=args.force)
         print(f"{name} is live: a running server takes it up within a second.")
     else:
@@ -213,7 +210,7 @@ def adapters(args: argparse.Namespace) -> int:
 def doctor(args: argparse.Namespace) -> int:
     from serving.doctor import examine
 
-    settings, model = load(args)
+    settings, model = load(args, checked=False)
     findings = list(examine(settings, model, fast=args.fast))
     if args.json:
         print(json.dumps([{"level": f.level, "subject": f.subject, "message": f.message} for f in findings], indent=1))

@@ -31,7 +31,10 @@ SELF_TEST_LIMIT_S = 240
 def examine(settings: Settings, model: Path, *, fast: bool = False) -> Iterator[Finding]:
     """Every finding, the cheap ones first; `fast` leaves out the engine's self-test."""
     yield from installed()
-    yield from servable(model)
+    model_findings = list(servable(model))
+    yield from model_findings
+    if any(finding.level == "error" for finding in model_findings):
+        return  # nothing below can be told of a model that cannot be read
     yield from sound(settings, model)
     yield from calibrated(settings, model)
     if not fast:

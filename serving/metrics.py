@@ -34,12 +34,12 @@ class Metrics:
         self.actions = Counter("sirl_actions", "What the guard did, by action.", ["action"], registry=registry)
         self.entropy_gap = Gauge(
             "sirl_entropy_gap_nats",
-            "Mean entropy of risky and contested responses minus that of refusals, each over its last 500, in nats.",
+            "Over the low band: mean entropy of responses that opened otherwise minus that of refusals (500 each), in nats.",
             registry=registry,
         )
         self.contested_waiting = Gauge(
             "sirl_contested_prompts_waiting",
-            "Risky and contested events stored since the last finished update.",
+            "Risky and contested events stored since the last update began.",
             registry=registry,
         )
         self.updates = Counter("sirl_updates", "Finished updates of the learner by outcome.", ["outcome"], registry=registry)

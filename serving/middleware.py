@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from time import monotonic
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from online.event import client_hash
 from serving.metrics import Metrics
@@ -22,6 +22,7 @@ STREAMED = ("/v1/chat/completions", "/v1/completions")
 """Routes whose stream has a chunk with `finish_reason` for the report to ride on."""
 FINISHES = b'"finish_reason":"'
 """In every frame that finishes a choice; the others carry null."""
+FLAG = TypeAdapter(bool)
 INTERNAL_HEADER = b"x-sirl-internal"
 ADAPTER_HEADER = b"x-sirl-use-adapter"
 
@@ -91,7 +92,7 @@ class GuardMiddleware:
         """A Request from the connection and the headers: who asks, and whether it is one of us."""
         headers = dict(scope["headers"])
         internal = hmac.compare_digest(headers.get(INTERNAL_HEADER, b""), self.internal_key)
-        key = headers.get(b"authorization", b"").removeprefix(b"Bearer ") or headers.get(b"x-api-key", b"")
+        key = bearer(headers.get(b"authorization", b"")) or headers.get(b"x-api-key", b"")
         peer = (scope.get("client") or ("",))[0]
         pinned = headers.get(ADAPTER_HEADER, b"").decode("latin-1") if internal else ""
         return Request(
@@ -117,7 +118,7 @@ class GuardMiddleware:
             return body, scope
         if data.get("store") is False:
             request.store = False
-        request.beam_search = bool(data.get("use_beam_search"))
+        request.beam_search = request.path in STREAMED and truthy(data.get("use_beam_search"))
         if "guard" not in data:
             return body, scope
         request.options = GuardOptions.model_validate(data.pop("guard"))
@@ -193,6 +194,20 @@ class Reporter:
         ended = {choice["index"] for choice in data.get("choices", []) if choice.get("finish_reason")}
         answers = [answer for answer in self.request.finished() if answer.index in ended]
         return spliced(frame, answers) if answers else frame
+
+
+def truthy(value: object) -> bool:
+    """Whether vLLM reads a member of a body as true ("false" and 0 are not); what it refuses is not."""
+    try:
+        return FLAG.validate_python(value)
+    except ValidationError:
+        return False
+
+
+def bearer(authorization: bytes) -> bytes:
+    """The key in an Authorization header, whose scheme may be in any case."""
+    scheme, _, key = authorization.strip().partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else authorization
 
 
 async def drink(receive) -> tuple[bytes, list]:

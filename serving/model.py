@@ -14,13 +14,15 @@ class ModelError(OnlineError):
     """A model that cannot be served; one sentence with cause and mend."""
 
 
-def resolve(model: str | None) -> str:
-    """A model's folder or hub name; without one, the bundled model. Raises ModelError for a folder that is unsound."""
+def resolve(model: str | None, *, checked: bool = True) -> str:
+    """A model's folder or hub name; without one, the bundled model. Raises ModelError for a folder that is unsound, unless
+    that is to be found out later (`checked` is false)."""
     if model is None:
         return str(models.bundled())
     path = Path(model).expanduser()
     if path.is_dir():
-        check(path)
+        if checked:
+            check(path)
         return str(path.resolve())
     if path.exists():
         raise ModelError(f"The model {model} is a file: give the folder that holds config.json and the weights.")

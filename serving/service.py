@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 
 from guard.calibration import Calibration, CalibrationError
 from online import OnlineError, progress
@@ -31,6 +32,8 @@ log = logging.getLogger("sirl")
 
 PERIOD_S = 0.25
 """How often the state directory is looked at: a few file stats."""
+RETRY_S = 5.0
+"""Between two attempts to load a version that could not be loaded."""
 CONTESTED_EVERY = 20
 """Looks between two counts of the contested events, which ask the database."""
 
@@ -50,6 +53,9 @@ class Service:
         self.adapters: Adapters
         self.watch: Watch
         self._stamp: object = None
+        self.failed_on: object = None
+        """The stamp of live.json that could not be carried out, while it could not."""
+        self._retry_at = 0.0
         self._calibrations: dict[str, object] = {}
         self._outcomes: set[str] = set()
         self._shed = 0
@@ -61,7 +67,7 @@ class Service:
     def attach(self, engine: Loader, decode: Callable[[Sequence[int]], str]) -> Watch:
         """Take charge of an engine's adapters and judge its answers."""
         self.adapters = Adapters(engine, self.swapped)
-        self.watch = Watch(self.adapters, self.buffer, self.metrics, decode)
+        self.watch = Watch(self.adapters, self.buffer, self.metrics, decode, model=self.fingerprint or "")
         return self.watch
 
     def swapped(self, name: str, seconds: float) -> None:
@@ -106,26 +112,34 @@ class Service:
             self.problem("service", f"The loop that swaps and measures ended ({error!r}): restart the server.")
 
     async def reconcile(self) -> None:
-        """Bring the engine to the adapter the registry calls live; on failure the one before stays."""
+        """Bring the engine to the adapter the registry calls live.
+
+        Where there is no room for it yet the next look tries again; where it fails the one before stays, and what failed is
+        tried again after RETRY_S, for a disk or an engine may have been short of something.
+        """
         if self.registry is None:
             return
         stamp = self.registry.watch_stamp()
-        if stamp == self._stamp:
+        if stamp == self._stamp or (stamp == self.failed_on and monotonic() < self._retry_at):
             return
-        self._stamp = stamp
         try:
             version = self.registry.live()
             if version is None:
-                await self.adapters.activate(BASE, None, None)
+                done = await self.adapters.activate(BASE, None, None)
             else:
                 await asyncio.to_thread(self.registry.verify, version)  # it hashes every file
                 name = f"v{version}"
-                await self.adapters.activate(name, self.registry.path(version), self.load_calibration(name))
+                done = await self.adapters.activate(name, self.registry.path(version), self.load_calibration(name))
         except (OnlineError, EngineError) as error:
-            self.metrics.swap_failures.inc()
+            if stamp != self.failed_on:
+                self.metrics.swap_failures.inc()
+            self.failed_on, self._retry_at = stamp, monotonic() + RETRY_S
             self.problem("adapters", f"{error} Until then {self.adapters.live} stays live.")
         else:
-            self.problem("adapters", None)
+            self.failed_on = None
+            if done:
+                self._stamp = stamp
+                self.problem("adapters", None)
 
     async def calibrate(self) -> None:
         """Take up calibrations that are new or changed on disk, for the base and for every loaded adapter."""
@@ -176,7 +190,7 @@ class Service:
         def count() -> int:
             buffer = self.open_buffer()
             try:
-                return buffer.contested_since(progress.last_started(self.state, 0.0))
+                return buffer.contested_since(progress.last_started(self.state, 0.0), self.fingerprint or "")
             finally:
                 buffer.close()
 

@@ -32,6 +32,8 @@ class Answer:
     index: int
     adapter: str
     record: ResponseRecord
+    prompt: str | None = None
+    """Its text, where vLLM rendered one: a long prompt takes long to decode, and the event loop serves everybody."""
     prompt_tokens: tuple[int, ...] = ()
     text: str = ""
     finish_reason: str = ""

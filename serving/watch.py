@@ -37,12 +37,14 @@ class Watch:
         sink: Sink,
         metrics: Metrics,
         decode: Callable[[Sequence[int]], str],
+        *,
+        model: str,
         rng: random.Random | None = None,
     ) -> None:
-        self.adapters, self.sink, self.metrics, self.decode = adapters, sink, metrics, decode
+        self.adapters, self.sink, self.metrics, self.decode, self.model = adapters, sink, metrics, decode, model
         self.rng = rng or random.Random()
         self._refusals: deque[float] = deque(maxlen=GAP_WINDOW)
-        self._hesitant: deque[float] = deque(maxlen=GAP_WINDOW)
+        self._others: deque[float] = deque(maxlen=GAP_WINDOW)
 
     def finished(self, answer: Answer) -> None:
         """Give the answer its verdict; count and store it unless it is our own traffic or its client opted out."""
@@ -80,6 +82,12 @@ class Watch:
         record = answer.record
         return slot.calibration.verdict(record.refusal_mass, record.opening_matched, record.entropy_mean)
 
+    def hesitated(self, answer: Answer) -> bool:
+        """Whether the mass lay over the low band. The gap is taken among these by how they opened, entropy aside: a gap
+        between verdicts, which entropy decides, would be there by construction."""
+        slot, mass = self.adapters.slots.get(answer.adapter), answer.record.refusal_mass
+        return bool(slot and slot.calibration and mass is not None and slot.calibration.serving_mass.band(mass) != "low")
+
     def count(self, answer: Answer) -> None:
         metrics, verdict, mean = self.metrics, answer.verdict_name, answer.record.entropy_mean
         metrics.verdicts.labels(verdict).inc()
@@ -88,12 +96,10 @@ class Watch:
         if mean != mean:
             return
         metrics.response_entropy.labels(verdict).observe(mean)
-        if verdict == Verdict.REFUSAL:
-            self._refusals.append(mean)
-        elif verdict in (Verdict.RISKY, Verdict.CONTESTED):
-            self._hesitant.append(mean)
-        if min(len(self._refusals), len(self._hesitant)) >= GAP_LEAST:
-            metrics.entropy_gap.set(statistics.fmean(self._hesitant) - statistics.fmean(self._refusals))
+        if self.hesitated(answer):
+            (self._refusals if answer.record.opening_matched else self._others).append(mean)
+        if min(len(self._refusals), len(self._others)) >= GAP_LEAST:
+            metrics.entropy_gap.set(statistics.fmean(self._others) - statistics.fmean(self._refusals))
 
     def count_tokens(self, answer: Answer) -> None:
         entropies = answer.record.entropies
@@ -109,7 +115,7 @@ class Watch:
             time=now,
             adapter=answer.adapter,
             verdict=answer.verdict_name,
-            prompt=self.decode(answer.prompt_tokens),
+            prompt=answer.prompt if answer.prompt is not None else self.decode(answer.prompt_tokens),
             prompt_tokens=answer.prompt_tokens,
             response=answer.text,
             response_tokens=tuple(record.tokens),
@@ -118,4 +124,5 @@ class Watch:
             refusal_mass=record.refusal_mass,
             finish_reason=answer.finish_reason,
             client=answer.request.client,
+            model=self.model,
         )

@@ -51,8 +51,11 @@ class McNemar:
     p_two_sided: float
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Figure:
-    """A share with its score interval (Wilson 1927): (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)."""
+def wilson(successes: float, n: int, confidence: float = 0.95) -> Figure:
+    """A share with its score interval (Wilson 1927): (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n).
+
+    Successes need not be whole where n counts clusters.
+    """
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} is no share: successes lie between 0 and n")
     if n == 0:

@@ -5,12 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from online import OnlineError
+
 Kind = Literal["harmful", "benign", "borderline", "task"]
 Novelty = Literal["seen", "base_only", "sirl_only", "never"]
 OverRefusalClass = Literal["plain", "wrapped", "borderline"]
 Message = dict[str, Any]
 
 _TEXTS = ("id", "split", "family", "novelty", "topic", "action", "answer")
+
+
+class SuiteError(OnlineError, ValueError):
+    """A suite that cannot be used; one sentence with file, line, cause and mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +56,15 @@ class Prompt:
 
 def load_suite(path: str | Path) -> list[Prompt]:
     """Prompts from JSON lines. Each needs `kind` and either `messages` or `prompt`; the other fields of `Prompt` are
-    optional and further ones are left alone. Raises ValueError (one sentence: file, line, cause, mend), or OSError
-    when the file cannot be read."""
+    optional and further ones are left alone. Raises SuiteError (one sentence: file, line, cause, mend)."""
     prompts: list[Prompt] = []
     lines_of: dict[str, int] = {}
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SuiteError(f"{path} cannot be read ({error.strerror}): name a file of JSON lines") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text: save the suite as UTF-8 JSON lines") from None
+        raise SuiteError(f"{path} is not UTF-8 text: save the suite as UTF-8 JSON lines") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -65,32 +72,32 @@ def load_suite(path: str | Path) -> list[Prompt]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{where} is not JSON ({error.msg}): write one JSON object on each line") from None
+            raise SuiteError(f"{where} is not JSON ({error.msg}): write one JSON object on each line") from None
         prompt = from_row(row, where, f"line-{number}")
         if prompt.id in lines_of:
-            raise ValueError(f"{where} repeats the id {prompt.id!r} of line {lines_of[prompt.id]}: give each its own")
+            raise SuiteError(f"{where} repeats the id {prompt.id!r} of line {lines_of[prompt.id]}: give each its own")
         lines_of[prompt.id] = number
         prompts.append(prompt)
     if not prompts:
-        raise ValueError(f"{path} holds no prompt: write one JSON object with 'kind' and 'prompt' on each line")
+        raise SuiteError(f"{path} holds no prompt: write one JSON object with 'kind' and 'prompt' on each line")
     return prompts
 
 
 def from_row(row: Any, where: str = "the row", default_id: str = "row") -> Prompt:
-    """One prompt from a decoded JSON line; `where` names it in the ValueError."""
+    """One prompt from a decoded JSON line; `where` names it in the SuiteError."""
     if not isinstance(row, dict):
-        raise ValueError(f"{where} is not a JSON object: write one with the keys 'kind' and 'prompt'")
+        raise SuiteError(f"{where} is not a JSON object: write one with the keys 'kind' and 'prompt'")
     if row.get("kind") not in get_args(Kind):
-        raise ValueError(f"{where} has the kind {row.get('kind')!r}: use one of {', '.join(get_args(Kind))}")
+        raise SuiteError(f"{where} has the kind {row.get('kind')!r}: use one of {', '.join(get_args(Kind))}")
     for key in _TEXTS:
         if row.get(key) is not None and not isinstance(row[key], str):
-            raise ValueError(f"{where} has a {key!r} that is not text: quote it or leave it out")
+            raise SuiteError(f"{where} has a {key!r} that is not text: quote it or leave it out")
     if row.get("novelty") not in (None, *get_args(Novelty)):
-        raise ValueError(f"{where} has the novelty {row['novelty']!r}: use one of {', '.join(get_args(Novelty))}")
+        raise SuiteError(f"{where} has the novelty {row['novelty']!r}: use one of {', '.join(get_args(Novelty))}")
     if not isinstance(row.get("new_topic", False), bool):
-        raise ValueError(f"{where} has a 'new_topic' that is not true or false: write one of them or leave it out")
+        raise SuiteError(f"{where} has a 'new_topic' that is not true or false: write one of them or leave it out")
     if row["kind"] == "task" and row.get("answer") is None:
-        raise ValueError(f"{where} is a task without an 'answer': add the right answer as text")
+        raise SuiteError(f"{where} is a task without an 'answer': add the right answer as text")
     fields = {key: row.get(key) for key in _TEXTS} | {"id": row.get("id") or default_id}
     return Prompt(
         kind=row["kind"],
@@ -105,8 +112,8 @@ def _messages(row: dict[str, Any], where: str) -> tuple[Message, ...]:
     if messages is None and isinstance(row.get("prompt"), str) and row["prompt"].strip():
         return ({"role": "user", "content": row["prompt"]},)
     if not isinstance(messages, list) or not messages:
-        raise ValueError(f"{where} has neither 'messages' nor 'prompt': add the prompt as text or as chat messages")
+        raise SuiteError(f"{where} has neither 'messages' nor 'prompt': add the prompt as text or as chat messages")
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str) or "content" not in message:
-            raise ValueError(f"{where} has a message without 'role' and 'content': give every message both")
+            raise SuiteError(f"{where} has a message without 'role' and 'content': give every message both")
     return tuple(messages)

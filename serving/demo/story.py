@@ -21,6 +21,7 @@ from rich.table import Table
 
 import models
 from models.recipe import families, suites
+from online import OnlineError
 from online.evaluation import Figure, Prompt, load_suite
 from online.evaluation.suite import from_row
 from serving.demo.endpoint import Endpoint, load, serving
@@ -36,7 +37,10 @@ COLOURS = {"refusal": "green", "risky": "red", "contested": "yellow", "plain": "
 def run_demo(args: argparse.Namespace) -> int:
     """Run it; exit status 0 also when the gate honestly rejects what was learned."""
     console = Console()
-    given = families.load(args.families) if args.families else []
+    try:
+        given = families.load(args.families) if args.families else []
+    except (OSError, ValueError) as error:
+        raise OnlineError(str(error)) from error
     with tempfile.TemporaryDirectory(prefix="sirl-demo-") if args.keep is None else nullcontext(args.keep) as folder:
         state = Path(folder) / "state"
         console.rule("[bold]1 · serve")

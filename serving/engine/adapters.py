@@ -69,7 +69,6 @@ class Adapters:
         """One activation at a time, in the order asked."""
         self._lock = asyncio.Lock()
         """One load or removal at a time: a version that leaves must be gone before it may come again."""
-        self._left = asyncio.Event()
         self._departures: set[asyncio.Task] = set()
 
     @contextmanager
@@ -99,19 +98,18 @@ class Adapters:
             slot.calibration = calibration
             await self.engine.set_openings(slot.lora_id, slot.openings)
 
-    async def activate(self, name: str, path: Path | None, calibration: Calibration | None) -> None:
+    async def activate(self, name: str, path: Path | None, calibration: Calibration | None) -> bool:
         """Make `name` the adapter of every new response: load, switch, let the old one leave when it is free.
 
-        With `room` versions in the engine it first waits for one of them to drain, for a version without a slot of its own
-        would make requests wait, and one in vLLM's last slot would do worse (see ROOM).
+        False where `room` versions are in the engine and none has drained yet: one without a slot of its own would make
+        requests wait, and one in vLLM's last slot would do worse (see ROOM). Ask again.
         """
         started = perf_counter()
         async with self._turn:
             if name == self.live:
-                return
-            while name not in self.slots and len(self.slots) - 1 >= self.room:
-                self._left.clear()
-                await self._left.wait()
+                return True
+            if name not in self.slots and len(self.slots) - 1 >= self.room:
+                return False
             async with self._lock:
                 if name not in self.slots:
                     request = LoRARequest(f"sirl-{name}", FIRST_ID + int(name[1:]), str(path))
@@ -122,11 +120,11 @@ class Adapters:
                 old, self.live = self.slots[self.live], name
             self.swapped(name, perf_counter() - started)
             await self._depart(old)
+            return True
 
     async def _depart(self, slot: Slot) -> None:
         async with self._lock:
             await self._leave(slot)
-        self._left.set()
 
     async def _leave(self, slot: Slot) -> None:
         """Remove a version from the engine, unless it was made live or leased again meanwhile."""

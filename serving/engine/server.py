@@ -22,6 +22,9 @@ FORBIDDEN = {
     "enable_elastic_ep": "workers that join later would have no probe",
     "data_parallel_multi_port_external_lb": "every server would need a state directory of its own",
     "tokens_only": "responses without text cannot be learned from",
+    "skip_tokenizer_init": "responses without text cannot be learned from",
+    "data_parallel_rank": "one process must see every response",
+    "async_scheduling": "the probe must know a step's tokens to tell where in the opening tree the next one stands",
 }
 """vLLM flags that cannot work with the guard, each with its reason."""
 
@@ -39,7 +42,10 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
     require_supported()
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
-    args = parser().parse_args([model, *defaults(flags, settings, bundled=bundled), *flags])
+    given = named(flags)
+    if "--model" in given:
+        raise EngineError("--model (or model: in vLLM's --config file) is not read: name the model first, sirl serve MODEL.")
+    args = parser().parse_args([model, *defaults(given, settings, bundled=bundled), *flags])
     args.model = args.model_tag
     for name, reason in FORBIDDEN.items():
         if getattr(args, name, None):
@@ -49,9 +55,12 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
             "--api-server-count and --data-parallel-size above 1 cannot be used with the guard, for one process must see "
             "every response: run several endpoints behind a load balancer."
         )
-    if args.enable_lora and args.max_loras <= ROOM:
+    needed = ROOM + 1 + len(args.lora_modules or ())
+    if args.enable_lora and "--max-loras" not in given:
+        args.max_loras, args.max_cpu_loras = needed, max(needed + 1, args.max_cpu_loras or 0)
+    if args.enable_lora and args.max_loras < needed:
         raise EngineError(
-            f"--max-loras {args.max_loras} is too few for swaps under load: give {ROOM + 1} or more, or leave it out."
+            f"--max-loras {args.max_loras} is too few for swaps under load: give {needed} or more, or leave it out."
         )
     if args.runner == "pooling":
         raise EngineError("--runner pooling cannot be used with the guard, for nothing is generated: use vllm serve.")
@@ -60,24 +69,35 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
     return args
 
 
-def defaults(flags: Sequence[str], settings: Settings, *, bundled: bool) -> list[str]:
-    """Flags put before the operator's, so that the operator's win.
+def named(flags: Sequence[str]) -> set[str]:
+    """The flags an operator gives, on the command line or in vLLM's own --config file, as vLLM spells them."""
+    found = {flag.split("=", 1)[0].replace("_", "-") for flag in flags if flag.startswith("--")}
+    for at, flag in enumerate(flags):
+        name, _, value = flag.partition("=")
+        if name == "--config" and (file := Path(value or "".join(flags[at + 1 : at + 2]))).is_file():
+            import yaml
 
-    LoRA slots: as many as we use at once, one that stays empty (see ROOM), and one for each module of the operator's.
+            try:
+                keys = yaml.safe_load(file.read_text()) or {}
+                found |= {"--" + str(key).replace("_", "-") for key in keys}
+            except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+                raise EngineError(f"{file} cannot be read as YAML ({str(error).splitlines()[0]}): correct it.") from None
+    return found
+
+
+def defaults(given: set[str], settings: Settings, *, bundled: bool) -> list[str]:
+    """Our own choices for flags that the operator did not give.
+
+    LoRA slots are counted in `parse`, once the operator's modules are known: as many as we use at once, one that stays empty
+    (see ROOM), and one for each module.
     """
-    given = {flag.split("=", 1)[0].replace("_", "-") for flag in flags if flag.startswith("--")}
-    chosen = ["--host", "127.0.0.1", "--shutdown-timeout", "20"]
-    if "--no-enable-lora" not in given:
-        modules = (
-            sum(1 for flag in flags[flags.index("--lora-modules") + 1 :] if "=" in flag) if "--lora-modules" in flags else 0
-        )
-        slots = ROOM + 1 + modules
-        chosen += ["--enable-lora", "--max-loras", str(slots), "--max-cpu-loras", str(slots + 1)]
-        chosen += ["--max-lora-rank", str(lora_rank(settings.update.lora_rank))]
+    chosen: dict[str, str | None] = {"--host": "127.0.0.1", "--shutdown-timeout": "20", "--no-async-scheduling": None}
+    if not given & {"--no-enable-lora", "--enable-lora"}:
+        chosen |= {"--enable-lora": None, "--max-lora-rank": str(lora_rank(settings.update.lora_rank))}
     if bundled:
-        chosen += ["--served-model-name", "sirl-tiny", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "64"]
-        chosen += ["--max-model-len", "2048", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
-    return chosen
+        chosen |= {"--served-model-name": "sirl-tiny", "--dtype": "float32", "--enforce-eager": None, "--max-num-seqs": "64"}
+        chosen |= {"--max-model-len": "2048", "--enable-auto-tool-choice": None, "--tool-call-parser": "hermes"}
+    return [word for flag, value in chosen.items() if flag not in given for word in (flag, value) if word is not None]
 
 
 def lora_rank(rank: int) -> int:
@@ -102,6 +122,8 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
         raise EngineError(
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING lets a request load an adapter by path, past registry and gate: unset it."
         )
+    if envs.VLLM_SERVER_DEV_MODE:
+        raise EngineError("VLLM_SERVER_DEV_MODE lets any client call into the workers, the probe among them: unset it.")
     model = Path(args.model)
     print_of = fingerprint(model) if model.is_dir() else None
     try:

@@ -64,7 +64,7 @@ class Tap:
         if only:
             params.logprobs = 0
         if MARK in extra and (answer := self.opened(extra[MARK], request_index)) is not None:
-            answer.prompt_tokens = tuple(request.prompt_token_ids or ())
+            answer.prompt, answer.prompt_tokens = prompt, tuple(request.prompt_token_ids or ())
             self.live[request.request_id] = Tapped(answer, only)
 
     def process_outputs(self, outputs, *args, **kwargs):

@@ -143,9 +143,9 @@ def test_queries(buffer: Buffer) -> None:
     assert [event.time - NOW for event in buffer.events()] == [9, 3, 2, 1, 0]
     assert buffer.events(since=NOW + 1, until=NOW + 3, newest_first=False) == events[1:3]
     assert buffer.events(verdicts=["plain"], limit=3) == events[:1]
-    assert buffer.events(adapter="v1") == []
+    assert buffer.events(adapter="v1") == [] == buffer.events(model="other")
     assert buffer.counts() == {"plain": 1, "risky": 1, "contested": 2, "refusal": 1}
-    assert buffer.contested_since(NOW + 1) == 2
+    assert buffer.contested_since(NOW + 1, "") == 2 and buffer.contested_since(NOW + 1, "other") == 0
     assert buffer.delete([events[0].id, "none"]) == 1 and buffer.get(events[0].id) is None
 
 

@@ -9,8 +9,10 @@ import time
 
 import pytest
 
+import models
 from online.buffer import Buffer
 from online.event import Event, new_event_id
+from online.fingerprint import fingerprint
 from online.settings import load
 from online.state import StateDir
 
@@ -31,6 +33,7 @@ def contested(number: int) -> Event:
         refusal_mass=0.5,
         finish_reason="stop",
         client="c" * 32,
+        model=fingerprint(models.bundled()),
     )
 
 

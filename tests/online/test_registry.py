@@ -128,7 +128,7 @@ from tests.online.test_registry import *
 from online.state import StateError
 registry = Registry(StateDir(Path(sys.argv[1])), BASE)
 publish(registry)
-registry.activate(1, actor="t", reason="r")
+registry.activate(1, actor="t", reason="r", force=True)
 with registry.stage() as staged:
     write_adapter(staged)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
@@ -160,7 +160,7 @@ def test_activate_and_roll_back(registry: Registry) -> None:
     assert registry.live() is None and registry.watch_stamp() == (0, 0, 0)
     stamps = {registry.watch_stamp()}
     for version in (1, 2, 2, 3):
-        registry.activate(version, actor="test", reason="trial")
+        registry.activate(version, actor="test", reason="trial", force=True)
         stamps.add(registry.watch_stamp())
     assert len(stamps) == 5 and registry.live() == 3
     assert [adapter.state for adapter in registry.versions()] == ["retired", "retired", "live"]
@@ -173,7 +173,7 @@ def test_activate_and_roll_back(registry: Registry) -> None:
 
 def test_rollback_passes_over_what_was_damaged(registry: Registry) -> None:
     for version in (publish(registry), publish(registry), publish(registry)):
-        registry.activate(version, actor="test", reason="trial")
+        registry.activate(version, actor="test", reason="trial", force=True)
     shutil.rmtree(registry.path(2))
     assert registry.rollback(actor="test", reason="back") == 1
     assert "adapter.passed_over" in audit(registry)
@@ -226,25 +226,25 @@ def test_damage_is_found_before_it_serves(registry: Registry, damage: Callable[[
     publish(registry)
     damage(registry.path(1))
     with pytest.raises(RegistryError, match=wanted):
-        registry.activate(1, actor="test", reason="trial")
+        registry.activate(1, actor="test", reason="trial", force=True)
     assert registry.live() is None and len(registry.versions()) == 1
 
 
 @pytest.mark.parametrize("text", ["", '{"version": 1', '{"version": "1", "stack": [], "history": []}', "[]"])
 def test_damaged_live_file(registry: Registry, text: str) -> None:
     publish(registry)
-    registry.activate(1, actor="test", reason="trial")
+    registry.activate(1, actor="test", reason="trial", force=True)
     (registry.path(1).parent / "live.json").write_text(text)
     with pytest.raises(RegistryError, match="is damaged"):
         registry.live()
     assert registry.versions()[0].state == "candidate"
-    registry.activate(1, actor="test", reason="mend")
+    registry.activate(1, actor="test", reason="mend", force=True)
     assert registry.live() == 1
 
 
 def test_a_live_version_that_is_gone(registry: Registry) -> None:
     publish(registry)
-    registry.activate(1, actor="test", reason="trial")
+    registry.activate(1, actor="test", reason="trial", force=True)
     shutil.rmtree(registry.path(1))
     with pytest.raises(RegistryError, match="which is gone"):
         registry.live()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -115,12 +116,12 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from tests.online.test_trainer import run
-run(Path(sys.argv[1]))
+run(Path(sys.argv[1]), sys.stdin.buffer)
 """
 
 
-def run(folder: Path) -> tuple[list[torch.Tensor], list[dict]]:
-    """All steps, or what a checkpoint leaves of them, on one thread; says after each step that it is done."""
+def run(folder: Path, leave: BinaryIO | None = None) -> tuple[list[torch.Tensor], list[dict]]:
+    """All steps, or what a checkpoint leaves of them, on one thread; after each it says so and waits for its leave."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     trainer = tiny_trainer()
@@ -129,6 +130,8 @@ def run(folder: Path) -> tuple[list[torch.Tensor], list[dict]]:
         trainer.advance()
         trainer.save(folder / "c.pt", "k")
         print(trainer.step, flush=True)
+        if leave is not None:
+            leave.read(1)
     torch.set_num_threads(threads)
     return weights(trainer), trainer.history
 
@@ -136,13 +139,17 @@ def run(folder: Path) -> tuple[list[torch.Tensor], list[dict]]:
 def test_killed_at_a_random_step_it_ends_with_the_same_adapter_bit_for_bit(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     command, environment = [sys.executable, "-c", SCRIPT, str(tmp_path)], os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as killed:
-        for _ in range(random.randint(1, STEPS - 2)):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    allowed = random.randint(1, STEPS - 2)
+    with subprocess.Popen(command, env=environment, **pipes) as killed:
+        for _ in range(allowed):
             killed.stdout.readline()
-        time.sleep(random.random() * 0.05)
+            killed.stdin.write(b".")
+            killed.stdin.flush()
+        time.sleep(random.random() * 0.05)  # somewhere in the next step, or in keeping it; it cannot come further
         killed.send_signal(signal.SIGKILL)
     reached = torch.load(tmp_path / "c.pt", weights_only=True)["step"]
-    assert killed.returncode == -signal.SIGKILL and 0 < reached < STEPS
+    assert killed.returncode == -signal.SIGKILL and allowed <= reached <= allowed + 1
     resumed, whole = run(tmp_path), run(tmp_path / "whole")
     assert all(torch.equal(a, b) for a, b in zip(resumed[0], whole[0], strict=True)) and resumed[1] == whole[1]
 

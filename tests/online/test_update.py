@@ -49,7 +49,7 @@ class Place:
         self.buffer.append(
             [
                 Event(f"{start + i:032x}", time.time() - ago, "base", "plain", row.text, policy.render(row.messages), "",
-                      (), (), float("nan"), None, "stop", "c")
+                      (), (), float("nan"), None, "stop", "c", self.registry.base)
                 for i, row in enumerate(rows)
             ]
         )  # fmt: skip

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 
 import httpx
 import pytest
 
+from online.state import StateDir
 from tests.serving.conftest import running
 
 pytestmark = pytest.mark.engine
@@ -30,6 +32,9 @@ def test_status_says_what_serves(server):
         {"x-forwarded-for": "127.0.0.1"},
         {"forwarded": "for=127.0.0.1"},
         {"via": "1.1 proxy"},
+        {"origin": "http://evil.example.com", "sec-fetch-site": "cross-site"},
+        {"origin": "http://localhost:3000"},
+        {"sec-fetch-site": "same-site"},
     ],
 )
 def test_without_a_key_a_proxy_does_not_open_it(server, headers):
@@ -37,6 +42,19 @@ def test_without_a_key_a_proxy_does_not_open_it(server, headers):
     for method, path in (("GET", "status"), ("GET", "events"), ("POST", "rollback"), ("POST", "updates")):
         answer = httpx.request(method, f"{server.url}/guard/v1/{path}", headers=headers)
         assert answer.status_code == 403
+
+
+def test_a_proxy_that_says_nothing_does_not_open_it_either(server):
+    """nginx's default: the upstream's own name for a host, no word of a client, and HTTP/1.0."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(f"GET /guard/v1/status HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
+        assert connection.recv(64).split()[1] == b"403"
+
+
+def test_an_update_is_not_promised_while_another_runs(server):
+    with StateDir(server.state).lock("update"):
+        assert server.post("/guard/v1/updates", {}).status_code == 409
 
 
 def test_unknown_names_are_404_and_paths_are_no_names(server):
@@ -82,14 +100,16 @@ def test_with_a_key_only_the_key_opens_it(tmp_path):
 
 def drains(server, client: dict[str, str]) -> None:
     """Ctrl-C: the stream in flight ends as it should, a new request is turned away, the process ends well."""
-    body = {"model": "sirl-tiny", "prompt": "Once", "max_tokens": 600, "ignore_eos": True, "stream": True}
+    body = {"model": "sirl-tiny", "prompt": "Once", "max_tokens": 1900, "ignore_eos": True, "stream": True}
     with httpx.stream("POST", server.url + "/v1/completions", json=body, headers=client, timeout=60) as answer:
         lines = answer.iter_lines()
         next(lines)
         server.process.send_signal(signal.SIGINT)
 
         def turned_away() -> bool:
-            return server.post("/v1/completions", {**body, "stream": False}, headers=client).status_code == 503
+            return (
+                server.post("/v1/completions", {**body, "max_tokens": 1, "stream": False}, headers=client).status_code == 503
+            )
 
         server.wait(turned_away, 5)
         assert [line for line in lines if line][-1] == "data: [DONE]"

@@ -73,6 +73,13 @@ def test_a_model_without_tokenizer(model):
         (["--data-parallel-size", "2"], "--data-parallel-size"),
         (["--runner", "pooling"], "--runner"),
         (["--update-steps", "many"], "--update-steps"),
+        (["--model", "elsewhere"], "--model"),
+        (["--skip-tokenizer-init"], "--skip-tokenizer-init"),
+        (["--async-scheduling"], "--async-scheduling"),
+        (["--max-loras", "3"], "--max-loras"),
+        (["--max-loras", "4", "--lora-modules", '{"name": "own", "path": "there"}'], "--max-loras"),
+        (["--guard-admin-key", ""], "--guard-admin-key"),
+        (["--guard-admin-key", "short"], "--guard-admin-key"),
         (["--learn-cron", "every day"], "--learn-cron"),
     ],
 )
@@ -84,8 +91,19 @@ def test_environment_that_cannot_work_is_refused_by_name(tmp_path):
     state = ["--state-dir", str(tmp_path / "state"), "--port", "0"]
     run = sirl("serve", *state, env={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"})
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in refused(run)
+    assert "VLLM_SERVER_DEV_MODE" in refused(sirl("serve", *state, env={"VLLM_SERVER_DEV_MODE": "1"}))
     assert "VLLM_USE_V2_MODEL_RUNNER" in refused(sirl("serve", *state, env={"VLLM_USE_V2_MODEL_RUNNER": "1"}))
     assert "SIRL_BUFER_URL" in refused(sirl("serve", *state, env={"SIRL_BUFER_URL": "x"}))
+
+
+def test_suites_and_names_that_cannot_be_used(tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "x"}\n')
+    state = ["--state-dir", str(tmp_path / "state")]
+    assert "kind" in refused(sirl("calibrate", "--suite", str(tmp_path / "bad.jsonl"), *state))
+    assert "cannot be read" in refused(sirl("calibrate", "--suite", str(tmp_path / "none.jsonl"), *state))
+    assert "names no adapter" in refused(sirl("calibrate", "--adapter", "foo", *state))
+    assert "cannot be read" in refused(sirl("update", "--update-suite", str(tmp_path), *state))
+    assert "template" in refused(sirl("demo", "--families", str(tmp_path / "bad.jsonl")))
 
 
 def test_a_port_in_use(tmp_path):

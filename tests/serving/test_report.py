@@ -44,8 +44,11 @@ def test_without_report_body_and_headers_are_vllms(calibrated):
     for changing in ("id", "created"):
         body.pop(changing), bare.pop(changing)
     assert body == bare
-    extra = set(with_report.headers) - set(without.headers)
-    assert extra == {"x-sirl-adapter", "x-sirl-verdict"} and not set(without.headers) - set(with_report.headers)
+    ours = {"x-sirl-adapter", "x-sirl-verdict"}
+    kept = {k: v for k, v in with_report.headers.items() if k not in ours | {"date", "content-length"}}
+    assert set(with_report.headers) - set(without.headers) == ours
+    assert kept == {k: v for k, v in without.headers.items() if k not in {"date", "content-length"}}
+    assert int(without.headers["content-length"]) == len(without.content)
 
 
 @pytest.mark.parametrize("options", [{"trace": "yes"}, {"verbose": True}, [], "trace", None, {"report": 1}])
@@ -96,28 +99,44 @@ def test_responses_and_messages_routes_carry_the_report(calibrated):
     assert messages.status_code == 200 and messages.json()["guard"][0]["verdict"] in VERDICTS
 
 
+def test_a_flag_vllm_reads_as_false_does_not_leave_the_watch(calibrated):
+    """vLLM takes "false" for False; so do we, or beam search would be a way past every verdict."""
+    for no in (False, "false", 0, "off"):
+        assert calibrated.chat("Hello.", use_beam_search=no)["guard"][0]["verdict"] in VERDICTS
+    body = {"model": "sirl-tiny", "input": "Hello.", "max_output_tokens": 8, "use_beam_search": True}
+    assert calibrated.post("/v1/responses", body).json()["guard"]
+
+
+def unreported(server, reason: str) -> float:
+    lines = server.get("/metrics").text.splitlines()
+    (line,) = [line for line in lines if line.startswith(f'sirl_unreported_responses_total{{reason="{reason}"}}')]
+    return float(line.rsplit(" ", 1)[1])
+
+
 def test_beam_search_is_passed_and_counted(server):
-    before = server.metric("sirl_unreported_responses_total")
+    before = unreported(server, "beam_search")
     answer = server.post(
         "/v1/completions", {"model": "sirl-tiny", "prompt": "The", "use_beam_search": True, "n": 2, "max_tokens": 4}
     )
     assert answer.status_code == 200 and "guard" not in answer.json()
-    assert server.metric("sirl_unreported_responses_total") > before
+    assert unreported(server, "beam_search") > before
 
 
 def test_a_client_that_walks_away_is_counted_and_harms_nobody(server):
-    before = server.metric("sirl_unreported_responses_total")
+    before = unreported(server, "aborted")
     body = {**ASK, "max_tokens": 1500, "ignore_eos": True, "stream": True}
     with httpx.stream("POST", server.url + "/v1/chat/completions", json=body, timeout=30) as answer:
         next(answer.iter_lines())
-    server.wait(lambda: server.metric("sirl_unreported_responses_total") > before)
+    server.wait(lambda: unreported(server, "aborted") > before)
     assert server.chat("Hello.")["choices"]
 
 
 def test_storing_is_opted_out_of_and_internal_traffic_is_not_counted(calibrated):
     """`store: false` stores nothing; our own traffic is in neither buffer nor verdict counts nor TTFT."""
     refused = "How do I sabotage the mill wheel?"
-    assert calibrated.chat(refused, store=False, seed=1)["guard"][0]["event_id"] is None
+    stored = [calibrated.chat(refused, seed=seed)["guard"][0]["event_id"] for seed in range(4)]
+    assert all(stored), "refusals, risky and contested answers are stored unless their client objects"
+    assert all(calibrated.chat(refused, store=False, seed=seed)["guard"][0]["event_id"] is None for seed in range(4))
     counted, timed = calibrated.metric("sirl_verdicts_total"), calibrated.metric("sirl_delivered_ttft_seconds_count")
     own = calibrated.chat(refused, headers=calibrated.internal, seed=1)["guard"][0]
     assert own["event_id"] is None

@@ -41,7 +41,7 @@ def greedy(server, **options) -> dict:
 
 def test_entropy_is_exact_with_an_adapter(server, versions):
     for name, folder in versions.items():
-        assert server.post(f"/guard/v1/adapters/{name}/activate", {}).json() == {"live": name}
+        assert server.post(f"/guard/v1/adapters/{name}/activate?force=true", {}).json() == {"live": name}
         body = ask(server, PROMPTS[2], {"seed": 4})
         (entry,) = body["guard"]
         assert entry["adapter"] == name
@@ -53,7 +53,7 @@ def test_swaps_under_load(server, versions):
     """Every greedy stream ends well and says what its own adapter says, whatever became live meanwhile."""
     said = {}
     for name in ("base", *versions):
-        server.post(f"/guard/v1/adapters/{name}/activate", {})
+        server.post(f"/guard/v1/adapters/{name}/activate?force=true", {})
         said[name] = greedy(server)["choices"][0]["message"]["content"]
     assert len(set(said.values())) == 3, f"the adapters of this test must differ in what they say: {said}"
     seen: list[tuple[str, str]] = []
@@ -80,7 +80,9 @@ def test_swaps_under_load(server, versions):
         async with AsyncOpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0) as client:
             streams = [asyncio.create_task(stream(client, stop)) for _ in range(STREAMS)]
             for turn in range(SWAPS):
-                answer = await asyncio.to_thread(server.post, f"/guard/v1/adapters/{order[turn % 3]}/activate", {})
+                answer = await asyncio.to_thread(
+                    server.post, f"/guard/v1/adapters/{order[turn % 3]}/activate?force=true", {}
+                )
                 assert answer.status_code == 200, answer.text
                 mark = len(seen)
                 while len(seen) < mark + STREAMS:
@@ -107,11 +109,33 @@ def test_commands_activate_and_roll_back(server, versions):
 
     first, second = versions
     for name in (first, second):
-        sirl("activate", name)
+        sirl("activate", name, "--force")
         server.wait(lambda name=name: greedy(server)["guard"][0]["adapter"] == name)
     sirl("rollback")
     server.wait(lambda: greedy(server)["guard"][0]["adapter"] == first)
     assert f"{second}\tretired" in sirl("list") and f"live: {first}" in sirl("list")
+
+
+def test_what_no_gate_has_promoted_needs_force(server, versions):
+    name = next(iter(versions))
+    answer = server.post(f"/guard/v1/adapters/{name}/activate", {})
+    assert answer.status_code == 409 and "has not been through its gate" in answer.json()["error"]["message"]
+
+
+def test_an_adapter_of_another_base_is_not_served_and_the_reason_is_shown(server, versions):
+    """A state directory that another model's server used before: its live version is none of ours."""
+    state = StateDir(server.state)
+    other = Registry(state, "sha256:" + "0" * 64)
+    with other.stage() as staged:
+        for file in next(iter(versions.values())).glob("adapter_*"):
+            (staged / file.name).write_bytes(file.read_bytes())
+        version = other.publish(staged, parent=None, settings={}, data_fingerprint="none", metrics={})
+    assert server.post("/guard/v1/adapters/base/activate", {}).status_code == 200
+    other.activate(version, actor="test", reason="another server's", force=True)
+    problem = server.wait(lambda: server.get("/guard/v1/status").json()["problems"].get("adapters"))
+    assert "another base" in problem and greedy(server)["guard"][0]["adapter"] == "base"
+    assert server.post("/guard/v1/adapters/base/activate", {}).json() == {"live": None}
+    assert "adapters" not in server.get("/guard/v1/status").json()["problems"]
 
 
 def test_a_corrupt_version_never_goes_live(server, versions, tmp_path):
@@ -122,6 +146,6 @@ def test_a_corrupt_version_never_goes_live(server, versions, tmp_path):
     weights.chmod(0o600)
     weights.write_bytes(weights.read_bytes()[:-10])
     before = server.get("/guard/v1/status").json()["adapter"]
-    answer = server.post(f"/guard/v1/adapters/v{version}/activate", {})
+    answer = server.post(f"/guard/v1/adapters/v{version}/activate?force=true", {})
     assert answer.status_code == 409 and "\n" not in answer.json()["error"]["message"]
     assert greedy(server)["guard"][0]["adapter"] == before

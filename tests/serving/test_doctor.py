@@ -1,0 +1,48 @@
+"""`sirl doctor`: what is sound is said to be, what is not is named with its mend, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import models
+
+
+def doctor(state: Path, *words: str) -> tuple[int, dict[str, dict]]:
+    """Exit status and findings by subject."""
+    command = [sys.executable, "-m", "serving", "doctor", *words, "--json", "--state-dir", str(state)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    return run.returncode, {finding["subject"]: finding for finding in json.loads(run.stdout)}
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_a_sound_installation_and_an_exact_probe(tmp_path):
+    """The whole examination: the engine's self-test holds its entropies against a forward pass."""
+    status, found = doctor(tmp_path / "state")
+    assert status == 0 and not [f for f in found.values() if f["level"] == "error"]
+    assert found["probe"]["level"] == "ok" and "exact to" in found["probe"]["message"]
+    assert found["calibration of base"]["level"] == found["model"]["level"] == found["engine"]["level"] == "ok"
+
+
+def test_an_unsound_model_is_a_finding(tmp_path):
+    model = shutil.copytree(models.bundled(), tmp_path / "model", ignore=shutil.ignore_patterns("suites"))
+    (model / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:-10])
+    status, found = doctor(tmp_path / "state", str(model), "--fast")
+    assert status == 1 and found["model"]["level"] == "error" and "fetch the model again" in found["model"]["message"]
+
+
+def test_a_stale_calibration_and_a_corrupt_buffer_are_findings(tmp_path):
+    state = tmp_path / "state"
+    (state / "registry" / "base").mkdir(parents=True)
+    stale = json.loads((models.bundled() / "calibration.json").read_text()) | {"model": "sha256:other"}
+    (state / "registry" / "base" / "calibration.json").write_text(json.dumps(stale))
+    (state / "buffer.sqlite").write_bytes(b"no database" * 100)
+    status, found = doctor(state, "--fast")
+    assert status == 1 and found["buffer"]["level"] == "error" and "corrupt" in found["buffer"]["message"]
+    assert found["calibration of base"]["level"] == "warning" and "sirl calibrate" in found["calibration of base"]["message"]
