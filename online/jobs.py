@@ -59,6 +59,7 @@ def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path |
     """Learn openings and bands of the base or one version and store them; returns what was found, as a sentence."""
     state = StateDir(settings.state_dir)
     identity = fingerprint(model)
+    version = None if adapter == "base" else version_of(adapter)
     ours = speaks_bundled_grammar(model)
     if suite is None and not ours:
         raise OnlineError(f"{model} is not a bundled model: give labelled prompts with --suite FILE.")
@@ -68,13 +69,13 @@ def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path |
     limits = {"seed": learn.seed, "max_tokens": learn.max_tokens}
     judge = GrammarJudge() if ours else None
     try:
-        if adapter == "base":
+        if version is None:
             made = calibrate(policy, adapter, prompts, judge, identity, **limits)
             made.save(state.calibration_path(adapter))
         else:
             registry = Registry(state, identity)
-            version = version_of(adapter)
             registry.verify(version)
+            adapter = f"v{version}"
             policy.load_adapter(adapter, registry.path(version))
             with policy.adapter(adapter):
                 made = calibrate(policy, adapter, prompts, judge, identity, **limits)

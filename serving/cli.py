@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stop_with_parent()
         return args.run(args)
     except (OnlineError, EngineError, CalibrationError, FileNotFoundError) as error:
-        print(f"sirl: {error}", file=sys.stderr)
+        print(f"sirl: {error}" + ("" if str(error).endswith((".", "?")) else "."), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -189,13 +189,15 @@ def test_rejected_needs_force(registry: Registry) -> None:
     assert registry.versions()[0].state == "live"
 
 
-def test_attachments_are_written_once(registry: Registry) -> None:
+def test_an_evaluation_is_written_once_and_a_calibration_may_be_made_anew(registry: Registry) -> None:
     publish(registry)
-    registry.attach(1, "calibration", {"a": 1})
-    registry.attach(1, "calibration", {"a": 1})
-    assert json.loads(registry.calibration_path("v1").read_text()) == {"a": 1}
+    registry.attach(1, "evaluation", {"decision": "rejected"})
+    registry.attach(1, "evaluation", {"decision": "rejected"})
     with pytest.raises(RegistryError, match="keeps it"):
-        registry.attach(1, "calibration", {"a": 2})
+        registry.attach(1, "evaluation", {"decision": "promoted"})
+    for value in (1, 2):
+        registry.attach(1, "calibration", {"a": value})
+        assert json.loads(registry.calibration_path("v1").read_text()) == {"a": value}
     with pytest.raises(RegistryError, match="there is no adapter v7"):
         registry.attach(7, "evaluation", {})
     registry.verify(1)
@@ -295,7 +297,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "other kind": (lambda source: write_adapter(source, peft_type="IA3"), "only peft_type LORA"),
     "dora": (lambda source: write_adapter(source, use_dora=True), "use_dora"),
     "pissa": (lambda source: write_adapter(source, init_lora_weights="pissa"), "changes the base"),
-    "big rank": (lambda source: write_adapter(source, weights(32), r=32), "raise --max-lora-rank"),
+    "big rank": (lambda source: write_adapter(source, weights(32), r=32), "raise --update-lora-rank"),
     "bad rank": (lambda source: write_adapter(source, r="4"), "no valid rank"),
     "wrong rank": (lambda source: write_adapter(source, r=2), "correct r"),
     "alpha": (lambda source: write_adapter(source, lora_alpha=None), "no valid lora_alpha"),

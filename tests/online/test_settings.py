@@ -93,10 +93,10 @@ def test_bad_files(tmp_path: Path) -> None:
 
 
 def test_secrets_are_never_printed() -> None:
-    settings = load(parse("--guard-admin-key", "hunter2", "--buffer-url", "postgresql://u:hunter2@h/d"), {})
-    assert "hunter2" not in repr(settings) and "hunter2" not in str(settings)
+    settings = load(parse("--guard-admin-key", "hunter2hunter2hunter2", "--buffer-url", "postgresql://u:hunter2hunter2hunter2@h/d"), {})
+    assert "hunter2hunter2hunter2" not in repr(settings) and "hunter2hunter2hunter2" not in str(settings)
     assert settings.guard.admin_key is not None
-    assert settings.guard.admin_key.get_secret_value() == "hunter2"
+    assert settings.guard.admin_key.get_secret_value() == "hunter2hunter2hunter2"
 
 
 def test_reference_names_every_setting_with_a_sentence() -> None:

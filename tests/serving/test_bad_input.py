@@ -103,7 +103,8 @@ def test_suites_and_names_that_cannot_be_used(tmp_path):
     assert "cannot be read" in refused(sirl("calibrate", "--suite", str(tmp_path / "none.jsonl"), *state))
     assert "names no adapter" in refused(sirl("calibrate", "--adapter", "foo", *state))
     assert "cannot be read" in refused(sirl("update", "--update-suite", str(tmp_path), *state))
-    assert "template" in refused(sirl("demo", "--families", str(tmp_path / "bad.jsonl")))
+    (tmp_path / "families.jsonl").write_text('{"family": "x"}\n')
+    assert "template" in refused(sirl("demo", "--families", str(tmp_path / "families.jsonl")))
 
 
 def test_a_port_in_use(tmp_path):
