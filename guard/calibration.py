@@ -1,4 +1,4 @@
-"""What the guard must know of one model and adapter before it can judge: openings, bands, a cut."""
+"""What the guard must know of one model and adapter before it can judge: openings, bands, a cut, a rule, a refusal."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from guard.openings import Openings
+from guard.openings import Openings, Tokens
+from guard.rule import Rule
 from guard.verdict import Verdict, decide
 
-FORMAT = 1
+FORMAT = 2
 
 
 class CalibrationError(Exception):
@@ -73,8 +74,9 @@ class Calibration:
     """Openings, bands and cut of one model with one adapter.
 
     model: fingerprint of the base model; adapter: "base" or "v<N>"; serving_mass: bands of the mass the worker ships;
-    tree_mass: bands of the exact mass of the opening tree (learner and gate); entropy_cut: nats; created: ISO 8601, UTC;
-    figures: what was seen while fitting, for people to read.
+    tree_mass: bands of the exact mass of the opening tree (learner and gate); entropy_cut: nats; rule: which responses are
+    touched under enforcement; refusal: token ids of a short refusal in the model's own words, without its end token;
+    created: ISO 8601, UTC; figures: what was seen while fitting, for people to read.
     """
 
     model: str
@@ -84,6 +86,8 @@ class Calibration:
     tree_mass: Bands
     entropy_cut: float
     created: str
+    rule: Rule = Rule()
+    refusal: Tokens = ()
     figures: Mapping[str, object] = field(default_factory=dict)
 
     def verdict(self, mass: float | None, opening_matched: bool, entropy_mean: float) -> Verdict:
@@ -101,6 +105,8 @@ class Calibration:
             "tree_mass": asdict(self.tree_mass),
             "entropy_cut": self.entropy_cut,
             "created": self.created,
+            "rule": self.rule.to_json(),
+            "refusal": list(self.refusal),
             "figures": dict(self.figures),
         }
 
@@ -116,6 +122,8 @@ class Calibration:
             tree_mass=Bands.from_json(data["tree_mass"]),
             entropy_cut=float(data["entropy_cut"]),
             created=data["created"],
+            rule=Rule.from_json(data["rule"]),
+            refusal=tuple(map(int, data["refusal"])),
             figures=dict(data["figures"]),
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from guard.openings import MATCHED, ROOT, Openings
+from guard.signals import Signals
 
 
 @dataclass(slots=True)
@@ -23,6 +24,7 @@ class ResponseRecord:
     entropies: list[float] = field(default_factory=list)
     masses: list[float] = field(default_factory=list)
     refusal_mass: float | None = None
+    signals: Signals = field(default_factory=Signals)
     _node: int = ROOT
 
     def extend(self, tokens: Iterable[int], entropies: Iterable[float], masses: Iterable[float]) -> None:
@@ -31,14 +33,24 @@ class ResponseRecord:
             self.tokens.append(token)
             self.entropies.append(entropy)
             self.masses.append(mass)
+            self.signals.step(entropy, mass, decided=self.decided)
             if self._node >= 0 and self.openings:
                 if not math.isnan(mass):
                     self.refusal_mass = mass
                 self._node = self.openings.step(self._node, token)
 
+    def trim(self, kept: int) -> None:
+        """Forget the tokens after the first `kept`: vLLM found a stop string before them. What they decided stays."""
+        del self.tokens[kept:], self.entropies[kept:], self.masses[kept:]
+
     @property
     def opening_matched(self) -> bool:
         return self._node == MATCHED
+
+    @property
+    def decided(self) -> bool:
+        """Whether the response has left the opening tree, by completing an opening or by saying something else."""
+        return self._node < 0 or not self.openings
 
     @property
     def entropy_mean(self) -> float:

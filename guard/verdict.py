@@ -15,12 +15,6 @@ class Verdict(StrEnum):
     UNCALIBRATED = "uncalibrated"
 
 
-class Action(StrEnum):
-    """What the guard did about it."""
-
-    NONE = "none"
-
-
 def decide(mass_band: str | None, opening_matched: bool, entropy_band: str | None) -> Verdict:
     """The truth table; bands are "low", "grey" (mass only) or "high", None where no calibration fits the model.
 

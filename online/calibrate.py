@@ -5,21 +5,31 @@ Calibrating uses labels (which prompts are harmful, and a judge where there is o
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import get_args
 
 import numpy as np
 import torch
 
 from guard.calibration import Calibration, CalibrationError, fit_bands, fit_entropy_cut
+from guard.conformal import promise, strictest
 from guard.openings import Openings, Tokens
+from guard.rule import Rule
+from guard.signals import log_odds
 from online.evaluation import Judge, Outcome, Prompt
 from online.evaluation.statistics import auroc
+from online.evaluation.suite import OverRefusalClass
+from online.options import CalibrateSettings
 from online.policy import Policy, Sample
 
 SAMPLES = 2
-"""Responses to each prompt."""
+"""Responses to each prompt that openings and bands are learned from; one to each that only thresholds are set on."""
+REFUSAL_TOKENS = 40
+"""Longest refusal that the guard would speak in the model's place."""
 
 
 def calibrate(
@@ -29,13 +39,16 @@ def calibrate(
     judge: Judge | None,
     model: str,
     *,
+    held: Sequence[Prompt] = (),
+    settings: CalibrateSettings | None = None,
     seed: int = 0,
     max_tokens: int = 128,
 ) -> Calibration:
-    """Openings, bands and entropy cut of the policy as it answers now.
+    """Openings, bands, entropy cut and rule of the policy as it answers now.
 
-    adapter: "base" or "v<N>", the name on record; model: the base's fingerprint. Without a judge the responses to
-    harmful prompts stand against those to all others. Raises CalibrationError where no opening tells them apart.
+    adapter: "base" or "v<N>", the name on record; model: the base's fingerprint; held: more prompts, for the thresholds
+    alone, whose promises need many distinct actions. Without a judge the responses to harmful prompts stand against those
+    to all others. Raises CalibrationError where no opening tells them apart.
     """
     asked = [policy.render(prompt.messages) for prompt in prompts]
     samples = policy.generate(asked, SAMPLES, max_tokens=max_tokens, seed=seed)
@@ -51,6 +64,9 @@ def calibrate(
     entropy = np.array([s.entropy for s in samples])
     others = of_harmful & ~matched if (of_harmful & ~matched).any() else ~matched
     tree_bands = fit_bands(tree[harmful], tree[~harmful])
+    more = [p for p in held if p.kind != "harmful"]
+    scored = [(prompts[s.prompt], mass, opened) for s, mass, opened in zip(samples, serving, matched, strict=True)]
+    scored += _scored(policy, more, openings, seed=seed, max_tokens=max_tokens)
     return Calibration(
         model=model,
         adapter=adapter,
@@ -59,6 +75,8 @@ def calibrate(
         tree_mass=tree_bands,
         entropy_cut=fit_entropy_cut(entropy[matched], entropy[others]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        rule=fit_rule(scored, settings or CalibrateSettings()),
+        refusal=_short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no]),
         figures={
             "prompts": len(prompts),
             "harmful": int(harmful.sum()),
@@ -72,6 +90,44 @@ def calibrate(
             "harmful_in_low_band": float((tree[harmful] <= tree_bands.low).mean()),
         },
     )
+
+
+Scored = tuple[Prompt, float, bool]
+"""A response: its prompt, its refusal mass at the decision, and whether it opened as a refusal."""
+
+
+def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings) -> Rule:
+    """The rule whose threshold keeps the promise of every benign class that was seen; checkable tasks count as plain."""
+    promises = {}
+    for name in get_args(OverRefusalClass):
+        of_class = [
+            (prompt.cluster, -math.inf if opened else log_odds(mass))
+            for prompt, mass, opened in scored
+            if (prompt.over_refusal_class or ("plain" if prompt.kind == "task" else None)) == name
+        ]
+        if of_class:
+            promises[name] = promise(of_class, getattr(settings, name) / 100, settings.confidence)
+    return Rule(threshold=strictest(promises), promises=promises)
+
+
+@torch.no_grad()
+def _scored(policy: Policy, prompts: Sequence[Prompt], openings: Openings, *, seed: int, max_tokens: int) -> list[Scored]:
+    """One response to each prompt."""
+    if not prompts:
+        return []
+    asked = [policy.render(prompt.messages) for prompt in prompts]
+    tokens = [s.tokens for s in policy.generate(asked, max_tokens=min(max_tokens, openings.depth + 1), seed=seed + 1)]
+    masses = policy.serving_mass(asked, tokens, openings).tolist()
+    return [(p, mass, openings.matched(t)) for p, mass, t in zip(prompts, masses, tokens, strict=True)]
+
+
+def _short_refusal(policy: Policy, refusals: Sequence[Sample]) -> Tokens:
+    """The refusal the model gives most often, and of those the one it is surest of; empty where all are long."""
+    ends = set(policy.ends.tolist())
+    whole = [s for s in refusals if s.tokens[-1] in ends and len(s.tokens) <= REFUSAL_TOKENS + 1]
+    often = Counter(s.tokens for s in whole)
+    best = min(whole, key=lambda s: (-often[s.tokens], s.entropy), default=None)
+    return () if best is None else best.tokens[:-1]
 
 
 def _refused(policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], judge: Judge | None) -> np.ndarray:

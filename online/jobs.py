@@ -6,6 +6,7 @@ import logging
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import models
 from guard.calibration import CalibrationError
@@ -64,9 +65,11 @@ def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path |
     if suite is None and not ours:
         raise OnlineError(f"{model} is not a bundled model: give labelled prompts with --suite FILE.")
     prompts = load_suite(suite or models.suite("calibration"))
+    held = [] if suite else load_suite(models.suite("validation"))
     policy = Policy.load(model)
     learn = settings.update
-    limits = {"seed": learn.seed, "max_tokens": learn.max_tokens}
+    limits: dict[str, Any] = {"seed": learn.seed, "max_tokens": learn.max_tokens}
+    limits |= {"held": held, "settings": settings.calibrate}
     judge = GrammarJudge() if ours else None
     try:
         if version is None:
@@ -85,7 +88,12 @@ def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path |
     return (
         f"{adapter} is calibrated on {len(prompts)} prompts: {len(made.openings.sequences)} openings, "
         f"refusal mass low up to {made.serving_mass.low:.3f} and high from {made.serving_mass.high:.3f}, "
-        f"entropy low up to {made.entropy_cut:.3f} nats."
+        f"entropy low up to {made.entropy_cut:.3f} nats. Under enforcement "
+        + "; ".join(
+            f"at most {p.share:.1%} of {name} responses are touched (confidence {p.confidence:.0%}, {p.clusters} actions)"
+            for name, p in made.rule.promises.items()
+        )
+        + "."
     )
 
 

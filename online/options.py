@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from croniter import CroniterBadDateError, croniter
 from pydantic import (
@@ -17,7 +17,10 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     field_validator,
+    model_validator,
 )
+
+from guard.policy import Action, Leeway, Mode
 
 
 def _none(value: object) -> object:
@@ -33,6 +36,7 @@ def _comma_separated(value: object) -> object:
 
 NoneAware = BeforeValidator(_none)
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Percent = Annotated[float, Field(gt=0.0, lt=100.0)]
 Points = Annotated[float, Field(ge=0.0, le=100.0)]
 
 
@@ -45,11 +49,43 @@ class GuardSettings(Group):
         default=None,
         description="Key that opens /guard/v1/, as a bearer token; none: open to a loopback peer that addresses localhost.",
     )
+    mode: Mode = Field(
+        default=Mode.OBSERVE,
+        description="'observe' measures and touches nothing; 'enforce' acts on responses that the calibrated rule touches.",
+    )
+    action: Action = Field(
+        default=Action.HALT,
+        description="What enforcement does: 'halt' (a short refusal), 'regenerate' (the surest of some draws) or 'route'.",
+    )
+    draws: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="Responses drawn by 'regenerate'.")
+    route_to: Annotated[str | None, NoneAware] = Field(
+        default=None, description="Adapter that 'route' answers from: base, a loaded version such as v3, or a LoRA module."
+    )
+    leeway: Leeway = Field(
+        default=Leeway.TIGHTEN,
+        description="What a request may change of its policy: 'nothing', 'tighten' or 'anything'.",
+    )
+    on_failure: Literal["open", "closed"] = Field(
+        default="open",
+        description="What enforcement does with a response on which the guard itself breaks: let it pass, or halt it.",
+    )
+    policies: Annotated[Path | None, NoneAware] = Field(
+        default=None,
+        description="TOML file of policies by API key (docs/guard.md); none: all keys are under the default.",
+    )
     report: bool = Field(default=True, description="Add the guard's report to responses (true or false).")
     no_store_keys: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
         default=(),
         description="SHA-256 digests (hex, comma-separated) of API keys whose traffic is never stored.",
     )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.action is Action.NONE:
+            raise ValueError("guard.action is halt, regenerate or route")
+        if self.action is Action.ROUTE and self.route_to is None:
+            raise ValueError("guard.action = 'route' needs guard.route_to, the adapter to answer from")
+        return self
 
     @field_validator("admin_key")
     @classmethod
@@ -88,6 +124,19 @@ class BufferSettings(Group):
     )
     batch_size: PositiveInt = Field(default=256, description="Events written in one transaction at most.")
     flush_interval_s: PositiveFloat = Field(default=0.25, description="Seconds an event waits for its batch at most.")
+
+
+class CalibrateSettings(Group):
+    plain: Percent = Field(default=1.0, description="Fresh plain benign responses that may be touched at most, in percent.")
+    wrapped: Percent = Field(
+        default=1.0, description="Fresh benign responses to wrapped prompts that may be touched at most, in percent."
+    )
+    borderline: Percent = Field(
+        default=1.0, description="Fresh responses to borderline prompts that may be touched at most, in percent."
+    )
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        default=0.9, description="Confidence (0 to 1) with which each of these promises is to hold."
+    )
 
 
 class UpdateSettings(Group):

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from online import OnlineError
 from online.options import (
     BufferSettings,
+    CalibrateSettings,
     GateSettings,
     Group,
     GuardSettings,
@@ -48,6 +49,9 @@ class Settings(Group):
     )
     guard: GuardSettings = Field(default=GuardSettings(), description="What clients and administrators see.")
     buffer: BufferSettings = Field(default=BufferSettings(), description="What is kept of the traffic.")
+    calibrate: CalibrateSettings = Field(
+        default=CalibrateSettings(), description="What the guard's thresholds promise, class by class of benign prompts."
+    )
     update: UpdateSettings = Field(default=UpdateSettings(), description="How one update learns.")
     gate: GateSettings = Field(default=GateSettings(), description="What a candidate must hold to be promoted.")
     learn: LearnSettings = Field(default=LearnSettings(), description="When updates run.")

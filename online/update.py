@@ -174,9 +174,23 @@ class _Run:
         except CalibrationError:
             pass  # made anew below
         self.job.progress("calibrating the base")
-        made = calibrate(policy, "base", suites.calibration, suites.judge, self.registry.base, **limits)
+        made = self._calibrated(policy, "base", suites, limits)
         made.save(self.state.calibration_path("base"))
         return made
+
+    def _calibrated(self, policy: Policy, name: str, suites: Suites, limits: dict[str, int]) -> Calibration:
+        """A calibration of the policy as it answers now."""
+        return calibrate(
+            policy,
+            name,
+            suites.calibration,
+            suites.judge,
+            self.registry.base,
+            held=suites.validation,
+            settings=self.settings.calibrate,
+            seed=limits["seed"],
+            max_tokens=limits["max_tokens"],
+        )
 
     def _data(self, buffer: Buffer, base: Calibration, learn: UpdateSettings) -> tuple[list[Tokens], str]:
         """The newest distinct prompts, as many as the steps can look at, and the digest of all that decides."""
@@ -275,6 +289,6 @@ class _Run:
             return Calibration.load(path)
         self.job.progress("calibrating the candidate")
         with policy.adapter(ADAPTER):
-            made = calibrate(policy, f"v{version}", suites.calibration, suites.judge, self.registry.base, **limits)
+            made = self._calibrated(policy, f"v{version}", suites, limits)
         self.registry.attach(version, "calibration", made.to_json())
         return made

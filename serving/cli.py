@@ -18,7 +18,7 @@ from online import settings as settings_module
 from online.settings import Settings
 from serving.engine.version import EngineError, prepare_environment
 
-EVERY_GROUP = ("top", "guard", "buffer", "update", "gate", "learn")
+EVERY_GROUP = ("top", "guard", "buffer", "calibrate", "update", "gate", "learn")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     os.umask(0o077)  # what we write holds prompts and keys
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for ours in ("sirl", "online", "serving"):  # vLLM's set-up raises the root's level, and our warnings must be heard
+        logging.getLogger(ours).setLevel(logging.INFO)
     for client in ("httpx", "httpx2"):  # a line a request would drown everything else
         logging.getLogger(client).setLevel(logging.WARNING)
     try:
@@ -58,19 +60,19 @@ def parser() -> argparse.ArgumentParser:
         settings_module.add_arguments(sub, groups)
         return sub
 
-    sub = command("calibrate", calibrate, "learn openings and bands for a model and adapter", ("top", "update"))
+    sub = command("calibrate", calibrate, "learn openings and bands for a model and adapter", ("top", "calibrate", "update"))
     sub.add_argument("--suite", type=Path, help="JSON lines of labelled prompts (default: the bundled model's)")
     sub.add_argument("--adapter", default="base", help='"base" or a version such as "v3"')
     for name, run, help_ in (
         ("update", update, "run one SIRL update: learn, calibrate, gate, promote"),
         ("learn", learn, "run updates when they are due"),
     ):
-        command(name, run, help_, ("top", "buffer", "update", "gate", "learn"))
+        command(name, run, help_, ("top", "buffer", "calibrate", "update", "gate", "learn"))
     sub = command(
         "adapters",
         adapters,
         "list, import (and gate), activate or roll back adapters",
-        ("top", "update", "gate"),
+        ("top", "calibrate", "update", "gate"),
         model=False,
     )
     sub.add_argument("--model", help="model folder (default: the bundled sirl-tiny)")

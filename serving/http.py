@@ -24,6 +24,7 @@ def install(app: FastAPI, service: Service, draining: Callable[[], bool]) -> Non
         report=service.settings.guard.report,
         internal_key=service.state.internal_key(),
         salt=service.state.client_salt(),
+        policies=service.policies,
         no_store_keys=service.settings.guard.no_store_keys,
         draining=draining,
     )

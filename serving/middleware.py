@@ -14,14 +14,15 @@ from time import monotonic
 
 from pydantic import TypeAdapter, ValidationError
 
+from guard.policy import Action, Mode, PolicyError
 from online.event import client_hash
 from serving.metrics import Metrics
-from serving.traffic import REPORTED, Answer, GuardOptions, Request, current
+from serving.policies import Policies
+from serving.shapes import SHAPES, Shape
+from serving.traffic import Answer, GuardOptions, Request, current
 
-STREAMED = ("/v1/chat/completions", "/v1/completions")
-"""Routes whose stream has a chunk with `finish_reason` for the report to ride on."""
-FINISHES = b'"finish_reason":"'
-"""In every frame that finishes a choice; the others carry null."""
+BEAMS = ("/v1/chat/completions", "/v1/completions")
+"""Routes that know beam search."""
 FLAG = TypeAdapter(bool)
 INTERNAL_HEADER = b"x-sirl-internal"
 ADAPTER_HEADER = b"x-sirl-use-adapter"
@@ -59,10 +60,11 @@ class GuardMiddleware:
         report: bool,
         internal_key: str,
         salt: str,
+        policies: Policies,
         no_store_keys: tuple[str, ...] = (),
         draining: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.app, self.metrics, self.report = app, metrics, report
+        self.app, self.metrics, self.report, self.policies = app, metrics, report, policies
         self.internal_key, self.salt, self.no_store = internal_key.encode(), salt, frozenset(no_store_keys)
         self.draining = draining
 
@@ -77,7 +79,7 @@ class GuardMiddleware:
         body, messages = await drink(receive)
         try:
             body, scope = self.read(request, body, scope)
-        except (ValidationError, TypeError) as error:
+        except (ValidationError, TypeError, PolicyError) as error:
             for message in refusal(400, sentence(error), "invalid_request_error"):
                 await send(message)
             return None
@@ -99,6 +101,7 @@ class GuardMiddleware:
             path=scope["path"],
             internal=internal,
             store=hashlib.sha256(key).hexdigest() not in self.no_store,
+            policy=self.policies.of(key),
             client=client_hash(key.decode("latin-1") or peer, self.salt),
             adapter=pinned or None,
         )
@@ -106,7 +109,7 @@ class GuardMiddleware:
     def read(self, request: Request, body: bytes, scope) -> tuple[bytes, dict]:
         """Take our options out of the body; anything that is not a JSON object goes to vLLM as it came.
 
-        Raises ValidationError or TypeError for a malformed `guard` object.
+        Raises ValidationError or TypeError for a malformed `guard` object, PolicyError for one that asks too much.
         """
         if not any(word in body for word in (b'"guard"', b'"store"', b'"use_beam_search"')):
             return body, scope
@@ -118,17 +121,21 @@ class GuardMiddleware:
             return body, scope
         if data.get("store") is False:
             request.store = False
-        request.beam_search = request.path in STREAMED and truthy(data.get("use_beam_search"))
+        request.beam_search = request.path in BEAMS and truthy(data.get("use_beam_search"))
         if "guard" not in data:
             return body, scope
-        request.options = GuardOptions.model_validate(data.pop("guard"))
+        options = request.options = GuardOptions.model_validate(data.pop("guard"))
+        mode, action = (options.mode and Mode(options.mode)), (options.action and Action(options.action))
+        if action is Action.ROUTE and self.policies.route_to is None:
+            raise PolicyError("there is no adapter to route to on this endpoint: choose another action.")
+        request.policy = request.policy.asked(mode, action, options.threshold)
         body = json.dumps(data).encode()
         headers = [(k, v) for k, v in scope["headers"] if k != b"content-length"]
         return body, {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}
 
     def answer(self, request: Request, send):
         """The `send` to hand inwards: adds what the client is due and measures the delivered TTFT."""
-        wanted = self.report and request.options.report and request.path in REPORTED
+        wanted = self.report and request.options.report and request.path in SHAPES
         reporter = Reporter(request, send, wanted)
         timed = False
 
@@ -144,10 +151,12 @@ class GuardMiddleware:
 
 
 class Reporter:
-    """Passes an answer on; a JSON body gets the report at its end, a stream on the chunks that finish a choice."""
+    """Passes an answer on. A choice that was halted is made to read so, in the shape of its route; and where a report is
+    wanted a JSON body gets it at its end, a stream on the frames that finish a choice. All else goes out as it came."""
 
     def __init__(self, request: Request, send, wanted: bool) -> None:
         self.request, self.send, self.wanted = request, send, wanted
+        self.shape = SHAPES.get(request.path)
         self.stream = False
         self.held: dict | None = None
         self.body = b""
@@ -156,44 +165,73 @@ class Reporter:
         if message["type"] == "http.response.start":
             kind = dict(message["headers"]).get(b"content-type", b"")
             self.stream = kind.startswith(b"text/event-stream")
-            if self.wanted and message["status"] == 200 and kind.startswith(b"application/json"):
+            acts = self.wanted or self.request.policy.enforces
+            if acts and self.shape is not None and message["status"] == 200 and kind.startswith(b"application/json"):
                 self.held = message
                 return
         elif message["type"] == "http.response.body":
-            if self.held is not None:
+            if self.held is not None and self.shape is not None:
                 self.body += message.get("body", b"")
                 if message.get("more_body"):
                     return
-                await self.send_whole(self.held)
+                await self.send_whole(self.held, self.shape)
                 return
             body = message.get("body", b"")
-            if self.wanted and self.stream and self.request.path in STREAMED and FINISHES in body:
-                message = {**message, "body": b"\n\n".join(map(self.frame, body.split(b"\n\n")))}
+            if self.stream and self.shape and any(word in body for word in self.shape.last):
+                frames = (self.frame(frame, self.shape) for frame in body.split(b"\n\n"))
+                message = {**message, "body": b"\n\n".join(frames)}
         await self.send(message)
 
-    async def send_whole(self, start: dict) -> None:
+    async def send_whole(self, start: dict, shape: Shape) -> None:
         """The body that is complete, with report and headers."""
         answers = self.request.finished()
         body, headers = self.body, start["headers"]
         if answers and not self.request.beam_search:
-            body = spliced(body, answers)
+            if halted := halted_among(answers):
+                data = json.loads(body)
+                shape.body(data, halted)
+                body = dumped(data)
+            if self.wanted:
+                body = spliced(body, answers)
+                headers = [*headers, *told(self.request, answers)]
             headers = [(k, v) for k, v in headers if k != b"content-length"]
-            headers += [
-                (b"content-length", str(len(body)).encode()),
-                (b"x-sirl-adapter", ",".join(dict.fromkeys(a.adapter for a in answers)).encode()),
-                (b"x-sirl-verdict", ",".join(a.verdict_name for a in answers).encode()),
-            ]
+            headers.append((b"content-length", str(len(body)).encode()))
         await self.send({**start, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
-    def frame(self, frame: bytes) -> bytes:
+    def frame(self, frame: bytes, shape: Shape) -> bytes:
         """One SSE frame; where it finishes choices, with their entries."""
-        if not frame.startswith(b"data: {") or FINISHES not in frame:
+        name, mark, text = frame.rpartition(b"data: ")
+        if not mark or not text.startswith(b"{"):
             return frame
-        data = json.loads(frame[len(b"data: ") :])
-        ended = {choice["index"] for choice in data.get("choices", []) if choice.get("finish_reason")}
-        answers = [answer for answer in self.request.finished() if answer.index in ended]
-        return spliced(frame, answers) if answers else frame
+        data = json.loads(text)
+        answers = [answer for answer in self.request.finished() if answer.index in shape.ended(data)]
+        if not answers:
+            return frame
+        if halted := halted_among(answers):
+            shape.frame(data, halted)
+            text = dumped(data)
+            if name:  # an event's name repeats the type of its data
+                name = b"event: " + data["type"].encode() + b"\n"
+        return name + mark + (spliced(text, answers) if self.wanted else text)
+
+
+def halted_among(answers: list[Answer]) -> set[int]:
+    return {answer.index for answer in answers if answer.action is Action.HALT}
+
+
+def dumped(data: dict) -> bytes:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def told(request: Request, answers: list[Answer]) -> list[tuple[bytes, bytes]]:
+    """The headers that go with a report."""
+    if not request.sees_all:
+        return [(b"x-sirl-action", ",".join(answer.action.value for answer in answers).encode())]
+    return [
+        (b"x-sirl-adapter", ",".join(dict.fromkeys(answer.adapter for answer in answers)).encode()),
+        (b"x-sirl-verdict", ",".join(answer.verdict_name for answer in answers).encode()),
+    ]
 
 
 def truthy(value: object) -> bool:
@@ -234,6 +272,8 @@ def pour(body: bytes, messages: list, receive):
 
 def sentence(error: Exception) -> str:
     """What is wrong with a `guard` object, in one sentence."""
+    if isinstance(error, PolicyError):
+        return f"guard: {error}"
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         where = ".".join(["guard", *map(str, first["loc"])])

@@ -26,6 +26,7 @@ from serving.engine.adapters import BASE, Adapters, Loader
 from serving.engine.version import EngineError
 from serving.learner import Learner
 from serving.metrics import UPDATE_OUTCOMES, Metrics
+from serving.policies import Policies
 from serving.watch import Watch
 
 log = logging.getLogger("sirl")
@@ -45,6 +46,7 @@ class Service:
         self.settings, self.model, self.fingerprint, self.learner = settings, model, fingerprint, learner
         self.state = StateDir(settings.state_dir)
         self.registry = Registry(self.state, fingerprint) if fingerprint else None
+        self.policies = Policies(settings.guard)
         self.metrics = Metrics()
         self.buffer = BufferWriter(self.open_buffer, self.state, settings.buffer)
         self.problems: dict[str, str] = {}

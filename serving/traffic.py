@@ -5,14 +5,15 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from guard.calibration import Calibration
+from guard.policy import Action, Policy
 from guard.record import ResponseRecord
-from guard.verdict import Action, Verdict
-
-REPORTED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
-"""Routes whose response body gets the report."""
+from guard.rule import Rule
+from guard.verdict import Verdict
 
 
 class GuardOptions(BaseModel):
@@ -22,6 +23,9 @@ class GuardOptions(BaseModel):
 
     report: bool = True
     trace: bool = False
+    mode: Literal["observe", "enforce"] | None = None
+    action: Literal["halt", "regenerate", "route"] | None = None
+    threshold: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
 
 
 @dataclass(slots=True)
@@ -32,6 +36,8 @@ class Answer:
     index: int
     adapter: str
     record: ResponseRecord
+    calibration: Calibration | None = None
+    """What the adapter is judged by; None: nothing fits it, so nothing is touched."""
     prompt: str | None = None
     """Its text, where vLLM rendered one: a long prompt takes long to decode, and the event loop serves everybody."""
     prompt_tokens: tuple[int, ...] = ()
@@ -39,7 +45,17 @@ class Answer:
     finish_reason: str = ""
     verdict: Verdict | None = None
     action: Action = Action.NONE
+    spoken: tuple[int, ...] = ()
+    """Token ids of the refusal that was given in the model's place."""
     event_id: str | None = None
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that this answer is held to under enforcement; None: it is observed."""
+        policy = self.request.policy
+        if self.request.internal or not policy.enforces or self.calibration is None:
+            return None
+        return self.calibration.rule if policy.threshold is None else self.calibration.rule.at(policy.threshold)
 
     @property
     def verdict_name(self) -> str:
@@ -47,7 +63,10 @@ class Answer:
         return (self.verdict or Verdict.UNCALIBRATED).value
 
     def entry(self) -> dict:
-        """This choice's entry of the `guard` list a client gets; entropies in nats, NaN as null."""
+        """This choice's entry of the `guard` list a client gets; entropies in nats, NaN as null. Under enforcement a key
+        that is not trusted sees the action alone: the rest would tell an attacker how near the threshold was."""
+        if not self.request.sees_all:
+            return {"index": self.index, "action": self.action.value}
         record = self.record
         entry: dict[str, object] = {
             "index": self.index,
@@ -77,11 +96,17 @@ class Request:
     store: bool = True
     client: str = ""
     beam_search: bool = False
+    policy: Policy = Policy()
     adapter: str | None = None
     """The adapter an internal request asks for by name ("base" or "v<N>"); None: the live one."""
     arrived: float = field(default_factory=monotonic)
     answers: list[Answer] = field(default_factory=list)
     prompts: int = 0
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether verdicts, masses and entropies may be told."""
+        return self.internal or self.policy.trusted or not self.policy.enforces
 
     def next_prompt(self) -> int:
         """The index of the next prompt handed to the engine: a completions request may carry several."""

@@ -13,7 +13,8 @@ from guard.verdict import Verdict
 from online.event import Event, new_event_id
 from serving.engine.adapters import Adapters
 from serving.metrics import Metrics
-from serving.traffic import REPORTED, Answer
+from serving.shapes import SHAPES
+from serving.traffic import Answer
 
 GAP_WINDOW = 500
 """Responses a side over which the live entropy gap is taken."""
@@ -56,7 +57,7 @@ class Watch:
             self.metrics.unreported.labels("beam_search").inc()
             self.count_tokens(answer)
             return
-        if request.path not in REPORTED:
+        if request.path not in SHAPES:
             self.metrics.unreported.labels("unknown_route").inc()
         self.count(answer)
         if request.store and answer.adapter != "other" and self.sink.wants(answer.verdict_name, self.rng):
@@ -117,9 +118,10 @@ class Watch:
             verdict=answer.verdict_name,
             prompt=answer.prompt if answer.prompt is not None else self.decode(answer.prompt_tokens),
             prompt_tokens=answer.prompt_tokens,
+            # What was withheld is nobody's any more: a halted answer is stored as its client got it.
             response=answer.text,
-            response_tokens=tuple(record.tokens),
-            entropies=tuple(record.entropies),
+            response_tokens=answer.spoken or tuple(record.tokens),
+            entropies=() if answer.spoken else tuple(record.entropies),
             entropy_mean=record.entropy_mean,
             refusal_mass=record.refusal_mass,
             finish_reason=answer.finish_reason,

@@ -55,7 +55,7 @@ class Lease:
 
     name: str
     lora_request: LoRARequest | None
-    openings: Openings | None
+    calibration: Calibration | None
 
 
 class Adapters:
@@ -84,7 +84,7 @@ class Adapters:
         slot = self.slots.get(pinned or self.live) or self.slots[self.live]
         slot.leases += 1
         try:
-            yield Lease(slot.name, slot.lora_request, slot.openings)
+            yield Lease(slot.name, slot.lora_request, slot.calibration)
         finally:
             slot.leases -= 1
             if not slot.leases and slot.name not in (BASE, self.live):

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import itertools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
+from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from guard.openings import Openings
+from guard.policy import Action, Policy
 from guard.record import ResponseRecord
+from online.options import GuardSettings
 from serving.engine.adapters import Adapters, Lease
+from serving.engine.faults import fatal
 from serving.engine.probe import ENTROPY_ONLY, MARK
-from serving.engine.tap import Tap, Watcher
+from serving.engine.tap import Draw, Tap, Tapped, Watcher
 from serving.engine.version import EngineError
+from serving.shapes import SHAPES
 from serving.traffic import Answer, Request, current
+
+SEPARATOR = "\n\n"
+"""Between what a client has read and the refusal that ends it."""
+DRAW_LIMIT_S = 300.0
+"""Seconds after which a response that is drawn anew is given up, and halted."""
 
 
 class Guarded(AsyncLLM):
@@ -27,13 +38,25 @@ class Guarded(AsyncLLM):
     tap: Tap
     draining = False
 
-    async def guard(self, watcher: Watcher, adapters: Adapters) -> dict:
+    async def guard(self, watcher: Watcher, adapters: Adapters, settings: GuardSettings) -> dict:
         """Install the probe in every worker and begin to measure; returns what the workers said of themselves."""
-        self.adapters = adapters
+        self.adapters, self.settings = adapters, settings
+        self.default_policy = Policy(settings.mode, settings.action)
+        self.modules: Mapping[str, LoRARequest] = {}
+        """The operator's own LoRA modules by name, which a response may be routed to."""
         self._calls: dict[int, tuple[Request, int, Lease, int]] = {}
         self._handles = itertools.count(1)
         facts = await self.collective_rpc("sirl_install")
-        self.tap = Tap(self.output_processor, self._opened, watcher)
+        tokenizer = self.get_tokenizer()
+        self.tap = Tap(
+            self.output_processor,
+            self._opened,
+            watcher,
+            self,
+            separator=tuple(tokenizer.encode(SEPARATOR, add_special_tokens=False)),
+            end=tokenizer.eos_token_id,
+            closed=settings.on_failure == "closed",
+        )
         return facts[0]
 
     async def load_adapter(self, request: LoRARequest) -> None:
@@ -59,7 +82,8 @@ class Guarded(AsyncLLM):
         if (call := self._calls.get(handle)) is None:
             return None
         request, prompt, lease, n = call
-        answer = Answer(request, prompt * n + choice, lease.name, ResponseRecord(lease.openings))
+        record = ResponseRecord(lease.calibration.openings if lease.calibration else None)
+        answer = Answer(request, prompt * n + choice, lease.name, record, lease.calibration)
         request.answers.append(answer)
         return answer
 
@@ -72,11 +96,15 @@ class Guarded(AsyncLLM):
         lora_request: LoRARequest | None = None,
         **kwargs,
     ) -> AsyncGenerator[RequestOutput, None]:
-        request = current.get() or Request()
+        request = current.get() or Request(policy=self.default_policy)
         index = request.next_prompt()
         return self._generate(request, index, prompt, sampling_params, request_id, lora_request, kwargs)
 
     async def _generate(self, request, index, prompt, params, request_id, lora_request, kwargs):
+        if unguarded := unknown_shape(request, prompt):
+            raise VLLMValidationError(f"{unguarded} cannot be guarded, and this request is to be: use another way.")
+        if fault := fatal(params, self.vllm_config):
+            raise VLLMValidationError(fault)
         handle = next(self._handles)
         params = copy.copy(params)
         only = params.logprobs is None and not params.logprob_token_ids
@@ -91,7 +119,62 @@ class Guarded(AsyncLLM):
             finally:
                 self._calls.pop(handle, None)
 
+    async def drawn(self, tapped: Tapped) -> Draw:
+        """A response in this one's place: routed, one draw of the fallback adapter; regenerated, the one of lowest mean
+        entropy among several, for a refusal is what a model is sure of (arXiv 2510.01088, best of n)."""
+        policy, answer = tapped.answer.request.policy, tapped.answer
+        routed = policy.action is Action.ROUTE
+        target = self.settings.route_to if routed else answer.adapter
+        with self.adapters.lease(self.modules.get(target or ""), target) as lease:
+            if lease.name != target and target not in self.modules:
+                raise EngineError(f"The fallback adapter {target} is not loaded: load it, or set another --guard-route-to.")
+            draws = await self._draw(tapped, lease, 1 if routed else self.settings.draws)
+            answer.adapter, answer.calibration = lease.name, lease.calibration
+        return min(draws, key=lambda draw: draw.record.entropy_mean)
+
+    async def _draw(self, tapped: Tapped, lease: Lease, count: int) -> list[Draw]:
+        """Whole responses to the same prompt, which go through the engine but not through vLLM's output processor."""
+        draws: dict[str, Draw] = {}
+        loop, original = asyncio.get_running_loop(), tapped.request
+        openings = lease.calibration.openings if lease.calibration else None
+        try:
+            for number in range(count):
+                params = original.sampling_params.clone()
+                if params.temperature == 0 and count > 1:
+                    params.temperature = 1.0  # greedy draws would all be the one that was touched
+                params.seed = None if params.seed is None else params.seed + number + 1
+                request = copy.copy(original)
+                request.request_id = f"{original.request_id}-draw{number}"
+                request.sampling_params, request.lora_request = params, lease.lora_request
+                draws[request.request_id] = Draw(ResponseRecord(openings), tapped.entropy_only, loop.create_future())
+                self.tap.draws[request.request_id] = draws[request.request_id]
+                await self.engine_core.add_request_async(request)
+            await asyncio.wait_for(asyncio.gather(*(draw.ended for draw in draws.values())), DRAW_LIMIT_S)
+        finally:
+            left = [identity for identity, draw in draws.items() if not (draw.ended.done() and not draw.ended.cancelled())]
+            for identity in draws:
+                self.tap.draws.pop(identity, None)
+            if left:
+                await self.engine_core.abort_requests_async(left)
+        return list(draws.values())
+
+    def record_stats(self, stats) -> None:
+        """What vLLM's own metrics count of a response that was drawn anew."""
+        if self.logger_manager is not None:
+            self.logger_manager.record(scheduler_stats=None, iteration_stats=stats)
+
     def shutdown(self, timeout: float | None = None) -> None:
         """Drain and stop; new requests are turned away with a 503 from here on."""
         self.draining = True
         super().shutdown(timeout=timeout)
+
+
+def unknown_shape(request: Request, prompt: object) -> str | None:
+    """The name of a way of generating whose shape the guard does not know, where the request is to be guarded; else None."""
+    if request.internal or not request.policy.enforces:
+        return None
+    if request.beam_search:
+        return "Beam search"
+    if isinstance(prompt, AsyncGenerator):
+        return "Streamed input"
+    return None if request.path in SHAPES else f"The route {request.path or 'of this request'}"

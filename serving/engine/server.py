@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from guard.policy import Mode
 from online.fingerprint import fingerprint
 from online.settings import Settings
 from serving.engine.slots import ROOM
@@ -61,6 +62,11 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
     if args.enable_lora and args.max_loras < needed:
         raise EngineError(
             f"--max-loras {args.max_loras} is too few for swaps under load: give {needed} or more, or leave it out."
+        )
+    if args.reasoning_parser and settings.guard.mode is Mode.ENFORCE:
+        raise EngineError(
+            "--reasoning-parser cannot be used with --guard-mode enforce yet, for an answer is not judged apart from its "
+            "reasoning: observe, or leave the parser out."
         )
     if args.runner == "pooling":
         raise EngineError("--runner pooling cannot be used with the guard, for nothing is generated: use vllm serve.")
@@ -122,6 +128,11 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
         raise EngineError(
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING lets a request load an adapter by path, past registry and gate: unset it."
         )
+    if envs.VLLM_ENABLE_RESPONSES_API_STORE and settings.guard.mode is Mode.ENFORCE:
+        raise EngineError(
+            "VLLM_ENABLE_RESPONSES_API_STORE cannot be used with --guard-mode enforce, for a stored response does not say "
+            "that it was halted: unset it."
+        )
     if envs.VLLM_SERVER_DEV_MODE:
         raise EngineError("VLLM_SERVER_DEV_MODE lets any client call into the workers, the probe among them: unset it.")
     model = Path(args.model)
@@ -145,13 +156,14 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
     try:
         await engine.reset_mm_cache()
         watch = service.attach(engine, engine.get_tokenizer().decode)
-        service.engine_facts = await engine.guard(watch, service.adapters)
+        service.engine_facts = await engine.guard(watch, service.adapters, settings.guard)
         await service.reconcile()
         await service.calibrate()
         tasks = await engine.get_supported_tasks()
         app = build_app(args, tasks, engine.model_config)
         install(app, service, lambda: engine.draining)
         await init_app_state(engine, app.state, args, tasks)
+        engine.modules = app.state.openai_serving_models.lora_requests
         keeper = asyncio.create_task(service.run())
         keeper.add_done_callback(service.stopped)
         print(f"sirl-guard: serving {args.model} at {address} (state in {settings.state_dir})", flush=True)

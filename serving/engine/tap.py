@@ -1,19 +1,32 @@
-"""The API process's half of the probe: entropies are taken off where the engine's outputs come in.
+"""The API process's half of the probe: measurements are taken off where the engine's outputs come in, and acted on there.
 
 `AsyncLLM` hands every engine output to one `OutputProcessor`. Three of its methods are wrapped on the one object:
 `add_request` ties an answer to the engine's request id (right for n>1 and duplicate external ids), `process_outputs` unpacks
-the words and restores vLLM's ranks before vLLM reads them, and `abort_requests` forgets what a client walked away from.
+the words, restores vLLM's ranks and decides what vLLM may see, and `abort_requests` forgets what a client walked away from.
+
+Enforcement happens before vLLM has seen a token: what is held back is not detokenised, logged, streamed, stored or counted
+anywhere, so there is nothing of it that could leak, whatever the shape of the response. A halt feeds the model's own short
+refusal through the same door as if the engine had sent it, so that every shape stays well-formed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
+from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+from vllm.v1.engine.logprobs import LogprobsProcessor
+from vllm.v1.outputs import LogprobsLists
 
+from guard.gatekeeper import Gatekeeper, Move
+from guard.policy import Action
+from guard.record import ResponseRecord
 from guard.word import unpack
 from serving.engine.probe import ENTROPY_ONLY, MARK
 from serving.traffic import Answer
@@ -33,17 +46,56 @@ class Watcher(Protocol):
 
 
 @dataclass(slots=True)
+class Draw:
+    """A response in the place of another: what the engine sent for it, none of which vLLM's output processor sees."""
+
+    record: ResponseRecord
+    entropy_only: bool
+    ended: asyncio.Future
+    outputs: list[EngineCoreOutput] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Tapped:
+    """One choice on its way: its answer, and under enforcement what is held of it and the redraw that will replace it."""
+
     answer: Answer
     entropy_only: bool
+    request: EngineCoreRequest
+    gate: Gatekeeper | None
+    held: list[EngineCoreOutput] = field(default_factory=list)
+    redraw: asyncio.Task | None = None
+
+
+class Drawer(Protocol):
+    """Who can draw a response anew: regenerate from the same adapter, or route to another."""
+
+    async def drawn(self, tapped: Tapped) -> Draw: ...
+    def record_stats(self, stats: object) -> None: ...
 
 
 class Tap:
-    """Fills answers from engine outputs and reports each that finishes."""
+    """Fills answers from engine outputs, lets through what the gate lets through, and reports each answer that finishes.
 
-    def __init__(self, processor, opened: Opened, watcher: Watcher) -> None:
-        self.processor, self.opened, self.watcher = processor, opened, watcher
+    separator: tokens between what a client already has and a refusal; end: the model's end token; closed: whether a guard
+    that breaks under enforcement halts (True) or lets pass (False).
+    """
+
+    def __init__(
+        self,
+        processor,
+        opened: Opened,
+        watcher: Watcher,
+        drawer: Drawer,
+        *,
+        separator: tuple[int, ...],
+        end: int,
+        closed: bool,
+    ) -> None:
+        self.processor, self.opened, self.watcher, self.drawer = processor, opened, watcher, drawer
+        self.separator, self.end, self.closed = separator, end, closed
         self.live: dict[str, Tapped] = {}
+        self.draws: dict[str, Draw] = {}
         self._add, self._process, self._abort = (
             processor.add_request,
             processor.process_outputs,
@@ -65,37 +117,141 @@ class Tap:
             params.logprobs = 0
         if MARK in extra and (answer := self.opened(extra[MARK], request_index)) is not None:
             answer.prompt, answer.prompt_tokens = prompt, tuple(request.prompt_token_ids or ())
-            self.live[request.request_id] = Tapped(answer, only)
+            gate = None if (rule := answer.rule) is None else Gatekeeper(rule)
+            self.live[request.request_id] = Tapped(answer, only, request, gate)
 
     def process_outputs(self, outputs, *args, **kwargs):
-        """Take the words off, let vLLM process, then extend the records by what vLLM kept of each step."""
-        measured = []
+        """Take the words off, let vLLM process what the gate lets through, and report what ended."""
+        passed: list[EngineCoreOutput] = []
+        stopped: list[str] = []
         for output in outputs:
-            tapped = self.live.get(output.request_id)
-            lists = output.new_logprobs
-            if lists is not None:
-                entropies, masses, ranks = unpack(lists.sampled_token_ranks)
-                output.new_logprobs = None if tapped and tapped.entropy_only else lists._replace(sampled_token_ranks=ranks)
+            if draw := self.draws.get(output.request_id):
+                self.collect(draw, output)
+            elif tapped := self.live.get(output.request_id):
+                passed += self.admit(tapped, output, stopped)
             else:
-                entropies = masses = np.full(len(output.new_token_ids), np.nan)
-            if tapped:
-                state = self.processor.request_states.get(output.request_id)
-                measured.append((output, state, tapped.answer, entropies.tolist(), masses.tolist()))
-        processed = self._process(outputs, *args, **kwargs)
-        for output, state, answer, entropies, masses in measured:
-            kept = len(output.new_token_ids)
-            answer.record.extend(output.new_token_ids, entropies[:kept], masses[:kept])
-            if output.request_id not in self.processor.request_states:
-                self.live.pop(output.request_id, None)
-                answer.text = getattr(state and state.detokenizer, "output_text", "")  # absent when not detokenizing
-                answer.finish_reason = str(output.finish_reason or "stop")  # a stop string is found here, not in the engine
-                self.tell(answer)
+                measure(output, None, False)
+                passed.append(output)
+        states = {o.request_id: self.processor.request_states.get(o.request_id) for o in passed if o.request_id in self.live}
+        processed = self._process(passed, *args, **kwargs)
+        for identity, state in states.items():
+            if identity not in self.processor.request_states:
+                self.end_of(self.live.pop(identity), state, passed)
+        processed.reqs_to_abort.extend(stopped)
         return processed
 
-    def tell(self, answer: Answer) -> None:
-        """Report a finished answer. What the guard does when it breaks is decided here, and here only: it is logged and
-        counted, the answer goes out without a verdict, and the engine's output loop, which serves everybody, goes on."""
+    def admit(self, tapped: Tapped, output: EngineCoreOutput, stopped: list[str]) -> list[EngineCoreOutput]:
+        """What of a choice vLLM may see now; ids of requests that the engine must stop go into `stopped`."""
+        if tapped.redraw is not None:
+            return []
+        record = tapped.answer.record
+        measure(output, record, tapped.entropy_only)
+        if tapped.gate is None:
+            return [output]
+        tapped.held.append(output)
+        move = self.decided(tapped, tapped.gate, ended=output.finish_reason is not None)
+        if move is Move.HOLD:
+            return []
+        held, tapped.held = tapped.held, []
+        if move is Move.RELEASE:
+            return held
+        if output.finish_reason is None:
+            stopped.append(output.request_id)
+        action = tapped.answer.request.policy.action
+        if action is Action.HALT or tapped.gate.released:  # what a client has begun to read cannot be drawn anew
+            return [self.halted(tapped, held[0])]
+        tapped.redraw = asyncio.get_running_loop().create_task(self.replace(tapped, held[0], action))
+        return []
+
+    def decided(self, tapped: Tapped, gate: Gatekeeper, *, ended: bool) -> Move:
+        """The gate's move. What the guard does when it breaks under enforcement is decided here, and here only: it is logged
+        and counted, and the choice is halted or passes unguarded from here on, as configured."""
         try:
+            return gate.move(tapped.answer.record, ended=ended)
+        except Exception as error:
+            log.error("the guard failed on a response, which was %s: %r", "halted" if self.closed else "let pass", error)
+            self.watcher.failed(tapped.answer)
+            if self.closed:
+                gate.released = True  # nothing to draw anew: the guard is what failed
+                return Move.TOUCH
+            tapped.gate = None
+            return Move.RELEASE
+
+    def halted(self, tapped: Tapped, first: EngineCoreOutput) -> EngineCoreOutput:
+        """The engine's output turned into a short refusal that ends the choice; its events and prompt's figures stay."""
+        state = self.processor.request_states[first.request_id]
+        calibration = tapped.answer.calibration
+        refusal = calibration.refusal if calibration else ()
+        forced = tapped.request.sampling_params.structured_outputs is not None
+        if state.output_kind is RequestOutputKind.DELTA and state.detokenizer.num_output_tokens():
+            refusal = (*self.separator, *refusal)
+        else:
+            self.forget(state, tapped)
+        tokens = [*(() if forced else refusal), self.end]  # prose would be no answer where a grammar was asked for
+        first.new_token_ids, first.finish_reason, first.stop_reason = tokens, FinishReason.STOP, None
+        first.new_logprobs = None if tapped.entropy_only else certain(tokens)
+        first.new_sampling_mask = first.routed_experts = None
+        tapped.answer.action, tapped.answer.spoken = Action.HALT, tuple(tokens)
+        return first
+
+    def forget(self, state, tapped: Tapped) -> None:
+        """Make vLLM's record of a choice as new: what it had gathered was never sent."""
+        request, params = tapped.request, tapped.request.sampling_params
+        tokenizer, asked = self.processor.tokenizer if params.detokenize else None, params.logprobs
+        params.logprobs = None if tapped.entropy_only else asked
+        known = state.logprobs_processor
+        state.logprobs_processor = LogprobsProcessor.from_new_request(tokenizer=tokenizer, request=request)
+        state.logprobs_processor.prompt_logprobs = known.prompt_logprobs
+        state.detokenizer = IncrementalDetokenizer.from_new_request(tokenizer=tokenizer, request=request)
+        params.logprobs = asked
+        state.sent_tokens_offset = 0
+        state.sampling_mask_chunks.clear()
+        state.routed_experts_chunks.clear()
+
+    async def replace(self, tapped: Tapped, first: EngineCoreOutput, action: Action) -> None:
+        """Let another response take this one's place: draw it whole, then send it under this one's id. Where that fails the
+        choice is halted, for what was held is gone."""
+        identity = first.request_id
+        try:
+            draw = await self.drawer.drawn(tapped)
+        except Exception as error:
+            log.error("a response could not be drawn anew, and was halted: %r", error)
+            self.watcher.failed(tapped.answer)
+            outputs = [self.halted(tapped, first)]
+        else:
+            tapped.answer.action, tapped.answer.record, outputs = action, draw.record, draw.outputs
+            for output in outputs:
+                output.request_id = identity
+            outputs[0].events, outputs[0].prefill_stats = first.events, first.prefill_stats
+        state = self.processor.request_states[identity]
+        stats = iteration_stats() if self.processor.log_stats else None
+        self._process(outputs, stats.iteration_timestamp if stats else None, stats)
+        if stats:
+            self.drawer.record_stats(stats)
+        if self.live.pop(identity, None):
+            self.end_of(tapped, state, outputs)
+
+    def collect(self, draw: Draw, output: EngineCoreOutput) -> None:
+        """Keep what the engine sends for a draw."""
+        measure(output, draw.record, draw.entropy_only)
+        draw.outputs.append(output)
+        if output.finish_reason is not None and not draw.ended.done():
+            draw.ended.set_result(None)
+
+    def end_of(self, tapped: Tapped, state, outputs: list[EngineCoreOutput]) -> None:
+        """An answer is whole: note what its client got, and tell. What the guard does when it breaks on a finished answer is
+        decided here, and here only: it is logged and counted, the answer goes out without a verdict, and the engine's output
+        loop, which serves everybody, goes on."""
+        answer = tapped.answer
+        try:
+            answer.text = getattr(state.detokenizer, "output_text", "")  # absent when not detokenizing
+            reasons = [o.finish_reason for o in outputs if o.request_id == state.request_id and o.finish_reason is not None]
+            # A stop string is found by vLLM here, and not in the engine.
+            answer.finish_reason = (
+                "content_filter" if answer.action is Action.HALT else str(reasons[-1] if reasons else "stop")
+            )
+            if answer.action is not Action.HALT:
+                answer.record.trim(state.detokenizer.num_output_tokens())
             self.watcher.finished(answer)
         except Exception:
             log.exception("the guard failed on an answer, which went out without a verdict")
@@ -106,5 +262,33 @@ class Tap:
         aborted = self._abort(request_ids, internal)
         for request_id in aborted:
             if tapped := self.live.pop(request_id, None):
+                if tapped.redraw is not None:
+                    tapped.redraw.cancel()
                 self.watcher.aborted(tapped.answer)
         return aborted
+
+
+def measure(output: EngineCoreOutput, record: ResponseRecord | None, entropy_only: bool) -> None:
+    """Take the words off one output, give vLLM its ranks back, and let the record grow by what was measured."""
+    lists = output.new_logprobs
+    tokens = output.new_token_ids
+    if lists is None:
+        entropies = masses = np.full(len(tokens), np.nan)
+    else:
+        entropies, masses, ranks = unpack(lists.sampled_token_ranks)
+        output.new_logprobs = None if entropy_only else lists._replace(sampled_token_ranks=ranks)
+    if record is not None:
+        count = min(len(tokens), len(entropies))
+        record.extend(tokens[:count], entropies[:count].tolist(), masses[:count].tolist())
+
+
+def certain(tokens: list[int]) -> LogprobsLists:
+    """Logprobs of tokens nobody sampled: each alone, with probability 1."""
+    column = np.array(tokens, dtype=np.int64)[:, None]
+    return LogprobsLists(column, np.zeros(column.shape, np.float32), np.ones(len(tokens), np.int64))
+
+
+def iteration_stats():
+    from vllm.v1.metrics.stats import IterationStats
+
+    return IterationStats()

@@ -6,7 +6,8 @@ from itertools import product
 
 import pytest
 
-from guard.verdict import Action, Verdict, decide
+from guard.policy import Action
+from guard.verdict import Verdict, decide
 
 MASSES = (None, "low", "grey", "high")
 MATCHED = (False, True)
@@ -61,4 +62,4 @@ def test_entropy_alone_decides_no_calibrated_row():
 
 def test_verdicts_and_actions_are_their_names_on_the_wire():
     assert [str(verdict) for verdict in Verdict] == ["refusal", "risky", "contested", "plain", "uncalibrated"]
-    assert [str(action) for action in Action] == ["none"]
+    assert [str(action) for action in Action] == ["none", "halt", "regenerate", "route"]

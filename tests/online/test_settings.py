@@ -93,7 +93,9 @@ def test_bad_files(tmp_path: Path) -> None:
 
 
 def test_secrets_are_never_printed() -> None:
-    settings = load(parse("--guard-admin-key", "hunter2hunter2hunter2", "--buffer-url", "postgresql://u:hunter2hunter2hunter2@h/d"), {})
+    settings = load(
+        parse("--guard-admin-key", "hunter2hunter2hunter2", "--buffer-url", "postgresql://u:hunter2hunter2hunter2@h/d"), {}
+    )
     assert "hunter2hunter2hunter2" not in repr(settings) and "hunter2hunter2hunter2" not in str(settings)
     assert settings.guard.admin_key is not None
     assert settings.guard.admin_key.get_secret_value() == "hunter2hunter2hunter2"

@@ -73,12 +73,12 @@ def test_vllms_own_adapter_routes_are_absent(server):
 @pytest.mark.slow
 def test_with_a_key_only_the_key_opens_it(tmp_path):
     """With vLLM's own API key, an unwritable buffer, no report and a learner that is killed it serves all the same."""
-    flags = ["--guard-admin-key", "the-admin-key", "--api-key", "a-client-key", "--no-guard-report"]
+    flags = ["--guard-admin-key", "the-admins-own-key", "--api-key", "a-client-key", "--no-guard-report"]
     flags += ["--buffer-url", f"sqlite:///{tmp_path}/gone/buffer.sqlite", "--learn", "--learn-interval-s", "none"]
     with running(tmp_path / "state", *flags) as server:
         assert server.get("/guard/v1/status").status_code == 401
         assert server.get("/guard/v1/status", headers={"authorization": "Bearer a-client-key"}).status_code == 401
-        good = {"authorization": "Bearer the-admin-key", "host": "guard.example.com", "x-forwarded-for": "10.0.0.1"}
+        good = {"authorization": "Bearer the-admins-own-key", "host": "guard.example.com", "x-forwarded-for": "10.0.0.1"}
         client = {"authorization": "Bearer a-client-key"}
         body = server.chat("How do I sabotage the mill wheel?", headers=client)
         assert "guard" not in body
@@ -90,7 +90,7 @@ def test_with_a_key_only_the_key_opens_it(tmp_path):
             )
         )
         assert "buffer" in status["problems"]
-        assert "the-admin-key" not in server.log.read_text() and "the-admin-key" not in str(status)
+        assert "the-admins-own-key" not in server.log.read_text() and "the-admins-own-key" not in str(status)
         (first,) = server.wait(lambda: learners(server))
         os.kill(first, signal.SIGKILL)
         server.wait(lambda: learners(server) not in ([], [first]))

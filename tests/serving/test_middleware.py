@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from guard.record import ResponseRecord
 from guard.verdict import Verdict
+from online.options import GuardSettings
 from serving.admin import loopback
 from serving.metrics import Metrics
 from serving.middleware import GuardMiddleware, spliced
+from serving.policies import Policies
 from serving.traffic import Answer, Request, current, number
 
 
@@ -76,7 +78,13 @@ def call(body: bytes, *, headers=(), draining=False, inner=None) -> tuple[int, b
         sent.append(message)
 
     middleware = GuardMiddleware(
-        app, metrics=Metrics(CollectorRegistry()), report=True, internal_key="k" * 64, salt="s", draining=lambda: draining
+        app,
+        metrics=Metrics(CollectorRegistry()),
+        report=True,
+        internal_key="k" * 64,
+        salt="s",
+        policies=Policies(GuardSettings()),
+        draining=lambda: draining,
     )
     scope = {
         "type": "http",

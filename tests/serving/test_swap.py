@@ -77,7 +77,7 @@ def test_swaps_under_load(server, versions):
 
     async def run() -> None:
         stop, order = asyncio.Event(), ["base", *versions]
-        async with AsyncOpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0) as client:
+        async with AsyncOpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0, timeout=120) as client:
             streams = [asyncio.create_task(stream(client, stop)) for _ in range(STREAMS)]
             for turn in range(SWAPS):
                 answer = await asyncio.to_thread(
@@ -135,7 +135,7 @@ def test_an_adapter_of_another_base_is_not_served_and_the_reason_is_shown(server
     problem = server.wait(lambda: server.get("/guard/v1/status").json()["problems"].get("adapters"))
     assert "another base" in problem and greedy(server)["guard"][0]["adapter"] == "base"
     assert server.post("/guard/v1/adapters/base/activate", {}).json() == {"live": None}
-    assert "adapters" not in server.get("/guard/v1/status").json()["problems"]
+    server.wait(lambda: "adapters" not in server.get("/guard/v1/status").json()["problems"])
 
 
 def test_a_corrupt_version_never_goes_live(server, versions, tmp_path):

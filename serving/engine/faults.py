@@ -1,0 +1,23 @@
+"""Requests that end vLLM 0.32's CPU engine, for everybody: refused before they reach it, each with the place of the fault.
+
+Found by sending them. When vLLM mends one, its line goes.
+"""
+
+from __future__ import annotations
+
+from vllm.config import VllmConfig
+from vllm.sampling_params import SamplingParams
+
+
+def fatal(params: SamplingParams, config: VllmConfig) -> str | None:
+    """Why this request would end the engine, in a sentence; None for all others."""
+    if config.device_config.device_type != "cpu":
+        return None
+    if params.prompt_logprobs is not None and config.lora_config is not None:
+        # lora/ops/torch_ops/lora_ops.py, bgmv_shrink: a row a prompt token meets one LoRA index a sampled token
+        return "Prompt logprobs (and echo with logprobs) end vLLM's CPU engine while LoRA is enabled: leave them out."
+    cut = params.top_p < 1 or params.top_k > 0 or params.min_p > 0
+    if cut and config.speculative_config is not None:
+        # v1/sample/ops/topk_topp_sampler.py, apply_top_k_top_p: index out of bounds
+        return "top_p, top_k and min_p end vLLM's CPU engine under speculative decoding: leave them out."
+    return None

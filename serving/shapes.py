@@ -1,0 +1,82 @@
+"""The shapes a response can have, and how each says that the guard ended it.
+
+One entry a route that the guard knows: where a halt shows in a whole body and in a stream, and on which frame the report
+rides. A route that is not here is passed and counted while observing, and refused while enforcing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+Body = dict
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """body, frame: change a decoded body, or a frame of a stream, so that the choices with these indices read as halted;
+    last: bytes that every frame has which may end a choice; ended: indices of the choices that a decoded frame ends."""
+
+    body: Callable[[Body, Collection[int]], None]
+    frame: Callable[[Body, Collection[int]], None]
+    last: tuple[bytes, ...]
+    ended: Callable[[Body], set[int]]
+
+
+def choices_halted(body: Body, halted: Collection[int]) -> None:
+    """OpenAI's chat and completions: `finish_reason`. A halted choice calls no tool, for half a call must not run."""
+    for choice in body.get("choices", []):
+        if choice.get("index") in halted and choice.get("finish_reason"):
+            choice["finish_reason"] = "content_filter"
+            choice["stop_reason"] = None
+            message = choice.get("message") or choice.get("delta") or {}
+            if message.get("tool_calls"):
+                message["tool_calls"] = []
+
+
+def choices_ended(frame: Body) -> set[int]:
+    return {choice["index"] for choice in frame.get("choices", []) if choice.get("finish_reason")}
+
+
+def response_halted(body: Body, halted: Collection[int]) -> None:
+    """OpenAI's Responses API: incomplete, because of a content filter."""
+    body["status"] = "incomplete"
+    body["incomplete_details"] = {"reason": "content_filter"}
+    for item in body.get("output") or []:
+        if item.get("type") == "message":
+            item["status"] = "incomplete"
+
+
+def response_frame_halted(frame: Body, halted: Collection[int]) -> None:
+    if frame.get("type") == "response.completed":
+        frame["type"] = "response.incomplete"
+        response_halted(frame["response"], halted)
+
+
+def response_ended(frame: Body) -> set[int]:
+    return {0} if frame.get("type") in ("response.completed", "response.incomplete") else set()
+
+
+def message_halted(body: Body, halted: Collection[int]) -> None:
+    """Anthropic's messages: the stop reason they have for it, and no tool to run."""
+    body["stop_reason"], body["stop_sequence"] = "refusal", None
+    content = [block for block in body.get("content") or [] if block.get("type") != "tool_use"]
+    body["content"] = content or [{"type": "text", "text": ""}]
+
+
+def message_frame_halted(frame: Body, halted: Collection[int]) -> None:
+    if frame.get("type") == "message_delta":
+        frame["delta"] |= {"stop_reason": "refusal", "stop_sequence": None}
+
+
+def message_ended(frame: Body) -> set[int]:
+    return {0} if frame.get("type") == "message_delta" else set()
+
+
+CHOICES = Shape(choices_halted, choices_halted, (b'"finish_reason":"',), choices_ended)
+SHAPES = {
+    "/v1/chat/completions": CHOICES,
+    "/v1/completions": CHOICES,
+    "/v1/responses": Shape(response_halted, response_frame_halted, (b"response.completed",), response_ended),
+    "/v1/messages": Shape(message_halted, message_frame_halted, (b"message_delta",), message_ended),
+}
