@@ -12,7 +12,8 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from guard.verdict import Action, Verdict
+from guard.policy import Action
+from guard.verdict import Verdict
 from serving.metrics import UNREPORTED, UPDATE_OUTCOMES, Metrics
 from tests.deploy.promtool import check_exposition, promtool
 
