@@ -201,7 +201,7 @@ class Reporter:
 
     def frame(self, frame: bytes, shape: Shape) -> bytes:
         """One SSE frame; where it finishes choices, with their entries."""
-        name, mark, text = frame.rpartition(b"data: ")
+        name, mark, text = frame.partition(b"data: ")  # the first: a text may speak of data, an event's name does not
         if not mark or not text.startswith(b"{"):
             return frame
         data = json.loads(text)

@@ -161,6 +161,7 @@ class Tap:
         if action is Action.HALT or tapped.gate.released:  # what a client has begun to read cannot be drawn anew
             return [self.halted(tapped, held[0])]
         tapped.redraw = asyncio.get_running_loop().create_task(self.replace(tapped, held[0], action))
+        tapped.redraw.add_done_callback(lambda task: self.surface(task, output.request_id))
         return []
 
     def decided(self, tapped: Tapped, gate: Gatekeeper, *, ended: bool) -> Move:
@@ -230,6 +231,15 @@ class Tap:
             self.drawer.record_stats(stats)
         if self.live.pop(identity, None):
             self.end_of(tapped, state, outputs)
+
+    def surface(self, task: asyncio.Task, identity: str) -> None:
+        """A redraw that ended by a defect of ours: its client gets an error, and does not wait for ever."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("a response that was drawn anew could not be sent", exc_info=error)
+        self.live.pop(identity, None)
+        if (state := self.processor.request_states.get(identity)) is not None:
+            state.queue.put(RuntimeError("The response could not be drawn anew: try again."))
 
     def collect(self, draw: Draw, output: EngineCoreOutput) -> None:
         """Keep what the engine sends for a draw."""

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from guard.policy import Action, Mode, Policy
 from guard.record import ResponseRecord
 from guard.verdict import Verdict
 from online.options import GuardSettings
@@ -17,6 +18,7 @@ from serving.admin import loopback
 from serving.metrics import Metrics
 from serving.middleware import GuardMiddleware, spliced
 from serving.policies import Policies
+from serving.shapes import SHAPES
 from serving.traffic import Answer, Request, current, number
 
 
@@ -149,3 +151,42 @@ def test_frames_that_finish_choices_get_their_entries_wherever_the_network_cut_t
     frames = body.decode().split("\n\n")
     assert "guard" not in frames[0] and frames[3] == "data: [DONE]"
     assert [json.loads(frame[6:])["guard"][0]["index"] for frame in frames[1:3]] == [1, 0]
+
+
+def test_a_halted_choice_reads_so_whatever_its_text_says():
+    """In whole bodies and in streams, also where the text itself looks like the framing."""
+    halted = answer(0)
+    halted.action = Action.HALT
+
+    async def stream(send):
+        request = current.get()
+        request.policy = Policy(Mode.ENFORCE)
+        halted.request = request
+        request.answers.append(halted)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        choice = {"index": 0, "delta": {"content": 'say data: {"finish_reason":"stop"}'}, "finish_reason": "stop"}
+        frame = b"data: " + json.dumps({"choices": [choice]}, separators=(",", ":")).encode() + b"\n\n"
+        await send({"type": "http.response.body", "body": frame, "more_body": True})
+
+    _, body, _ = call(b"{}", inner=stream)
+    frame = json.loads(body.decode().strip()[6:])
+    assert frame["choices"][0]["finish_reason"] == "content_filter" and frame["guard"] == [{"index": 0, "action": "halt"}]
+
+
+@pytest.mark.parametrize("path", SHAPES)
+def test_every_shape_has_a_word_for_a_halt(path):
+    bodies = {
+        "/v1/responses": {"status": "completed", "output": [{"type": "message", "status": "completed"}]},
+        "/v1/messages": {"stop_reason": "tool_use", "content": [{"type": "tool_use", "name": "x", "input": {}}]},
+    }
+    choices = {"choices": [{"index": i, "finish_reason": "tool_calls", "message": {"tool_calls": [1]}} for i in (0, 1)]}
+    body = bodies.get(path, choices)
+    SHAPES[path].body(body, {0})
+    if path == "/v1/responses":
+        assert body["status"] == body["output"][0]["status"] == "incomplete"
+        assert body["incomplete_details"] == {"reason": "content_filter"}
+    elif path == "/v1/messages":
+        assert body["stop_reason"] == "refusal" and body["content"] == [{"type": "text", "text": ""}]
+    else:
+        assert [c["finish_reason"] for c in body["choices"]] == ["content_filter", "tool_calls"]
+        assert [c["message"]["tool_calls"] for c in body["choices"]] == [[], [1]]
