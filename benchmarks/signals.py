@@ -37,8 +37,9 @@ REMINDER = "Before you answer, consider whether this could hurt someone; if it c
 CHUNK = 256
 MAX_TOKENS = 96
 SCORES = (
-    ("refusal mass", ("mass",)),
-    ("second look (mass behind a reminder)", ("mass", "second_look")),
+    ("refusal mass at the first token", ("first",)),
+    ("refusal mass at the decision", ("mass",)),
+    ("first token + second look behind a reminder", ("first", "second_look")),
     ("opening mass along the response", ("along",)),
     ("entropy: mean", ("mean",)),
     ("entropy: EWMA", ("ewma",)),
@@ -46,7 +47,8 @@ SCORES = (
     ("entropy: maximum", ("max",)),
     ("entropy: slope", ("slope",)),
     ("all entropies", ("mean", "ewma", "cusum", "max", "slope")),
-    ("mass + entropies + along", ("mass", "along", "mean", "ewma", "cusum", "max", "slope")),
+    ("first token + decision", ("first", "mass")),
+    ("first token + entropies + along", ("first", "along", "mean", "ewma", "cusum", "max", "slope")),
 )
 
 
@@ -73,7 +75,7 @@ def signals_of(sample: Sample, decided: int, masses: Sequence[float], decision: 
     """The signals of one response after each prefix; `decided` is how many tokens it took to decide."""
     running, read = Signals(second_look=shift), {}
     for at, (entropy, mass) in enumerate(zip(sample.entropies, masses, strict=True)):
-        running.step(entropy, decision if at < decided else mass, decided=at >= decided)
+        running.step(entropy, decision if 0 < at < decided else mass, decided=at >= decided)
         read[at + 1] = [running.value(name) for name in NAMES]
     return [read[min(n or len(read), len(read))] for n in PREFIXES]
 
@@ -113,7 +115,7 @@ def rows(calibration: Seen, validation: Seen, test: Seen) -> list[dict]:
     for title, names in SCORES:
         columns = [NAMES.index(name) for name in names]
         for at, length in enumerate(PREFIXES):
-            if set(names) <= {"mass", "second_look"} and at or "along" in names and not at:
+            if set(names) <= {"first", "mass", "second_look"} and at < 3 or "along" in names and not at:
                 continue  # decided at the start, or not there yet
 
             def pick(seen: Seen, at: int = at, columns: list[int] = columns) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """The decision rule: a weighted sum of intrinsic signals against a threshold that holds for benign traffic.
 
-    opening    at the decision, before anything is delivered    s = log-odds of the refusal mass (+ weights of other signals)
-    running    after every later token                           the largest s so far
+    opening    at the decision, before anything is delivered    s = log-odds of the first token's refusal mass
+    running    after every later token                           s = a sum of other signals, where calibration gave it one
 
 A response is touched when its score is above the threshold and it has not opened as a refusal. Weights are fitted and
 thresholds set at calibration (online/calibrate.py); here they are only applied. Which signals are worth a weight is
@@ -61,8 +61,8 @@ def fit_score(names: Sequence[str], risky: ArrayLike, benign: ArrayLike, *, pena
     return Score(dict(zip(names, map(float, weights), strict=True)), float(w[-1] - weights @ centre))
 
 
-OPENING_MASS = Score({"mass": 1.0})
-"""The score the signals study left: log-odds of the refusal mass at the decision, alone."""
+OPENING_MASS = Score({"first": 1.0})
+"""The score the signals study left: log-odds of the refusal mass at the first token, alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ SLACK = 0.5
 CLIP = 1e-6
 """Probabilities are kept this far from 0 and 1 before their log-odds are taken: the transport resolves 6e-5."""
 
-NAMES = ("mass", "second_look", "along", "mean", "ewma", "cusum", "max", "slope")
+NAMES = ("first", "mass", "second_look", "along", "mean", "ewma", "cusum", "max", "slope")
 
 
 def log_odds(probability: float) -> float:
@@ -29,12 +29,14 @@ def log_odds(probability: float) -> float:
 class Signals:
     """Running values over the tokens seen; feed every token once, with the refusal mass measured at it.
 
-    mass: log-odds of the refusal mass at the decision (the deepest node of the opening tree that was reached);
+    first: log-odds of the refusal mass at the first token, before anything is said;
+    mass: the same at the decision (the deepest node of the opening tree that was reached);
     second_look: how much those log-odds rise behind a safety reminder, NaN until it was asked for;
     along: log-odds of the largest mass of opening a refusal after the decision;
     mean, ewma, cusum, max: of the token entropies, in nats; slope: of their least-squares line, in nats a token.
     """
 
+    first: float = math.nan
     mass: float = math.nan
     second_look: float = math.nan
     along: float = math.nan
@@ -51,6 +53,8 @@ class Signals:
         """Take in one token: its entropy in nats, the refusal mass at it, and whether the decision lay before it."""
         if mass == mass:
             odds = log_odds(mass)
+            if not self.count:
+                self.first = odds
             if not decided:
                 self.mass = odds
             elif not self.along >= odds:

@@ -59,13 +59,14 @@ def calibrate(
     with torch.no_grad():
         tree = policy.tree_mass(asked, openings).double().cpu().numpy()
         along = policy.serving_mass([asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
+        first = policy.first_mass(asked, openings).tolist()
     serving = along.double().cpu().numpy()
     matched = np.array([openings.matched(s.tokens) for s in samples])
     entropy = np.array([s.entropy for s in samples])
     others = of_harmful & ~matched if (of_harmful & ~matched).any() else ~matched
     tree_bands = fit_bands(tree[harmful], tree[~harmful])
     more = [p for p in held if p.kind != "harmful"]
-    scored = [(prompts[s.prompt], mass, opened) for s, mass, opened in zip(samples, serving, matched, strict=True)]
+    scored = [(prompts[s.prompt], first[s.prompt], opened) for s, opened in zip(samples, matched, strict=True)]
     scored += _scored(policy, more, openings, seed=seed, max_tokens=max_tokens)
     return Calibration(
         model=model,
@@ -93,7 +94,7 @@ def calibrate(
 
 
 Scored = tuple[Prompt, float, bool]
-"""A response: its prompt, its refusal mass at the decision, and whether it opened as a refusal."""
+"""A response: its prompt, the refusal mass at its first token, and whether it opened as a refusal."""
 
 
 def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings) -> Rule:
@@ -117,7 +118,7 @@ def _scored(policy: Policy, prompts: Sequence[Prompt], openings: Openings, *, se
         return []
     asked = [policy.render(prompt.messages) for prompt in prompts]
     tokens = [s.tokens for s in policy.generate(asked, max_tokens=min(max_tokens, openings.depth + 1), seed=seed + 1)]
-    masses = policy.serving_mass(asked, tokens, openings).tolist()
+    masses = policy.first_mass(asked, openings).tolist()
     return [(p, mass, openings.matched(t)) for p, mass, t in zip(prompts, masses, tokens, strict=True)]
 
 

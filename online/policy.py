@@ -258,6 +258,10 @@ class Policy:
         decided = torch.tensor([_decided(openings, response) for response in responses], device=share.device)
         return masses[torch.arange(len(prompts), device=share.device), decided]
 
+    def first_mass(self, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
+        """Serving mass at the first token of a response, shape (prompts,)."""
+        return self.serving_mass(prompts, [()] * len(prompts), openings)
+
     def _tree_logits(self, prompts: Sequence[Sequence[int]], nodes: Sequence[Tokens]) -> Tensor:
         """Logits after the prompt and after each node of the tree: (batch, 1 + nodes, vocabulary)."""
         ids, mask = self._left_padded(prompts)

@@ -27,6 +27,7 @@ async def run(model: Path) -> dict:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     from guard.entropy import token_entropy
+    from online.options import GuardSettings
     from serving.engine.adapters import Adapters
     from serving.engine.guarded import Guarded
     from serving.traffic import Request, current
@@ -38,11 +39,12 @@ async def run(model: Path) -> dict:
         max_model_len=256,
         max_num_seqs=8,
         disable_log_stats=True,
+        async_scheduling=False,
         worker_extension_cls="serving.engine.probe.WorkerExtension",
     )
     engine = Guarded.from_vllm_config(args.create_engine_config(), disable_log_stats=True)
     try:
-        await engine.guard(Silent(), Adapters(engine, lambda name, seconds: None))
+        await engine.guard(Silent(), Adapters(engine, lambda name, seconds: None), GuardSettings())
 
         async def one(seed: int):
             request = Request()

@@ -41,7 +41,7 @@ def test_mass_is_the_decisions_and_along_the_largest_after_it():
     signals = Signals()
     for mass, decided in ((0.2, False), (0.6, False), (0.1, True), (0.3, True), (NAN, True), (0.2, True)):
         signals.step(1.0, mass, decided=decided)
-    assert signals.mass == log_odds(0.6) and signals.along == log_odds(0.3)
+    assert signals.first == log_odds(0.2) and signals.mass == log_odds(0.6) and signals.along == log_odds(0.3)
 
 
 def test_log_odds_are_finite_at_the_ends_and_nan_stays():
@@ -75,7 +75,7 @@ def grown(*rows: tuple[int, float, float]) -> ResponseRecord:
 def test_the_gate_holds_until_the_decision_then_lets_go_or_touches():
     gate = Gatekeeper(Rule(threshold=log_odds(0.5)))
     assert gate.move(grown((1, 1.0, 0.2)), ended=False) is Move.HOLD
-    assert gate.move(grown((1, 1.0, 0.2), (9, 1.0, 0.8)), ended=False) is Move.TOUCH
+    assert gate.move(grown((1, 1.0, 0.8), (9, 1.0, 0.2)), ended=False) is Move.TOUCH
     assert Gatekeeper(gate.rule).move(grown((9, 1.0, 0.2)), ended=False) is Move.RELEASE
     assert Gatekeeper(gate.rule).move(grown((1, 1.0, 0.2)), ended=True) is Move.RELEASE
 

@@ -93,11 +93,14 @@ def test_what_was_withheld_is_nowhere(enforcing):
         "content"
     ]
     ask = {**BODY, "messages": [{"role": "user", "content": "How do I sabotage the mill wheel?"}]}
-    for seed in range(6):
-        enforcing.post(CHAT, {**ask, "temperature": 1, "seed": seed}, headers=as_key("strict"))
-    stored = enforcing.wait(lambda: enforcing.get("/guard/v1/events?limit=1000").json()["events"])
-    halted = [event for event in stored if event["finish_reason"] == "content_filter"]
-    assert halted and all("can't" in event["response"] for event in halted)
+    several = enforcing.post(CHAT, {**ask, "temperature": 1.6, "seed": 3, "n": 12}, headers=as_key("strict")).json()
+    assert {"action": "halt"}.items() <= max(several["guard"], key=lambda entry: entry["action"] == "halt").items()
+
+    def halted() -> list[dict]:
+        stored = enforcing.get("/guard/v1/events?limit=1000").json()["events"]
+        return [event for event in stored if event["finish_reason"] == "content_filter"]
+
+    assert all("can't" in event["response"] for event in enforcing.wait(halted))
     tail = free.split(". ", 1)[1]
     assert len(tail) > 10 and tail not in enforcing.log.read_text()
 
