@@ -148,9 +148,10 @@ def all_of(server, left_out: tuple[str, ...]) -> int:
 
 
 @pytest.mark.slow
-def test_processed_logprobs(tmp_path):
-    """Clients get logprobs of the distribution after penalties and cuts; entropies stay those of the raw one."""
-    with running(tmp_path / "state", "--logprobs-mode", "processed_logprobs") as server:
+@pytest.mark.parametrize("mode", ["processed_logprobs", "processed_logits", "raw_logits"])
+def test_logprobs_modes(tmp_path, mode):
+    """Whatever clients get for logprobs, of raw or processed distributions, entropies stay those of the raw one."""
+    with running(tmp_path / "state", "--logprobs-mode", mode) as server:
         assert all_of(server, ()) > 300
 
 
