@@ -9,7 +9,7 @@ import sys
 import pytest
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
-PROMPTS = 100
+PROMPTS = 60
 FIGURES = ("dsr_seen", "dsr_unseen", "utility", "entropy_gap")
 
 
@@ -44,8 +44,8 @@ def test_nothing_failed_and_the_gate_said_why(told):
 
 
 def test_learning_from_the_buffer_raised_defence_without_over_refusal(told):
-    """The update is the same at every run (its prompts are sorted), and raises defence by about 25 points; a hundred
-    prompts carry 5 points of sampling noise, so the margins asked for here are five deviations from what is expected."""
+    """The update is the same at every run (its prompts are sorted) and raises defence by about 27 points; sixty prompts carry
+    8 points of sampling noise, so that it falls short of nothing at all once in a thousand runs, if so often."""
     _, result = told
     before, after = result["before"], result["after"]
     assert result["gate"]["decision"] == "promoted" and result["swap_seconds"] > 0

@@ -148,7 +148,7 @@ def all_of(server, left_out: tuple[str, ...]) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["processed_logprobs", "processed_logits", "raw_logits"])
+@pytest.mark.parametrize("mode", ["processed_logprobs", "processed_logits"])
 def test_logprobs_modes(tmp_path, mode):
     """Whatever clients get for logprobs, of raw or processed distributions, entropies stay those of the raw one."""
     with running(tmp_path / "state", "--logprobs-mode", mode) as server:
