@@ -44,8 +44,8 @@ def test_nothing_failed_and_the_gate_said_why(told):
 
 
 def test_learning_from_the_buffer_raised_defence_without_over_refusal(told):
-    """The update is the same at every run (its prompts are sorted) and raises defence by about 27 points; sixty prompts carry
-    8 points of sampling noise, so that it falls short of nothing at all once in a thousand runs, if so often."""
+    """The update is the same at every run (its prompts are sorted) and raises defence by about 27 points; sixty prompts
+    carry 8 points of sampling noise, so it would fail to rise at all once in a thousand draws."""
     _, result = told
     before, after = result["before"], result["after"]
     assert result["gate"]["decision"] == "promoted" and result["swap_seconds"] > 0
