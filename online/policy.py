@@ -259,8 +259,10 @@ class Policy:
         return masses[torch.arange(len(prompts), device=share.device), decided]
 
     def first_mass(self, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
-        """Serving mass at the first token of a response, shape (prompts,)."""
-        return self.serving_mass(prompts, [()] * len(prompts), openings)
+        """Serving mass at the first token of a response, shape (prompts,): the tree's root alone, so one cheap pass."""
+        tokens, weights = zip(*openings.children(0), strict=True)
+        shares = self.path_logprobs(prompts, [(token,) for token in tokens]).exp()
+        return shares @ torch.tensor(weights, device=shares.device)
 
     def _tree_logits(self, prompts: Sequence[Sequence[int]], nodes: Sequence[Tokens]) -> Tensor:
         """Logits after the prompt and after each node of the tree: (batch, 1 + nodes, vocabulary)."""
