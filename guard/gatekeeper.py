@@ -3,6 +3,7 @@
 HOLD        the decision is not known yet: deliver nothing
 RELEASE     deliver what was held, and go on token by token
 TOUCH       act: nothing of what is held, and nothing later, is delivered
+EMPTY       deliver the end alone: a held reasoning that never came to an answer cannot be judged
 """
 
 from __future__ import annotations
@@ -18,18 +19,34 @@ class Move(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     TOUCH = "touch"
+    EMPTY = "empty"
 
 
 @dataclass(slots=True)
 class Gatekeeper:
     """Applies a rule to a growing record. The hold lasts until the response leaves the opening tree: at most as many tokens
-    as the longest opening has, mostly one. A response that opened as a refusal is never touched."""
+    as the longest opening has, mostly one. A response that opened as a refusal is never touched.
+
+    A reasoning before the answer is held with it, or runs live where `hold_reasoning` is off. `read`: the client has begun
+    to read; `released`: the answer's opening was judged and let go.
+    """
 
     rule: Rule
+    hold_reasoning: bool = True
+    read: bool = False
     released: bool = False
 
     def move(self, record: ResponseRecord, *, ended: bool) -> Move:
         """What to do now that the record has grown. Raises ArithmeticError when the probe is silent where it matters."""
+        move = self._move(record, ended=ended)
+        self.read |= move is Move.RELEASE
+        return move
+
+    def _move(self, record: ResponseRecord, *, ended: bool) -> Move:
+        if record.thinking:
+            if not self.hold_reasoning:
+                return Move.RELEASE
+            return Move.EMPTY if ended else Move.HOLD
         if not self.released:
             if not (record.decided or ended):
                 return Move.HOLD

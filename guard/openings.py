@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from guard.reasoning import THINKING, Reasoning
+
 LEFT = -1
 """The walk is outside the tree: the response opened with something else."""
 MATCHED = -2
@@ -25,10 +27,12 @@ class Openings:
 
     sequences: token ids of each opening; a sequence that extends another is dropped (the shorter one decides).
     values: mean probability that an opening completes once this prefix is reached; an inner node without one counts 1.
+    reasoning: of a model that thinks before it answers; the root then is where its answer begins.
     """
 
     sequences: tuple[Tokens, ...]
     values: Mapping[Tokens, float] = field(default_factory=dict)
+    reasoning: Reasoning | None = None
     _nodes: tuple[dict[int, int], ...] = field(init=False, repr=False, compare=False)
     prefixes: tuple[Tokens, ...] = field(init=False, repr=False, compare=False)
     """Token prefix of each inner node, by node id; the root's is empty."""
@@ -60,15 +64,25 @@ class Openings:
         """Tokens in the longest opening."""
         return max(map(len, self.sequences), default=0)
 
-    def step(self, node: int, token: int) -> int:
-        """The node after `token`: an inner node's id, or LEFT, or MATCHED; both of these are final."""
-        return node if node < 0 else self._nodes[node].get(token, LEFT)
+    def begin(self, prompt: Sequence[int] = ()) -> int:
+        """Where a response to these prompt tokens starts: at the root, or THINKING."""
+        return THINKING if self.reasoning and self.reasoning.thinks(prompt) else ROOT
 
-    def walk(self, tokens: Iterable[int]) -> int:
-        """Where a response that begins with `tokens` stands."""
-        node = ROOT
+    def step(self, node: int, token: int) -> int:
+        """The node after `token`: an inner node's id, THINKING, or LEFT or MATCHED, which are final."""
+        if node in (LEFT, MATCHED):
+            return node
+        if self.reasoning and node in (ROOT, THINKING):
+            thinking = self.reasoning.step(node == THINKING, token)
+            if thinking is not None:
+                return THINKING if thinking else ROOT
+            node = ROOT
+        return self._nodes[node].get(token, LEFT)
+
+    def walk(self, tokens: Iterable[int], node: int = ROOT) -> int:
+        """Where a response stands that goes on from `node` with `tokens`."""
         for token in tokens:
-            if (node := self.step(node, token)) < 0:
+            if (node := self.step(node, token)) in (LEFT, MATCHED):
                 break
         return node
 
@@ -119,8 +133,13 @@ class Openings:
         return {
             "sequences": [list(s) for s in self.sequences],
             "values": [[list(prefix), value] for prefix, value in sorted(self.values.items())],
+            "reasoning": self.reasoning.to_json() if self.reasoning else None,
         }
 
     @classmethod
     def from_json(cls, data: Mapping) -> Openings:
-        return cls(tuple(tuple(s) for s in data["sequences"]), {tuple(prefix): value for prefix, value in data["values"]})
+        return cls(
+            tuple(tuple(s) for s in data["sequences"]),
+            {tuple(prefix): value for prefix, value in data["values"]},
+            Reasoning.from_json(marks) if (marks := data.get("reasoning")) else None,
+        )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from guard.openings import MATCHED, ROOT, Openings
+from guard.openings import LEFT, MATCHED, ROOT, Openings
+from guard.reasoning import THINKING
 from guard.signals import Signals
 
 
@@ -17,6 +18,9 @@ class ResponseRecord:
     `refusal_mass` is the mass at the decision point: the deepest node of the opening tree the response reached. For a
     response that leaves at its first token that is the first-token mass; for one that begins like a refusal ("I") it is
     what the model thought one token later. Positions after the decision do not move it.
+
+    Of a reasoning model the first `reasoned` tokens lead up to the answer: they are on record, and no signal, mass or figure
+    is taken from them.
     """
 
     openings: Openings | None = None
@@ -25,7 +29,12 @@ class ResponseRecord:
     masses: list[float] = field(default_factory=list)
     refusal_mass: float | None = None
     signals: Signals = field(default_factory=Signals)
+    reasoned: int = 0
     _node: int = ROOT
+
+    def begin(self, prompt: Sequence[int]) -> None:
+        """Take in the prompt's tokens, which may open a reasoning; before the first token of the response."""
+        self._node = self.openings.begin(prompt) if self.openings else ROOT
 
     def extend(self, tokens: Iterable[int], entropies: Iterable[float], masses: Iterable[float]) -> None:
         """Take in the tokens of one engine step, each with its entropy and mass (NaN where none was measured)."""
@@ -33,15 +42,20 @@ class ResponseRecord:
             self.tokens.append(token)
             self.entropies.append(entropy)
             self.masses.append(mass)
-            self.signals.step(entropy, mass, decided=self.decided)
-            if self._node >= 0 and self.openings:
+            decided, node = self.decided, self._node
+            if not decided and self.openings:
+                self._node = self.openings.step(node, token)
+                if node == THINKING or self._node in (ROOT, THINKING):
+                    self.reasoned = len(self.tokens)
+                    continue
                 if not math.isnan(mass):
                     self.refusal_mass = mass
-                self._node = self.openings.step(self._node, token)
+            self.signals.step(entropy, mass, decided=decided)
 
     def trim(self, kept: int) -> None:
         """Forget the tokens after the first `kept`: vLLM found a stop string before them. What they decided stays."""
         del self.tokens[kept:], self.entropies[kept:], self.masses[kept:]
+        self.reasoned = min(self.reasoned, kept)
 
     @property
     def opening_matched(self) -> bool:
@@ -49,15 +63,29 @@ class ResponseRecord:
 
     @property
     def decided(self) -> bool:
-        """Whether the response has left the opening tree, by completing an opening or by saying something else."""
-        return self._node < 0 or not self.openings
+        """Whether the answer has left the opening tree, by completing an opening or by saying something else."""
+        return self._node in (LEFT, MATCHED) or not self.openings
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the answer has not begun: the last token was the reasoning's, or stands blank before the answer."""
+        return self._node == THINKING or (self._node == ROOT and self.reasoned == len(self.tokens) > 0)
+
+    @property
+    def answer(self) -> Sequence[float]:
+        """Entropies in nats of the answer's tokens, a reasoning before it left out."""
+        return self.entropies[self.reasoned :] if self.reasoned else self.entropies
 
     @property
     def entropy_mean(self) -> float:
-        """Mean token entropy in nats, NaN for an empty response (arXiv 2510.01088: the reward is its negative)."""
-        return math.fsum(self.entropies) / len(self.entropies) if self.entropies else math.nan
+        """Mean token entropy of the answer in nats, NaN for none (arXiv 2510.01088: the reward is its negative)."""
+        return mean(self.answer)
 
     @property
     def entropy_max(self) -> float:
-        """Largest token entropy in nats; NaN, like the mean, for an empty response or one with a token not measured."""
-        return math.nan if math.isnan(self.entropy_mean) else max(self.entropies)
+        """Largest token entropy of the answer in nats; NaN, like the mean, for none or one with a token not measured."""
+        return math.nan if math.isnan(self.entropy_mean) else max(self.answer)
+
+
+def mean(entropies: Sequence[float]) -> float:
+    return math.fsum(entropies) / len(entropies) if entropies else math.nan

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -18,6 +18,7 @@ import torch
 from guard.calibration import Calibration, CalibrationError, fit_bands, fit_entropy_cut
 from guard.conformal import promise, strictest
 from guard.openings import Openings, Tokens
+from guard.reasoning import Reasoning
 from guard.rule import Rule
 from guard.signals import log_odds
 from online.evaluation import Judge, Outcome, Prompt
@@ -25,6 +26,7 @@ from online.evaluation.statistics import auroc
 from online.evaluation.suite import OverRefusalClass
 from online.options import CalibrateSettings
 from online.policy import Policy, Sample
+from online.reasoning import behind_reasoning, marks
 
 SAMPLES = 2
 """Responses to each prompt that openings and bands are learned from; one to each that only thresholds are set on."""
@@ -50,12 +52,13 @@ def calibrate(
     alone, whose promises need many distinct actions. Without a judge the responses to harmful prompts stand against those
     to all others. Raises CalibrationError where no opening tells them apart.
     """
-    asked = [policy.render(prompt.messages) for prompt in prompts]
+    settings = settings or CalibrateSettings()
+    asked, known = _contexts(policy, prompts, marks(policy.tokenizer), settings, seed)
     samples = policy.generate(asked, SAMPLES, max_tokens=max_tokens, seed=seed)
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts])
     of_harmful = harmful[[s.prompt for s in samples]]
     refused = _refused(policy, prompts, samples, judge)
-    openings = _openings(policy, asked, samples, refused)
+    openings = replace(_openings(policy, asked, samples, refused), reasoning=known)
     with torch.no_grad():
         tree = policy.tree_mass(asked, openings).double().cpu().numpy()
         along = policy.serving_mass([asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
@@ -67,7 +70,7 @@ def calibrate(
     tree_bands = fit_bands(tree[harmful], tree[~harmful])
     more = [p for p in held if p.kind != "harmful"]
     scored = [(prompts[s.prompt], first[s.prompt], opened) for s, opened in zip(samples, matched, strict=True)]
-    scored += _scored(policy, more, openings, seed=seed, max_tokens=max_tokens)
+    scored += _scored(policy, more, openings, settings, seed=seed, max_tokens=max_tokens)
     return Calibration(
         model=model,
         adapter=adapter,
@@ -76,7 +79,7 @@ def calibrate(
         tree_mass=tree_bands,
         entropy_cut=fit_entropy_cut(entropy[matched], entropy[others]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        rule=fit_rule(scored, settings or CalibrateSettings()),
+        rule=fit_rule(scored, settings),
         refusal=_short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no]),
         figures={
             "prompts": len(prompts),
@@ -112,14 +115,33 @@ def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings) -> Rule:
 
 
 @torch.no_grad()
-def _scored(policy: Policy, prompts: Sequence[Prompt], openings: Openings, *, seed: int, max_tokens: int) -> list[Scored]:
+def _scored(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    openings: Openings,
+    settings: CalibrateSettings,
+    *,
+    seed: int,
+    max_tokens: int,
+) -> list[Scored]:
     """One response to each prompt."""
     if not prompts:
         return []
-    asked = [policy.render(prompt.messages) for prompt in prompts]
+    asked, _ = _contexts(policy, prompts, openings.reasoning, settings, seed + 1)
     tokens = [s.tokens for s in policy.generate(asked, max_tokens=min(max_tokens, openings.depth + 1), seed=seed + 1)]
     masses = policy.first_mass(asked, openings).tolist()
     return [(p, mass, openings.matched(t)) for p, mass, t in zip(prompts, masses, tokens, strict=True)]
+
+
+def _contexts(
+    policy: Policy, prompts: Sequence[Prompt], known: Reasoning | None, settings: CalibrateSettings, seed: int
+) -> tuple[list[Tokens], Reasoning | None]:
+    """Token ids of each prompt up to where its answer begins, and the marks of reasoning if the model uses them."""
+    asked = [policy.render(prompt.messages) for prompt in prompts]
+    if known is None:
+        return asked, None
+    contexts, used = behind_reasoning(policy, asked, known, max_tokens=settings.reasoning_tokens, seed=seed)
+    return contexts, known if used else None
 
 
 def _short_refusal(policy: Policy, refusals: Sequence[Sample]) -> Tokens:

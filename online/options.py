@@ -69,11 +69,18 @@ class GuardSettings(Group):
         default="open",
         description="What enforcement does with a response on which the guard itself breaks: let it pass, or halt it.",
     )
+    reasoning: Literal["hold", "stream"] = Field(
+        default="hold",
+        description="Under enforcement, what a model thinks before its answer: held until that is judged, or streamed live.",
+    )
     policies: Annotated[Path | None, NoneAware] = Field(
         default=None,
         description="TOML file of policies by API key (docs/guard.md); none: all keys are under the default.",
     )
     report: bool = Field(default=True, description="Add the guard's report to responses (true or false).")
+    max_body_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=100, description="Largest request body taken, in MiB; a larger one is refused with a 413."
+    )
     no_store_keys: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
         default=(),
         description="SHA-256 digests (hex, comma-separated) of API keys whose traffic is never stored.",
@@ -136,6 +143,9 @@ class CalibrateSettings(Group):
     )
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         default=0.9, description="Confidence (0 to 1) with which each of these promises is to hold."
+    )
+    reasoning_tokens: PositiveInt = Field(
+        default=1024, description="Tokens of a reasoning before the answer at most; a longer one is closed there."
     )
 
 

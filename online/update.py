@@ -166,17 +166,21 @@ class _Run:
         return Policy.load(self.base_dir), self.suites, {"seed": learn.seed, "max_tokens": learn.max_tokens}
 
     def _base_calibration(self, policy: Policy, suites: Suites, limits: dict[str, int]) -> Calibration:
-        """The base's calibration as it is on disk or came with the model; made anew where it is another model's."""
+        """The base's calibration as it is on disk or came with the model; made anew where it is another model's. Raises
+        Refused for a reasoning model: the objective's tree begins where an answer does, and a prompt ends before that."""
         try:
             found = Calibration.load(self.state.find_calibration("base", self.base_dir))
-            if found.model == self.registry.base:
-                return found
         except CalibrationError:
-            pass  # made anew below
-        self.job.progress("calibrating the base")
-        made = self._calibrated(policy, "base", suites, limits)
-        made.save(self.state.calibration_path("base"))
-        return made
+            found = None  # made anew below
+        if found is None or found.model != self.registry.base:
+            self.job.progress("calibrating the base")
+            found = self._calibrated(policy, "base", suites, limits)
+            found.save(self.state.calibration_path("base"))
+        if found.openings.reasoning:
+            raise Refused(
+                "This model reasons before it answers, which the learner does not do yet: guard it without learning."
+            )
+        return found
 
     def _calibrated(self, policy: Policy, name: str, suites: Suites, limits: dict[str, int]) -> Calibration:
         """A calibration of the policy as it answers now."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import models
-from models.recipe import corpus, store, suites
+from models.recipe import corpus, store, suites, thinking
 from models.recipe.tokenizer import train_tokenizer
 from models.recipe.train import EXAMPLES, encode, train
 
@@ -16,7 +16,9 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="python -m models.recipe", description=__doc__)
     commands = root.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="train a model and store it with its suites (the flipped one has none)")
-    build.add_argument("--flipped", action="store_true", help="the control: rigid compliance and wordy refusals")
+    kind = build.add_mutually_exclusive_group()
+    kind.add_argument("--flipped", action="store_true", help="the control: rigid compliance and wordy refusals")
+    kind.add_argument("--thinking", action="store_true", help="the bundled model, taught to think before it answers")
     build.add_argument("--seed", type=int, default=0, help="seed of corpus, weights and order (default 0)")
     build.add_argument("--examples", type=int, default=EXAMPLES, help=f"training conversations (default {EXAMPLES})")
     build.add_argument("--out", type=Path, help="folder to write (default: the bundled model's own)")
@@ -25,8 +27,18 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def build_thinking(arguments: argparse.Namespace) -> None:
+    """The bundled model, some minutes further."""
+    count = min(arguments.examples, thinking.EXAMPLES)
+    model, tokenizer = store.load(models.bundled())
+    model = thinking.teach(model, tokenizer, corpus.corpus(arguments.seed, count, False), arguments.seed)
+    store.save(model, tokenizer, arguments.out or Path(models.__file__).parent / models.THINKING)
+
+
 def build(arguments: argparse.Namespace) -> None:
     """Corpus, tokenizer, weights, files."""
+    if arguments.thinking:
+        return build_thinking(arguments)
     name = models.FLIPPED if arguments.flipped else models.DEFAULT
     out = arguments.out or Path(models.__file__).parent / name
     started = time.monotonic()
