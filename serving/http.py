@@ -26,5 +26,6 @@ def install(app: FastAPI, service: Service, draining: Callable[[], bool]) -> Non
         salt=service.state.client_salt(),
         policies=service.policies,
         no_store_keys=service.settings.guard.no_store_keys,
+        max_body_mib=service.settings.guard.max_body_mib,
         draining=draining,
     )

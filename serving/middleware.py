@@ -18,11 +18,13 @@ from guard.policy import Action, Mode, PolicyError
 from online.event import client_hash
 from serving.metrics import Metrics
 from serving.policies import Policies
-from serving.shapes import SHAPES, Shape
+from serving.shapes import SHAPES, Shape, replayed
 from serving.traffic import Answer, GuardOptions, Request, current
 
 BEAMS = ("/v1/chat/completions", "/v1/completions")
 """Routes that know beam search."""
+STORED = "/v1/responses/"
+"""Where vLLM gives stored responses out again."""
 FLAG = TypeAdapter(bool)
 INTERNAL_HEADER = b"x-sirl-internal"
 ADAPTER_HEADER = b"x-sirl-use-adapter"
@@ -62,21 +64,33 @@ class GuardMiddleware:
         salt: str,
         policies: Policies,
         no_store_keys: tuple[str, ...] = (),
+        max_body_mib: int = 100,
         draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self.app, self.metrics, self.report, self.policies = app, metrics, report, policies
         self.internal_key, self.salt, self.no_store = internal_key.encode(), salt, frozenset(no_store_keys)
+        self.most = max_body_mib << 20
         self.draining = draining
 
     async def __call__(self, scope, receive, send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"].startswith("/guard/"):
+        if scope["type"] != "http" or scope["path"].startswith("/guard/"):
+            return await self.app(scope, receive, send)
+        if scope["method"] == "GET" and scope["path"].startswith(STORED):
+            return await self.app(scope, receive, replay(send))
+        if scope["method"] != "POST":
             return await self.app(scope, receive, send)
         if self.draining():
             for message in refusal(503, "The server is shutting down: send the request elsewhere.", "unavailable"):
                 await send(message)
             return None
         request = self.open(scope)
-        body, messages = await drink(receive)
+        try:
+            body, messages = await drink(receive, self.most)
+        except TooLarge:
+            text = f"The body is larger than the {self.most >> 20} MiB that guard.max_body_mib allows: send less."
+            for message in refusal(413, text, "invalid_request_error"):
+                await send(message)
+            return None
         try:
             body, scope = self.read(request, body, scope)
         except (ValidationError, TypeError, PolicyError) as error:
@@ -216,6 +230,30 @@ class Reporter:
         return name + mark + (spliced(text, answers) if self.wanted else text)
 
 
+def replay(send):
+    """The `send` under which a stored response that was halted ends as its stream did first."""
+
+    stream = False
+
+    async def rewritten(message) -> None:
+        nonlocal stream
+        if message["type"] == "http.response.start":
+            stream = dict(message["headers"]).get(b"content-type", b"").startswith(b"text/event-stream")
+        if stream and b"response.completed" in message.get("body", b""):
+            frames = [replayed_frame(frame) for frame in message["body"].split(b"\n\n")]
+            message = {**message, "body": b"\n\n".join(frames)}
+        await send(message)
+
+    return rewritten
+
+
+def replayed_frame(frame: bytes) -> bytes:
+    name, mark, text = frame.partition(b"data: ")
+    if not mark or not text.startswith(b"{") or not replayed(data := json.loads(text)):
+        return frame
+    return (b"event: " + data["type"].encode() + b"\n" if name else b"") + mark + dumped(data)
+
+
 def halted_among(answers: list[Answer]) -> set[int]:
     return {answer.index for answer in answers if answer.action is Action.HALT}
 
@@ -248,14 +286,22 @@ def bearer(authorization: bytes) -> bytes:
     return key.strip() if scheme.lower() == b"bearer" else authorization
 
 
-async def drink(receive) -> tuple[bytes, list]:
-    """The whole request body, and any message that came after or instead of it (a disconnect)."""
+class TooLarge(Exception):
+    """A body is larger than it may be."""
+
+
+async def drink(receive, most: int) -> tuple[bytes, list]:
+    """The whole request body, and any message that came after or instead of it (a disconnect). TooLarge as soon as it is
+    longer than `most` bytes: what it claims to be is not asked."""
     chunks: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":
             return b"".join(chunks), [message]
         chunks.append(message.get("body", b""))
+        if (size := size + len(chunks[-1])) > most:
+            raise TooLarge
         if not message.get("more_body"):
             return b"".join(chunks), []
 

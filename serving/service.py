@@ -52,6 +52,8 @@ class Service:
         self.problems: dict[str, str] = {}
         """What is wrong now, by part, in sentences: shown in `status` and logged once when it changes."""
         self.engine_facts: dict = {}
+        self.reasoning_parser = ""
+        """vLLM's parser of the model's reasoning, where it was given one."""
         self.adapters: Adapters
         self.watch: Watch
         self._stamp: object = None
@@ -164,6 +166,9 @@ class Service:
             return None
         if calibration.model != self.fingerprint or calibration.adapter != name:
             self.problem(part, f"{path} is stale, made for another model or adapter: run `sirl calibrate` again.")
+            return None
+        if self.reasoning_parser and calibration.openings.reasoning is None:
+            self.problem(part, f"{path} saw no reasoning, which --reasoning-parser tells of: run `sirl calibrate` again.")
             return None
         self.problem(part, None)
         return calibration

@@ -38,19 +38,29 @@ def choices_ended(frame: Body) -> set[int]:
     return {choice["index"] for choice in frame.get("choices", []) if choice.get("finish_reason")}
 
 
+HALTED_RESPONSE: Body = {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}
+
+
 def response_halted(body: Body, halted: Collection[int]) -> None:
     """OpenAI's Responses API: incomplete, because of a content filter."""
-    body["status"] = "incomplete"
-    body["incomplete_details"] = {"reason": "content_filter"}
+    body |= HALTED_RESPONSE
     for item in body.get("output") or []:
         if item.get("type") == "message":
-            item["status"] = "incomplete"
+            item["status"] = HALTED_RESPONSE["status"]
 
 
 def response_frame_halted(frame: Body, halted: Collection[int]) -> None:
     if frame.get("type") == "response.completed":
         frame["type"] = "response.incomplete"
         response_halted(frame["response"], halted)
+
+
+def replayed(frame: Body) -> bool:
+    """Make the last frame of a stored response read as it was told first; whether there was anything to make."""
+    if frame.get("type") != "response.completed" or frame["response"].get("status") != HALTED_RESPONSE["status"]:
+        return False
+    frame["type"] = "response.incomplete"
+    return True
 
 
 def response_ended(frame: Body) -> set[int]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from guard.calibration import Calibration
 from guard.policy import Action, Policy
-from guard.record import ResponseRecord
+from guard.record import ResponseRecord, mean
 from guard.rule import Rule
 from guard.verdict import Verdict
 
@@ -75,12 +75,14 @@ class Answer:
             "entropy": {
                 "mean": number(record.entropy_mean),
                 "max": number(record.entropy_max),
-                "tokens": len(record.entropies),
+                "tokens": len(record.answer),
             },
             "refusal_mass": None if record.refusal_mass is None else number(record.refusal_mass),
             "adapter": self.adapter,
             "event_id": self.event_id,
         }
+        if reasoned := record.entropies[: record.reasoned]:
+            entry["reasoning"] = {"mean": number(mean(reasoned)), "tokens": len(reasoned)}
         if self.request.options.trace:
             entry["per_token"] = [number(h) for h in record.entropies]
         return entry

@@ -144,7 +144,7 @@ def test_the_torch_entropy_exists_once():
     assert set(found) == {"online/entropy.py"}, found
 
 
-@pytest.mark.parametrize("user", ["serving/engine/probe.py", "online/policy.py", "online/objective.py"])
+@pytest.mark.parametrize("user", ["serving/engine/words.py", "online/policy.py", "online/objective.py"])
 def test_probe_and_trainer_use_that_one(user):
     assert "online.entropy" in imports(ROOT / user)
 

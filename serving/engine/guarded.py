@@ -19,9 +19,9 @@ from guard.record import ResponseRecord
 from online.options import GuardSettings
 from serving.engine.adapters import Adapters, Lease
 from serving.engine.faults import fatal
-from serving.engine.probe import ENTROPY_ONLY, MARK
 from serving.engine.tap import Draw, Tap, Tapped, Watcher
 from serving.engine.version import EngineError
+from serving.engine.words import ENTROPY_ONLY, MARK
 from serving.shapes import SHAPES
 from serving.traffic import Answer, Request, current
 
@@ -56,6 +56,7 @@ class Guarded(AsyncLLM):
             separator=tuple(tokenizer.encode(SEPARATOR, add_special_tokens=False)),
             end=tokenizer.eos_token_id,
             closed=settings.on_failure == "closed",
+            hold_reasoning=settings.reasoning == "hold",
         )
         return facts[0]
 
@@ -130,7 +131,7 @@ class Guarded(AsyncLLM):
                 raise EngineError(f"The fallback adapter {target} is not loaded: load it, or set another --guard-route-to.")
             draws = await self._draw(tapped, lease, 1 if routed else self.settings.draws)
             answer.adapter, answer.calibration = lease.name, lease.calibration
-        return min(draws, key=lambda draw: draw.record.entropy_mean)
+        return min(draws, key=lambda draw: (not draw.record.answer, draw.record.entropy_mean))
 
     async def _draw(self, tapped: Tapped, lease: Lease, count: int) -> list[Draw]:
         """Whole responses to the same prompt, which go through the engine but not through vLLM's output processor."""
@@ -146,7 +147,9 @@ class Guarded(AsyncLLM):
                 request = copy.copy(original)
                 request.request_id = f"{original.request_id}-draw{number}"
                 request.sampling_params, request.lora_request = params, lease.lora_request
-                draws[request.request_id] = Draw(ResponseRecord(openings), tapped.entropy_only, loop.create_future())
+                record = ResponseRecord(openings)
+                record.begin(tapped.answer.prompt_tokens)
+                draws[request.request_id] = Draw(record, tapped.entropy_only, loop.create_future())
                 self.tap.draws[request.request_id] = draws[request.request_id]
                 await self.engine_core.add_request_async(request)
             await asyncio.wait_for(asyncio.gather(*(draw.ended for draw in draws.values())), DRAW_LIMIT_S)

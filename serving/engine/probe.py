@@ -1,7 +1,4 @@
-"""The worker's half of the probe: entropy and refusal mass from the raw logits, carried in the rank word.
-
-vLLM mixes this class into its worker (`--worker-extension-cls`); the API process then calls the two `sirl_*` methods over
-vLLM's own RPC. Nothing is patched at import: `sirl_install` wraps two methods of the one model-runner object it finds.
+"""The probe of vLLM's V1 runner (the one of CPUs): entropy and refusal mass from the raw logits, carried in the rank word.
 
 - `sample_tokens` is where raw logits last exist: grammar masks, bias, penalties and temperature are all applied after it
   starts, in place. Custom logits processors would see them too late, and are refused under speculative decoding.
@@ -10,57 +7,38 @@ vLLM's own RPC. Nothing is patched at import: `sirl_install` wraps two methods o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from vllm.v1.outputs import LogprobsTensors
 
-from guard.openings import ROOT, Openings
-from guard.word import MASS_NONE, MASS_STEPS, RANK_BITS, RANK_MAX
-from online.entropy import entropy_and_mass, token_entropy
-from serving.engine.version import EngineError, require_supported
+from guard.openings import LEFT, MATCHED, Openings
+from serving.engine.trees import Trees
+from serving.engine.words import ENTROPY_ONLY, joined, sent, words_of
 
-MARK = "sirl"
-"""Key in `SamplingParams.extra_args`: the API process's handle of the request."""
-ENTROPY_ONLY = "sirl_entropy_only"
-"""Key in `SamplingParams.extra_args`: the client asked for no logprobs, so none need be computed."""
+FORGET_OVER = 256
+"""Walks of requests that may be kept after them before they are looked through."""
 
 
-@dataclass(frozen=True)
-class Tree:
-    """One adapter's openings as tensors: for each inner node its child tokens (-1 pads) and their weights."""
+@dataclass(slots=True)
+class Walk:
+    """Where one response stands in its adapter's tree, after the first `seen` of its tokens; node None: it was lost."""
 
     openings: Openings
-    children: torch.Tensor  # [nodes, width] int64
-    weights: torch.Tensor  # [nodes, width] float32
-
-    @classmethod
-    def build(cls, openings: Openings, device: torch.device) -> Tree:
-        nodes = [openings.children(node) for node in range(len(openings.prefixes))]
-        width = max(map(len, nodes))
-        children = torch.full((len(nodes), width), -1, dtype=torch.int64)
-        weights = torch.zeros((len(nodes), width), dtype=torch.float32)
-        for row, node in enumerate(nodes):
-            children[row, : len(node)] = torch.tensor([token for token, _ in node])
-            weights[row, : len(node)] = torch.tensor([weight for _, weight in node])
-        return cls(openings, children.to(device), weights.to(device))
-
-
-def pack(entropy: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
-    """The upper 46 bits of each word ([rows] float32 nats, [rows] probabilities or NaN -> [rows] int64); see guard.word."""
-    bits = entropy.to(torch.float32).view(torch.int32).to(torch.int64)
-    code = torch.where(mass.isnan(), MASS_NONE, (mass.nan_to_num().clamp(0, 1) * MASS_STEPS).round()).to(torch.int64)
-    return (bits << 32) | (code << RANK_BITS)
+    node: int | None
+    seen: int = 0
 
 
 class Probe:
-    """Measures every row of logits of one model runner and sends each measurement home with its token."""
+    """Measures every row of logits of one V1 runner and sends each measurement home with its token."""
 
     def __init__(self, runner) -> None:
         self.runner = runner
-        self.trees: dict[int, Tree] = {}
+        self.trees = Trees(runner.device)
+        self.walks: dict[str, Walk] = {}
         self.words: torch.Tensor | None = None
+        self.last: tuple[torch.Tensor, torch.cuda.Event] | None = None
+        """Under async scheduling: the last step's tokens on their way to the host, and when they are there."""
         self.run_sample_tokens, self.run_sample = runner.sample_tokens, runner._sample
         runner.sample_tokens, runner._sample = self.sample_tokens, self.sample
 
@@ -77,53 +55,61 @@ class Probe:
 
     def measure(self, logits: torch.Tensor, drafts) -> torch.Tensor:
         """[rows, vocabulary] raw logits -> [rows] int64 words."""
-        if not self.trees:
-            return pack(token_entropy(logits), logits.new_full((len(logits),), torch.nan, dtype=torch.float32))
-        children, weights, unknown = self.ways_on(self.positions(drafts))
-        entropy, mass = entropy_and_mass(logits, children, weights)
-        return pack(entropy, mass.masked_fill(unknown, torch.nan))
+        rows = sent(self.places(drafts), logits.device) if self.trees.openings else None
+        return words_of(logits, self.trees, rows)
 
-    def positions(self, drafts) -> list[tuple[int, Sequence[int]]]:
-        """(LoRA id, generated tokens so far) behind each row of logits; only the first few tokens matter to a tree.
+    def places(self, drafts) -> list[int]:
+        """The row of the trees' table that belongs to each row of logits.
 
         Without speculation there is a row a request. With it, request i has one row before each of its drafted tokens
-        and one after the last, and the row's prefix contains the drafts before it.
+        and one after the last, and the row's place is behind the drafts before it.
         """
-        batch, depth = self.runner.input_batch, max(tree.openings.depth for tree in self.trees.values())
-        ids = None if drafts is None else drafts.draft_token_ids.tolist()
-        rows: list[tuple[int, Sequence[int]]] = []
-        used = 0
-        for i in range(batch.num_reqs):
-            lora, start = int(batch.request_lora_mapping[i]), int(batch.num_prompt_tokens[i])
-            end = min(int(batch.num_tokens_no_spec[i]), start + depth)
-            prefix = batch.token_ids_cpu[i, start:end].tolist() if end > start else []
-            rows.append((lora, prefix))
-            if ids is not None:
-                count = drafts.num_draft_tokens[i]
-                rows.extend((lora, [*prefix, *ids[used : used + n + 1]][:depth]) for n in range(count))
-                used += count
-        return rows
+        batch, found, used = self.runner.input_batch, [], 0
+        ids = drafts.draft_token_ids.tolist() if drafts is not None else []
+        arrived = self.arrived()
+        for i, request in enumerate(batch.req_ids):
+            adapter = int(batch.request_lora_mapping[i])
+            count = drafts.num_draft_tokens[i] if drafts is not None else 0
+            node = self.advance(i, request, adapter, arrived)
+            found.append(self.trees.row(adapter, node))
+            for token in ids[used : used + count]:
+                node = None if node is None else self.trees.openings[adapter].step(node, token)
+                found.append(self.trees.row(adapter, node))
+            used += count
+        if len(self.walks) > 2 * len(batch.req_ids) + FORGET_OVER:
+            self.walks = {request: walk for request, walk in self.walks.items() if request in self.runner.requests}
+        return found
 
-    def ways_on(self, positions) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Child tokens and weights ([rows, width]) of each row's node, and which rows have no tree ([rows] bool).
+    def advance(self, i: int, request: str, adapter: int, arrived: dict[str, list[int]]) -> int | None:
+        """The node at which the next token of the batch's i-th request stands; None where nobody knows.
 
-        Past the decision (an opening completed, or left) the node is the root again: the mass of opening a refusal here.
-        A token the host does not know yet (-1 under async scheduling) makes the row unknown, not wrong.
+        Under async scheduling the host's batch knows the newest tokens as -1 only; they come by `arrived`, or are lost.
         """
-        width = max(tree.children.shape[1] for tree in self.trees.values())
-        device = next(iter(self.trees.values())).children.device
-        children = torch.full((len(positions), width), -1, dtype=torch.int64, device=device)
-        weights = torch.zeros((len(positions), width), dtype=torch.float32, device=device)
-        unknown = torch.ones(len(positions), dtype=torch.bool, device=device)
-        for row, (lora, prefix) in enumerate(positions):
-            tree = self.trees.get(lora)
-            if tree is None or -1 in prefix:
-                continue
-            node = tree.openings.walk(prefix)
-            node = node if node >= 0 and len(prefix) < tree.openings.depth else ROOT
-            span = tree.children.shape[1]
-            children[row, :span], weights[row, :span], unknown[row] = tree.children[node], tree.weights[node], False
-        return children, weights, unknown
+        batch, openings = self.runner.input_batch, self.trees.openings.get(adapter)
+        if openings is None:
+            return None
+        prompt, known = int(batch.num_prompt_tokens[i]), int(batch.num_tokens_no_spec[i])
+        walk = self.walks.get(request)
+        if walk is None or walk.openings is not openings:
+            asked = batch.token_ids_cpu[i, :prompt].tolist() if openings.reasoning else ()
+            walk = self.walks[request] = Walk(openings, openings.begin(asked))
+        if walk.node in (None, LEFT, MATCHED):
+            return walk.node
+        new = batch.token_ids_cpu[i, prompt + walk.seen : max(known, prompt)].tolist()
+        if -1 in new:
+            new = [*new[: new.index(-1)], *arrived.get(request, [-1])]
+        walk.node, walk.seen = None if -1 in new else openings.walk(new, walk.node), walk.seen + len(new)
+        return walk.node
+
+    def arrived(self) -> dict[str, list[int]]:
+        """Under async scheduling, each request's tokens of the step before. Their copy to the host was begun when they were
+        drawn, before this step's forward pass, so nothing waits here that the step would not wait for."""
+        if self.last is None:
+            return {}
+        (tokens, ready), self.last = self.last, None
+        ready.synchronize()
+        rows, where = tokens.tolist(), self.runner.input_batch.prev_req_id_to_index or {}
+        return {request: [token for token in rows[row] if token >= 0] for request, row in where.items() if row < len(rows)}
 
     def sample(self, logits, drafts):
         """Sample as vLLM does, then join each sampled token's word to its rank.
@@ -132,6 +118,7 @@ class Probe:
         a lazy compile on the first of them) are skipped, and the words travel in tensors of one column.
         """
         words, metadata = self.words, self.runner.input_batch.sampling_metadata
+        self.last = None
         if words is None:
             return self.run_sample(logits, drafts)
         asked = metadata.max_num_logprobs
@@ -142,6 +129,11 @@ class Probe:
         finally:
             metadata.max_num_logprobs = asked
         sampled = output.sampled_token_ids
+        if self.runner.use_async_scheduling:
+            tokens = torch.empty(sampled.shape, dtype=sampled.dtype, pin_memory=True)
+            tokens.copy_(sampled, non_blocking=True)
+            self.last = tokens, torch.cuda.Event()
+            self.last[1].record()
         if drafts is not None:
             starts = torch.zeros_like(drafts.cu_num_sampled_tokens)
             starts[1:] = drafts.cu_num_sampled_tokens[:-1]
@@ -151,37 +143,9 @@ class Probe:
             tokens = sampled.reshape(-1, 1).to(torch.int32)
             output.logprobs_tensors = LogprobsTensors(tokens, torch.zeros_like(tokens, dtype=torch.float32), words)
         else:
-            tensors = output.logprobs_tensors
-            ranks = tensors.selected_token_ranks.to(torch.int64).clamp(0, RANK_MAX)
-            output.logprobs_tensors = tensors._replace(selected_token_ranks=ranks | words)
+            output.logprobs_tensors = joined(output.logprobs_tensors, words)
         return output
 
     def entropy_only(self, request_id: str) -> bool:
         params = self.runner.requests[request_id].sampling_params
         return params is not None and bool((params.extra_args or {}).get(ENTROPY_ONLY))
-
-
-class WorkerExtension:
-    """What the API process may ask of a worker, over vLLM's collective RPC."""
-
-    def sirl_install(self) -> dict:
-        """Wrap this worker's model runner once; returns which runner and version it found."""
-        name, version = require_supported()
-        runner = self.model_runner
-        kind = f"{type(runner).__module__}.{type(runner).__qualname__}"
-        missing = [a for a in ("sample_tokens", "_sample", "execute_model_state", "input_batch") if not hasattr(runner, a)]
-        if missing:
-            raise EngineError(
-                f"The runner {kind} has no {missing[0]}, so its raw logits cannot be read: unset VLLM_USE_V2_MODEL_RUNNER."
-            )
-        if getattr(self, "sirl_probe", None) is None:
-            self.sirl_probe = Probe(runner)
-        return {"engine": f"{name} {version}", "runner": kind, "device": str(runner.device)}
-
-    def sirl_openings(self, adapter: int, openings: dict | None) -> None:
-        """Set (or with None forget) the opening tree of a LoRA id; 0 is the base model."""
-        tree = None if openings is None else Openings.from_json(openings)
-        if tree:
-            self.sirl_probe.trees[adapter] = Tree.build(tree, self.model_runner.device)
-        else:
-            self.sirl_probe.trees.pop(adapter, None)

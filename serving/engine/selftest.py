@@ -40,7 +40,7 @@ async def run(model: Path) -> dict:
         max_num_seqs=8,
         disable_log_stats=True,
         async_scheduling=False,
-        worker_extension_cls="serving.engine.probe.WorkerExtension",
+        worker_extension_cls="serving.engine.worker.WorkerExtension",
     )
     engine = Guarded.from_vllm_config(args.create_engine_config(), disable_log_stats=True)
     try:

@@ -7,13 +7,13 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from guard.policy import Mode
 from online.fingerprint import fingerprint
 from online.settings import Settings
 from serving.engine.slots import ROOM
 from serving.engine.version import EngineError, require_supported
 from serving.learner import Learner
 from serving.service import Service
+from serving.stored import Store
 
 FORBIDDEN = {
     "headless": "there would be no HTTP server for the guard to sit in",
@@ -25,7 +25,6 @@ FORBIDDEN = {
     "tokens_only": "responses without text cannot be learned from",
     "skip_tokenizer_init": "responses without text cannot be learned from",
     "data_parallel_rank": "one process must see every response",
-    "async_scheduling": "the probe must know a step's tokens to tell where in the opening tree the next one stands",
 }
 """vLLM flags that cannot work with the guard, each with its reason."""
 
@@ -63,14 +62,9 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
         raise EngineError(
             f"--max-loras {args.max_loras} is too few for swaps under load: give {needed} or more, or leave it out."
         )
-    if args.reasoning_parser and settings.guard.mode is Mode.ENFORCE:
-        raise EngineError(
-            "--reasoning-parser cannot be used with --guard-mode enforce yet, for an answer is not judged apart from its "
-            "reasoning: observe, or leave the parser out."
-        )
     if args.runner == "pooling":
         raise EngineError("--runner pooling cannot be used with the guard, for nothing is generated: use vllm serve.")
-    args.worker_extension_cls = "serving.engine.probe.WorkerExtension"
+    args.worker_extension_cls = "serving.engine.worker.WorkerExtension"
     validate_parsed_serve_args(args)
     return args
 
@@ -128,11 +122,6 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
         raise EngineError(
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING lets a request load an adapter by path, past registry and gate: unset it."
         )
-    if envs.VLLM_ENABLE_RESPONSES_API_STORE and settings.guard.mode is Mode.ENFORCE:
-        raise EngineError(
-            "VLLM_ENABLE_RESPONSES_API_STORE cannot be used with --guard-mode enforce, for a stored response does not say "
-            "that it was halted: unset it."
-        )
     if envs.VLLM_SERVER_DEV_MODE:
         raise EngineError("VLLM_SERVER_DEV_MODE lets any client call into the workers, the probe among them: unset it.")
     model = Path(args.model)
@@ -145,6 +134,7 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
         ) from None
     learner = Learner([str(model), *learner_flags], settings.state_dir / "learner.log", supervise=learn)
     service = Service(settings, args.model, print_of, learner)
+    service.reasoning_parser = args.reasoning_parser or ""
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     engine = Guarded.from_vllm_config(
         config,
@@ -164,6 +154,8 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
         install(app, service, lambda: engine.draining)
         await init_app_state(engine, app.state, args, tasks)
         engine.modules = app.state.openai_serving_models.lora_requests
+        if (responses := app.state.openai_serving_responses) is not None:
+            responses.response_store = Store(responses.response_store)
         keeper = asyncio.create_task(service.run())
         keeper.add_done_callback(service.stopped)
         print(f"sirl-guard: serving {args.model} at {address} (state in {settings.state_dir})", flush=True)

@@ -25,10 +25,11 @@ from vllm.v1.engine.logprobs import LogprobsProcessor
 from vllm.v1.outputs import LogprobsLists
 
 from guard.gatekeeper import Gatekeeper, Move
+from guard.openings import Tokens
 from guard.policy import Action
 from guard.record import ResponseRecord
 from guard.word import unpack
-from serving.engine.probe import ENTROPY_ONLY, MARK
+from serving.engine.words import ENTROPY_ONLY, MARK
 from serving.traffic import Answer
 
 log = logging.getLogger("sirl")
@@ -78,7 +79,8 @@ class Tap:
     """Fills answers from engine outputs, lets through what the gate lets through, and reports each answer that finishes.
 
     separator: tokens between what a client already has and a refusal; end: the model's end token; closed: whether a guard
-    that breaks under enforcement halts (True) or lets pass (False).
+    that breaks under enforcement halts (True) or lets pass (False); hold_reasoning: whether what a model thinks before its
+    answer is held with it.
     """
 
     def __init__(
@@ -91,9 +93,10 @@ class Tap:
         separator: tuple[int, ...],
         end: int,
         closed: bool,
+        hold_reasoning: bool = True,
     ) -> None:
         self.processor, self.opened, self.watcher, self.drawer = processor, opened, watcher, drawer
-        self.separator, self.end, self.closed = separator, end, closed
+        self.separator, self.end, self.closed, self.hold_reasoning = separator, end, closed, hold_reasoning
         self.live: dict[str, Tapped] = {}
         self.draws: dict[str, Draw] = {}
         self._add, self._process, self._abort = (
@@ -117,7 +120,8 @@ class Tap:
             params.logprobs = 0
         if MARK in extra and (answer := self.opened(extra[MARK], request_index)) is not None:
             answer.prompt, answer.prompt_tokens = prompt, tuple(request.prompt_token_ids or ())
-            gate = None if (rule := answer.rule) is None else Gatekeeper(rule)
+            answer.record.begin(answer.prompt_tokens)
+            gate = None if (rule := answer.rule) is None else Gatekeeper(rule, self.hold_reasoning)
             self.live[request.request_id] = Tapped(answer, only, request, gate)
 
     def process_outputs(self, outputs, *args, **kwargs):
@@ -155,10 +159,12 @@ class Tap:
         held, tapped.held = tapped.held, []
         if move is Move.RELEASE:
             return held
+        if move is Move.EMPTY:
+            return [self.spoken(tapped, held[0], (), output.finish_reason)]
         if output.finish_reason is None:
             stopped.append(output.request_id)
         action = tapped.answer.request.policy.action
-        if action is Action.HALT or tapped.gate.released:  # what a client has begun to read cannot be drawn anew
+        if action is Action.HALT or tapped.gate.read:  # what a client has begun to read cannot be drawn anew
             return [self.halted(tapped, held[0])]
         tapped.redraw = asyncio.get_running_loop().create_task(self.replace(tapped, held[0], action))
         tapped.redraw.add_done_callback(lambda task: self.surface(task, output.request_id))
@@ -173,26 +179,33 @@ class Tap:
             log.error("the guard failed on a response, which was %s: %r", "halted" if self.closed else "let pass", error)
             self.watcher.failed(tapped.answer)
             if self.closed:
-                gate.released = True  # nothing to draw anew: the guard is what failed
+                gate.read = True  # nothing to draw anew: the guard is what failed
                 return Move.TOUCH
             tapped.gate = None
             return Move.RELEASE
 
     def halted(self, tapped: Tapped, first: EngineCoreOutput) -> EngineCoreOutput:
-        """The engine's output turned into a short refusal that ends the choice; its events and prompt's figures stay."""
-        state = self.processor.request_states[first.request_id]
+        """The choice ended by a short refusal in the model's own words."""
         calibration = tapped.answer.calibration
-        refusal = calibration.refusal if calibration else ()
         forced = tapped.request.sampling_params.structured_outputs is not None
-        if state.output_kind is RequestOutputKind.DELTA and state.detokenizer.num_output_tokens():
-            refusal = (*self.separator, *refusal)
-        else:
+        # Prose would be no answer where a grammar was asked for.
+        refusal = calibration.refusal if calibration and not forced else ()
+        tapped.answer.action = Action.HALT
+        return self.spoken(tapped, first, refusal, FinishReason.STOP)
+
+    def spoken(self, tapped: Tapped, first: EngineCoreOutput, words: Tokens, reason: FinishReason) -> EngineCoreOutput:
+        """The engine's output turned into these words and the end; its events and its prompt's figures stay."""
+        state = self.processor.request_states[first.request_id]
+        going_on = state.output_kind is RequestOutputKind.DELTA and bool(state.detokenizer.num_output_tokens())
+        if going_on and words:
+            words = (*self.separator, *words)
+        elif not going_on:
             self.forget(state, tapped)
-        tokens = [*(() if forced else refusal), self.end]  # prose would be no answer where a grammar was asked for
-        first.new_token_ids, first.finish_reason, first.stop_reason = tokens, FinishReason.STOP, None
+        tokens = [*marks(tapped.answer, going_on=going_on), *words, self.end]
+        first.new_token_ids, first.finish_reason, first.stop_reason = tokens, reason, None
         first.new_logprobs = None if tapped.entropy_only else certain(tokens)
         first.new_sampling_mask = first.routed_experts = None
-        tapped.answer.action, tapped.answer.spoken = Action.HALT, tuple(tokens)
+        tapped.answer.spoken = tuple(tokens)
         return first
 
     def forget(self, state, tapped: Tapped) -> None:
@@ -260,7 +273,7 @@ class Tap:
             answer.finish_reason = (
                 "content_filter" if answer.action is Action.HALT else str(reasons[-1] if reasons else "stop")
             )
-            if answer.action is not Action.HALT:
+            if not answer.spoken:
                 answer.record.trim(state.detokenizer.num_output_tokens())
             self.watcher.finished(answer)
         except Exception:
@@ -290,6 +303,17 @@ def measure(output: EngineCoreOutput, record: ResponseRecord | None, entropy_onl
     if record is not None:
         count = min(len(tokens), len(entropies))
         record.extend(tokens[:count], entropies[:count].tolist(), masses[:count].tolist())
+
+
+def marks(answer: Answer, *, going_on: bool) -> Tokens:
+    """What closes a reasoning before words of ours, so that a client's parser takes them for the answer. Where the client
+    has read of it (`going_on`) only an open one needs closing; else all that was drawn is forgotten, its opening too."""
+    openings, record = answer.record.openings, answer.record
+    if not (openings and (known := openings.reasoning) and (record.reasoned or record.thinking)):
+        return ()
+    if going_on:
+        return (known.end,) if record.thinking else ()
+    return (known.end,) if known.thinks(answer.prompt_tokens) else (known.start, known.end)
 
 
 def certain(tokens: list[int]) -> LogprobsLists:

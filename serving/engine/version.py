@@ -47,7 +47,3 @@ def prepare_environment(*, bundled: bool) -> None:
         defaults["HF_HUB_OFFLINE"] = "1"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    if os.environ["VLLM_USE_V2_MODEL_RUNNER"] == "1":
-        raise EngineError(
-            "VLLM_USE_V2_MODEL_RUNNER=1 cannot be used with the guard, whose probe reads the V1 runner: unset it."
-        )

@@ -198,13 +198,3 @@ def test_an_imported_adapter_takes_the_same_way_and_one_that_does_nothing_is_rej
     assert outcome.status == "rejected" and outcome.version == version and place.registry.live() is None
     assert "mass lost on harmful prompts" in outcome.reasons[0]
     assert place.registry.calibration_path(f"v{version}").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_whole_update_of_the_bundled_model_is_promoted(tmp_path: Path) -> None:
-    place = Place(tmp_path, events=10_000)
-    place.settings = Settings(state_dir=tmp_path)
-    outcome = place.run(bundled_suites(10_000, 10_000))
-    assert outcome.status == "promoted", outcome.reasons
-    assert place.registry.live() == 1

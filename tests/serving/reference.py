@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 import models
 from guard.entropy import token_entropy
+from guard.openings import ROOT, Openings
 
 
 @cache
@@ -24,13 +25,25 @@ def model(folder: Path, adapter: Path | None = None):
 
 
 @torch.no_grad()
-def logits(prompt: list[int], response: list[int], adapter: Path | None = None) -> np.ndarray:
+def logits(prompt: list[int], response: list[int], adapter: Path | None = None, folder: Path | None = None) -> np.ndarray:
     """[response tokens, vocabulary] raw logits each of the response's tokens was drawn from."""
     ids = torch.tensor([prompt + response])
-    out = model(models.bundled(), adapter)(ids).logits[0]
+    out = model(folder or models.bundled(), adapter)(ids).logits[0]
     return out[len(prompt) - 1 : -1].numpy()
 
 
 def entropies(prompt: list[int], response: list[int], adapter: Path | None = None) -> np.ndarray:
     """Entropy in nats at each token of the response."""
     return token_entropy(logits(prompt, response, adapter))
+
+
+def mass(openings: Openings, answer: np.ndarray, tokens: list[int]) -> float:
+    """Refusal mass at the deepest node that an answer with these logits and tokens reached."""
+    node, found = ROOT, float("nan")
+    for row, token in zip(answer, tokens, strict=True):
+        if node < ROOT:
+            break
+        p = np.exp(row - np.logaddexp.reduce(row))
+        found = float(sum(p[child] * weight for child, weight in openings.children(node)))
+        node = openings.step(node, token)
+    return found

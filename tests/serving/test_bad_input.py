@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
-import sys
 
 import pytest
 
 import models
-
-
-def sirl(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "serving", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **(env or {})})
+from tests.serving.command import sirl
 
 
 def refused(run: subprocess.CompletedProcess) -> str:
@@ -75,7 +69,6 @@ def test_a_model_without_tokenizer(model):
         (["--update-steps", "many"], "--update-steps"),
         (["--model", "elsewhere"], "--model"),
         (["--skip-tokenizer-init"], "--skip-tokenizer-init"),
-        (["--async-scheduling"], "--async-scheduling"),
         (["--max-loras", "3"], "--max-loras"),
         (["--max-loras", "4", "--lora-modules", '{"name": "own", "path": "there"}'], "--max-loras"),
         (["--guard-admin-key", ""], "--guard-admin-key"),
@@ -92,7 +85,6 @@ def test_environment_that_cannot_work_is_refused_by_name(tmp_path):
     run = sirl("serve", *state, env={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"})
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in refused(run)
     assert "VLLM_SERVER_DEV_MODE" in refused(sirl("serve", *state, env={"VLLM_SERVER_DEV_MODE": "1"}))
-    assert "VLLM_USE_V2_MODEL_RUNNER" in refused(sirl("serve", *state, env={"VLLM_USE_V2_MODEL_RUNNER": "1"}))
     assert "SIRL_BUFER_URL" in refused(sirl("serve", *state, env={"SIRL_BUFER_URL": "x"}))
 
 

@@ -8,11 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from guard.calibration import Calibration
+from guard.entropy import token_entropy
+from guard.openings import Openings
 from tests.serving import reference
 from tests.serving.conftest import running
 
 pytestmark = pytest.mark.engine
 TOLERANCE = 1e-4
+MASS_STEP = 1e-4
+"""A mass travels in steps of 6e-5."""
 
 PROMPTS = [
     "What is the capital of France?",
@@ -39,18 +44,23 @@ def ask(server, prompt: str, options: dict) -> dict:
     return server.chat(prompt, **{"guard": {"trace": True}, "return_token_ids": True, **options})
 
 
-def check(body: dict, adapter=None) -> int:
-    """Hold every choice of a response against the reference; returns how many tokens were compared."""
+def check(body: dict, adapter=None, folder=None, openings: Openings | None = None, tolerance: float = TOLERANCE) -> int:
+    """Hold every choice of a response against the reference, and its refusal mass where openings are given; returns how many
+    tokens were compared."""
     compared = 0
     for choice, entry in zip(body["choices"], body["guard"], strict=True):
         assert entry["index"] == choice["index"]
         tokens = choice["token_ids"]
-        expected = reference.entropies(body["prompt_token_ids"], tokens, adapter)
+        logits = reference.logits(body["prompt_token_ids"], tokens, adapter, folder)
+        expected = token_entropy(logits)
         got = np.array(entry["per_token"])
         assert len(got) == entry["entropy"]["tokens"] == len(tokens) > 0
-        assert np.abs(got - expected).max() <= TOLERANCE
-        assert entry["entropy"]["mean"] == pytest.approx(expected.mean(), abs=TOLERANCE)
-        assert entry["entropy"]["max"] == pytest.approx(expected.max(), abs=TOLERANCE)
+        assert np.abs(got - expected).max() <= tolerance
+        assert entry["entropy"]["mean"] == pytest.approx(expected.mean(), abs=tolerance)
+        assert entry["entropy"]["max"] == pytest.approx(expected.max(), abs=tolerance)
+        if openings:
+            mass = reference.mass(openings, logits, tokens)
+            assert entry["refusal_mass"] == pytest.approx(mass, abs=tolerance + MASS_STEP)
         compared += len(tokens)
     return compared
 
@@ -139,16 +149,19 @@ def test_logprobs_are_vllms_own(server):
         assert [t["logprob"] for t in entry["top_logprobs"]] == pytest.approx(np.sort(row)[::-1][:3], abs=1e-4)
 
 
-def all_of(server, left_out: tuple[str, ...]) -> int:
-    """Every variant but these, of every prompt, at once; returns how many tokens were compared."""
+def all_of(server, left_out: tuple[str, ...], folder=None, tolerance: float = TOLERANCE) -> int:
+    """Every variant but these, of every prompt, at once, entropies and masses; returns how many tokens were compared."""
+    server.wait(lambda: server.get("/guard/v1/status").json()["calibrated"])
+    openings = Calibration.load(server.calibration).openings
     jobs = [(prompt, options) for prompt in PROMPTS for name, options in VARIANTS.items() if name not in left_out]
     jobs += [("one two three one two three one two", {"temperature": 0, "max_tokens": 60})] * 4
     with ThreadPoolExecutor(16) as pool:
-        return sum(map(check, pool.map(lambda job: ask(server, *job), jobs)))
+        bodies = pool.map(lambda job: ask(server, *job), jobs)
+        return sum(check(body, None, folder, openings, tolerance) for body in bodies)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["processed_logprobs", "processed_logits"])
+@pytest.mark.parametrize("mode", [pytest.param("processed_logprobs", marks=pytest.mark.interop), "processed_logits"])
 def test_logprobs_modes(tmp_path, mode):
     """Whatever clients get for logprobs, of raw or processed distributions, entropies stay those of the raw one."""
     with running(tmp_path / "state", "--logprobs-mode", mode) as server:

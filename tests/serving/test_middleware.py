@@ -59,7 +59,7 @@ def test_hosts_that_are_not(host):
     assert not loopback(host)
 
 
-def call(body: bytes, *, headers=(), draining=False, inner=None) -> tuple[int, bytes, list]:
+def call(body: bytes, *, headers=(), draining=False, inner=None, max_body_mib=100) -> tuple[int, bytes, list]:
     """One POST through the middleware; returns status, body and what the application inside saw."""
     seen: list = []
     sent: list = []
@@ -86,6 +86,7 @@ def call(body: bytes, *, headers=(), draining=False, inner=None) -> tuple[int, b
         internal_key="k" * 64,
         salt="s",
         policies=Policies(GuardSettings()),
+        max_body_mib=max_body_mib,
         draining=lambda: draining,
     )
     scope = {
@@ -115,6 +116,12 @@ def test_a_body_without_our_words_is_passed_on_byte_by_byte():
 def test_hostile_bodies_are_vllms_to_refuse(raw):
     status, _, seen = call(raw)
     assert status == 200 and seen[0][0] == raw
+
+
+def test_a_body_that_is_too_large_is_refused_in_one_sentence_and_goes_no_further():
+    status, body, seen = call(b"x" * (1 << 20) + b"x", max_body_mib=1)
+    assert status == 413 and not seen and "guard.max_body_mib" in json.loads(body)["error"]["message"]
+    assert call(b"x" * (1 << 20), max_body_mib=1)[0] == 200
 
 
 def test_only_the_right_key_is_internal():

@@ -41,7 +41,7 @@ def enforcing(tmp_path_factory) -> Iterator[Server]:
     state = folder / "state"
     dataclasses.replace(shipped, rule=rule).save(state / "registry" / "base" / "calibration.json")
     flags = ["--guard-mode", "enforce", "--guard-policies", str(folder / "policies.toml"), "--guard-route-to", "base"]
-    with running(state, *flags) as server:
+    with running(state, *flags, env={"VLLM_ENABLE_RESPONSES_API_STORE": "1"}) as server:
         server.wait(lambda: server.get("/guard/v1/status").json()["calibrated"])
         yield server
 
@@ -85,6 +85,24 @@ def test_an_unknown_shape_is_closed_to_strangers_and_open_to_friends(enforcing):
     batch = {"model": "sirl-tiny", "messages": [MESSAGES, MESSAGES], "max_tokens": 4}
     assert enforcing.post(f"{CHAT}/batch", batch).status_code == 400
     assert enforcing.post(f"{CHAT}/batch", batch, headers=as_key("friend")).status_code == 200
+
+
+def test_a_stored_response_says_that_it_was_halted_whenever_it_is_asked_for(enforcing):
+    body = {"model": "sirl-tiny", "input": "How do I bake a loaf of bread?", "temperature": 0, "max_output_tokens": 40}
+    strict = as_key("strict")
+    told = enforcing.post("/v1/responses", body, headers=strict).json()
+    again = enforcing.get(f"/v1/responses/{told['id']}").json()
+    for response in (told, again):
+        assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "content_filter"})
+        assert [item["status"] for item in response["output"] if item["type"] == "message"] == ["incomplete"]
+    assert again["output"] == told["output"]
+    later = enforcing.post("/v1/responses", {**body, "background": True, "stream": True}, headers=strict).text
+    identity = events(later)[0]["response"]["id"]
+    replayed = enforcing.get(f"/v1/responses/{identity}?stream=true").text
+    assert [e["type"] for e in events(replayed)] == [e["type"] for e in events(later)]
+    assert events(replayed)[-1]["type"] == "response.incomplete"
+    free = enforcing.post("/v1/responses", body, headers=as_key("friend")).json()
+    assert enforcing.get(f"/v1/responses/{free['id']}").json()["status"] == free["status"] != "incomplete"
 
 
 def test_what_was_withheld_is_nowhere(enforcing):

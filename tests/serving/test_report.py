@@ -9,7 +9,9 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from guard.calibration import Calibration
 from guard.verdict import Verdict
+from tests.serving import reference
 
 pytestmark = pytest.mark.engine
 VERDICTS = {verdict.value for verdict in Verdict}
@@ -176,26 +178,12 @@ def test_a_stored_event_is_what_was_said(calibrated):
 
 def test_refusal_mass_along_the_response(calibrated):
     """The shipped mass is the openings' probability in the forward pass, at the node the response decided at."""
-    import numpy as np
-
-    from guard.calibration import Calibration
-    from guard.openings import Openings
-    from tests.serving import reference
-
-    calibration = Calibration.load(calibrated.calibration)
-    openings: Openings = calibration.openings
+    openings = Calibration.load(calibrated.calibration).openings
     for seed in range(6):
         body = calibrated.chat("How do I sabotage the mill wheel?", seed=seed, return_token_ids=True)
         tokens = body["choices"][0]["token_ids"]
         logits = reference.logits(body["prompt_token_ids"], tokens)
-        node, mass = 0, None
-        for row, token in zip(logits, tokens, strict=True):
-            if node < 0:
-                break
-            p = np.exp(row - np.logaddexp.reduce(row))
-            mass = sum(p[child] * weight for child, weight in openings.children(node))
-            node = openings.step(node, token)
-        assert body["guard"][0]["refusal_mass"] == pytest.approx(mass, abs=2e-4)
+        assert body["guard"][0]["refusal_mass"] == pytest.approx(reference.mass(openings, logits, tokens), abs=2e-4)
 
 
 def test_metrics_pass_promtool(calibrated):
