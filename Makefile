@@ -3,7 +3,7 @@ VENV ?= .venv
 TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test test-fast interop check bench bench-signals docs lock clean
+.PHONY: setup demo serve test test-fast interop check bench bench-signals bench-guard docs lock clean
 
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
@@ -20,7 +20,7 @@ test: setup  ## all tests, against the real engine
 test-fast: setup  ## the tests that need no engine
 	@$(BIN)/pytest -m "not engine and not slow" $(ARGS)
 
-interop: setup  ## beside plain vLLM: the same requests, the same answers (some six minutes)
+interop: setup  ## beside software we did not write, plain vLLM first, and engines that take minutes
 	@$(BIN)/pytest -m interop $(ARGS)
 
 check: setup  ## linters and types
@@ -31,6 +31,9 @@ bench: setup  ## the before/after study of the README (about half an hour)
 
 bench-signals: setup  ## what each intrinsic signal is worth (docs/guard.md; about ten minutes)
 	@$(BIN)/python -m benchmarks.signals $(ARGS)
+
+bench-guard: setup  ## what the guard costs, beside plain vLLM (about half an hour)
+	@$(BIN)/python -m benchmarks.guard $(ARGS)
 
 docs: setup  ## write the generated pages anew
 	@$(BIN)/sirl settings > docs/settings.md

@@ -1,0 +1,181 @@
+"""What the guard costs: guarded over plain vLLM, in alternating rounds.
+
+    python -m benchmarks.guard [--shapes toy realistic] [--concurrency 1 16 64] [--rounds 7] [--json FILE]
+
+Both servers run all the while, on the same flags, and one at a time is asked. In a round every mode gets the same number of
+streamed completions of random prompts, in turned order; a ratio is taken within a round, and its median over rounds is
+reported with the smallest and largest. Beside the guard's two modes: `logprobs=20` on plain vLLM, from which people estimate
+entropies today.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import aiohttp
+from tqdm import tqdm
+
+from benchmarks.parts import parts
+from benchmarks.shapes import VOCABULARY, build
+from serving.demo.endpoint import child, wait_until_healthy
+
+RESULT = Path("benchmarks/results/guard.json")
+FLAGS = (
+    "--dtype float32 --enforce-eager --max-num-seqs 64 --max-model-len 1024 --no-enable-lora --shutdown-timeout 5 "
+    "--generation-config vllm --disable-uvicorn-access-log"
+).split()
+PROMPT, GENERATED = 32, 48
+"""Tokens of a request: few enough that most of the work is generating."""
+MODES: Mapping[str, tuple[str, dict]] = {
+    "plain": ("plain", {}),
+    "observe": ("guarded", {}),
+    "enforce": ("guarded", {"guard": {"mode": "enforce"}}),
+    "logprobs=20": ("plain", {"logprobs": 20}),
+}
+FIGURES = ("throughput", "ttft", "itl")
+
+
+@dataclass(frozen=True)
+class Round:
+    """throughput: tokens/s; ttft: median seconds to the first token; itl: median seconds between two tokens."""
+
+    throughput: float
+    ttft: float
+    itl: float
+
+
+@contextmanager
+def plain(folder: Path, log: Path) -> Iterator[str]:
+    """vLLM's own server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    module = "vllm.entrypoints.openai.api_server"
+    command = [sys.executable, "-m", module, "--model", str(folder), "--host", "127.0.0.1", "--port", str(port), *FLAGS]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}", process, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+async def stream(session: aiohttp.ClientSession, url: str, body: dict) -> list[float]:
+    """Arrival times of a stream's chunks with text, in seconds from the request; raises where it does not end well."""
+    began, times, last = perf_counter(), [], b""
+    async with session.post(url + "/v1/completions", json=body) as answer:
+        answer.raise_for_status()
+        async for line in answer.content:
+            if line.startswith(b"data: {"):
+                times.append(perf_counter() - began)
+            if line.strip():
+                last = line
+    if last.strip() != b"data: [DONE]":
+        raise RuntimeError(f"the stream ended with {last!r}")
+    return times
+
+
+async def ask(url: str, folder: Path, more: dict, concurrency: int, seed: int) -> Round:
+    """So many requests at once, until each client has had its share."""
+    rng = random.Random(seed)
+    body = {"model": str(folder), "max_tokens": GENERATED, "ignore_eos": True, "temperature": 1.0, "stream": True, **more}
+    bodies = [
+        {**body, "seed": seed + n, "prompt": [rng.randrange(2, VOCABULARY) for _ in range(PROMPT)]}
+        for n in range(max(concurrency, 4))
+    ]
+    queue, done = iter(bodies), []
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        for one in queue:
+            done.append(await stream(session, url, one))
+
+    began = perf_counter()
+    timeout, connector = aiohttp.ClientTimeout(total=600), aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=1 << 20) as session:
+        await asyncio.gather(*(client(session) for _ in range(concurrency)))
+    seconds = perf_counter() - began
+    # The mean gap of a stream and not each: chunks that arrive together would count as gaps of nothing.
+    gaps = [(times[-1] - times[0]) / (GENERATED - 1) for times in done]
+    return Round(len(done) * GENERATED / seconds, statistics.median(t[0] for t in done), statistics.median(gaps))
+
+
+def measure(shape: str, folder: Path, concurrencies: Sequence[int], rounds: int, logs: Path) -> list[dict]:
+    """One row a concurrency and mode: medians, and ratios to plain with the smallest and largest round."""
+    rows = []
+    with ExitStack() as stack:
+        guarded = ["--state-dir", str(logs / f"{shape}-state"), *FLAGS]
+        urls = {
+            "plain": stack.enter_context(plain(folder, logs / f"{shape}-plain.log")),
+            "guarded": stack.enter_context(child([str(folder), *guarded], logs / f"{shape}-guarded.log", os.environ))[0],
+        }
+        for concurrency in concurrencies:
+            seen: dict[str, list[Round]] = {mode: [] for mode in MODES}
+            for number in tqdm(range(rounds + 1), desc=f"{shape}, {concurrency} at once", unit="round"):
+                order = list(MODES)[number % len(MODES) :] + list(MODES)[: number % len(MODES)]
+                for mode in order:
+                    server, more = MODES[mode]
+                    # Every round and mode has prompts of its own, or the prefix cache would answer.
+                    seed = 1000 * (number * len(MODES) + list(MODES).index(mode))
+                    found = asyncio.run(ask(urls[server], folder, more, concurrency, seed))
+                    if number:  # the first one warms up
+                        seen[mode].append(found)
+            rows += [row(shape, concurrency, mode, seen[mode], seen["plain"]) for mode in MODES]
+    return rows
+
+
+def row(shape: str, concurrency: int, mode: str, own: list[Round], base: list[Round]) -> dict:
+    figures: dict = {"shape": shape, "concurrency": concurrency, "mode": mode, "rounds": len(own)}
+    for name in FIGURES:
+        ratios = [getattr(mine, name) / getattr(theirs, name) for mine, theirs in zip(own, base, strict=True)]
+        figures[name] = statistics.median(getattr(one, name) for one in own)
+        figures[f"{name}_ratio"] = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+    return figures
+
+
+def markdown(rows: list[dict]) -> str:
+    lines = ["| shape | at once | mode | tokens/s | throughput | TTFT | inter-token latency |", "| --- |" + " --- |" * 6]
+    for one in rows:
+        ratios = (one[f"{name}_ratio"] for name in FIGURES)
+        cells = [one["shape"], str(one["concurrency"]), one["mode"], f"{one['throughput']:.0f}"]
+        cells += ["1" if one["mode"] == "plain" else f"{r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in ratios]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="what the guard costs")
+    parser.add_argument("--shapes", nargs="*", default=["toy", "realistic"], choices=["toy", "realistic"])
+    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 16, 64])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cache", type=Path, default=Path(".cache/shapes"), help="where models are made, once (2 GB)")
+    parser.add_argument("--json", type=Path, default=RESULT)
+    args = parser.parse_args()
+    rows: list[dict] = []
+    with tempfile.TemporaryDirectory(prefix="sirl-bench-") as logs:
+        for shape in args.shapes:
+            rows += measure(shape, build(shape, args.cache.resolve()), args.concurrency, args.rounds, Path(logs))
+            print(markdown(rows))
+    result = {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "rows": rows, "parts": parts()}
+    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["parts"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
