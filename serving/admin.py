@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import re
 from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from pydantic import BaseModel
 
 from online import OnlineError, progress
 from online.buffer import BufferError
@@ -17,6 +19,8 @@ from serving.service import Service
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 SWITCH_TIMEOUT_S = 30.0
+NUMBER = re.compile(r"v?[0-9]{1,9}")
+"""A version; a longer number would be no file's name."""
 
 
 def loopback(host: str) -> bool:
@@ -59,8 +63,28 @@ def get_service(request: Request) -> Service:
     return request.app.state.sirl
 
 
+class Problem(BaseModel):
+    """What is wrong, in a sentence, and the HTTP status."""
+
+    message: str
+    type: str
+    param: str | None
+    code: int
+
+
+class Failure(BaseModel):
+    """The body of every answer that is no success: vLLM's handlers make it of our exceptions."""
+
+    error: Problem
+
+
+def fails(*statuses: int) -> dict[int | str, dict]:
+    """The statuses a route may fail with, for its description in /openapi.json."""
+    return {status: {"model": Failure} for status in statuses}
+
+
 Served = Annotated[Service, Depends(get_service)]
-router = APIRouter(prefix="/guard/v1", dependencies=[Depends(authorise)], tags=["guard"])
+router = APIRouter(prefix="/guard/v1", dependencies=[Depends(authorise)], tags=["guard"], responses=fails(401, 403))
 
 
 @router.get("/status")
@@ -90,7 +114,7 @@ async def status(service: Served) -> dict:
     }
 
 
-@router.get("/events")
+@router.get("/events", responses=fails(400, 503))
 async def events(
     service: Served,
     verdict: Annotated[list[str] | None, Query()] = None,
@@ -114,7 +138,7 @@ async def events(
         raise HTTPException(503, str(error)) from None
 
 
-@router.get("/adapters")
+@router.get("/adapters", responses=fails(409))
 async def adapters(service: Served) -> dict:
     """Every version in the registry and its state; `live` is null while the base model serves alone."""
     registry = registered(service)
@@ -133,22 +157,21 @@ async def adapters(service: Served) -> dict:
     return {"adapters": listed, "live": None if live == "base" else live}
 
 
-@router.post("/adapters/{version}/activate")
+@router.post("/adapters/{version}/activate", responses=fails(400, 404, 409, 502, 504))
 async def activate(service: Served, version: str, force: bool = False) -> dict:
     """Make a registered version ("v3", "3") or "base" live; answers when new responses get it."""
     registry = registered(service)
-    name = version if version == "base" or version.startswith("v") else f"v{version}"
-    if name != "base" and not name[1:].isdecimal():
+    if version != "base" and not NUMBER.fullmatch(version):
         raise HTTPException(404, f"{version} names no adapter: use a version such as v3, or base.")
+    number = None if version == "base" else int(version.removeprefix("v"))
     try:
-        number = None if name == "base" else int(name[1:])
         await asyncio.to_thread(registry.activate, number, actor="admin-api", reason="asked for", force=force)
     except OnlineError as error:
         raise HTTPException(409, str(error)) from None
     return await switched(service)
 
 
-@router.post("/rollback")
+@router.post("/rollback", responses=fails(409, 502, 504))
 async def rollback(service: Served) -> dict:
     """Make the version that was live before live again."""
     try:
@@ -164,7 +187,7 @@ async def updates(service: Served) -> dict:
     return {"updates": [update(service, folder.name) for folder in progress.folders(service.state)]}
 
 
-@router.post("/updates", status_code=202)
+@router.post("/updates", status_code=202, responses=fails(409))
 async def start(service: Served) -> dict:
     """Start one update in the background."""
     registered(service)
@@ -178,7 +201,7 @@ async def start(service: Served) -> dict:
     return {"started": True}
 
 
-@router.get("/updates/{name}")
+@router.get("/updates/{name}", responses=fails(404))
 async def one(service: Served, name: str) -> dict:
     """One update: its progress, and its outcome when it has one."""
     if name not in (folder.name for folder in progress.folders(service.state)):

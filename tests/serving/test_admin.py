@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from online.state import StateDir
-from tests.serving.conftest import running
+from tests.conftest import running
 
 pytestmark = pytest.mark.engine
 
@@ -60,7 +60,7 @@ def test_an_update_is_not_promised_while_another_runs(server):
 def test_unknown_names_are_404_and_paths_are_no_names(server):
     assert server.get("/guard/v1/updates/nothing").status_code == 404
     assert server.post("/guard/v1/adapters/v999/activate", {}).status_code == 409
-    for name in ("..%2f..%2ftmp", "%2ftmp%2flora", "v1;rm"):
+    for name in ("..%2f..%2ftmp", "%2ftmp%2flora", "v1;rm", "v" + "9" * 400, "9" * 5000):
         assert server.post(f"/guard/v1/adapters/{name}/activate", {}).status_code in (404, 405)
 
 
