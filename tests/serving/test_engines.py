@@ -14,7 +14,7 @@ import models
 from guard.calibration import Calibration
 from models.recipe import store, train
 from online.fingerprint import fingerprint
-from tests.serving.conftest import running
+from tests.conftest import running
 from tests.serving.test_exact import all_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

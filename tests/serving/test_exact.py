@@ -11,8 +11,8 @@ import pytest
 from guard.calibration import Calibration
 from guard.entropy import token_entropy
 from guard.openings import Openings
+from tests.conftest import running
 from tests.serving import reference
-from tests.serving.conftest import running
 
 pytestmark = pytest.mark.engine
 TOLERANCE = 1e-4

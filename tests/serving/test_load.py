@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.serving.conftest import Server
+from tests.conftest import Server
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 CHAT = "/v1/chat/completions"

@@ -19,7 +19,7 @@ import pytest
 
 import models
 from serving.demo.endpoint import wait_until_healthy
-from tests.serving.conftest import running
+from tests.conftest import free_port, running
 from tests.serving.test_enforce import ANTHROPIC, CHAT, COMPLETIONS, PARAMETERS, RESPONSES, SCHEMA, TOOLS, WEATHER
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.interop]
@@ -146,14 +146,6 @@ def plain(tmp_path_factory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(60)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 VARYING = re.compile(

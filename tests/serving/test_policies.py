@@ -14,7 +14,7 @@ import models
 from guard.calibration import Calibration
 from guard.rule import Rule, Score
 from serving.policies import Policies
-from tests.serving.conftest import Server, running
+from tests.conftest import Server, running
 from tests.serving.test_enforce import CHAT, MESSAGES, events
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

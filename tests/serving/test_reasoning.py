@@ -10,8 +10,8 @@ import pytest
 import models
 from guard.calibration import Calibration
 from guard.entropy import token_entropy
+from tests.conftest import Server, running
 from tests.serving import reference
-from tests.serving.conftest import Server, running
 from tests.serving.test_enforce import ANTHROPIC, CHAT, RESPONSES, events, words
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
