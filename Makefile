@@ -20,7 +20,7 @@ test: setup  ## all tests, against the real engine
 test-fast: setup  ## the tests that need no engine
 	@$(BIN)/pytest -m "not engine and not slow" $(ARGS)
 
-interop: setup  ## beside software we did not write, plain vLLM first, and engines that take minutes
+interop: setup  ## used by software we did not write, beside plain vLLM, on two workers (fifteen minutes; first time thirty)
 	@$(BIN)/pytest -m interop $(ARGS)
 
 check: setup  ## linters and types
