@@ -2,7 +2,8 @@
 
     python -m benchmarks.guard [--shapes toy realistic] [--concurrency 1 16 64] [--rounds 7] [--json FILE]
 
-Both servers run all the while, on the same flags, and one at a time is asked. In a round every mode gets the same number of
+Both servers run all the while, on the same flags; one at a time is asked, and the other's processes are stopped so that not
+even its idling takes a share of the machine. In a round every mode gets the same number of
 streamed completions of random prompts, in turned order; a ratio is taken within a round, and its median over rounds is
 reported with the smallest and largest. Beside the guard's two modes: `logprobs=20` on plain vLLM, from which people estimate
 entropies today.
@@ -16,6 +17,7 @@ import json
 import os
 import platform
 import random
+import signal
 import socket
 import statistics
 import subprocess
@@ -39,6 +41,12 @@ FLAGS = (
     "--dtype float32 --enforce-eager --max-num-seqs 64 --max-model-len 1024 --no-enable-lora --shutdown-timeout 5 "
     "--generation-config vllm --disable-uvicorn-access-log"
 ).split()
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_PLUGINS": "",
+    "HF_HUB_OFFLINE": "1",
+}
 PROMPT, GENERATED = 32, 48
 """Tokens of a request: few enough that most of the work is generating."""
 MODES: Mapping[str, tuple[str, dict]] = {
@@ -60,21 +68,35 @@ class Round:
 
 
 @contextmanager
-def plain(folder: Path, log: Path) -> Iterator[str]:
-    """vLLM's own server."""
+def plain(folder: Path, log: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """vLLM's own server, on a session of its own: (its URL, the process)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     module = "vllm.entrypoints.openai.api_server"
     command = [sys.executable, "-m", module, "--model", str(folder), "--host", "127.0.0.1", "--port", str(port), *FLAGS]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **ENVIRONMENT}, start_new_session=True
+        )
     try:
         wait_until_healthy(f"http://127.0.0.1:{port}", process, log)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", process
     finally:
         process.terminate()
         process.wait(60)
+
+
+@contextmanager
+def stopped(*processes: subprocess.Popen) -> Iterator[None]:
+    """Within it these processes, with all of their sessions, do nothing."""
+    for process in processes:
+        os.killpg(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.killpg(process.pid, signal.SIGCONT)
 
 
 async def stream(session: aiohttp.ClientSession, url: str, body: dict) -> list[float]:
@@ -120,10 +142,11 @@ def measure(shape: str, folder: Path, concurrencies: Sequence[int], rounds: int,
     """One row a concurrency and mode: medians, and ratios to plain with the smallest and largest round."""
     rows = []
     with ExitStack() as stack:
+        environment = {**os.environ, **ENVIRONMENT}
         guarded = ["--state-dir", str(logs / f"{shape}-state"), *FLAGS]
-        urls = {
+        servers = {
             "plain": stack.enter_context(plain(folder, logs / f"{shape}-plain.log")),
-            "guarded": stack.enter_context(child([str(folder), *guarded], logs / f"{shape}-guarded.log", os.environ))[0],
+            "guarded": stack.enter_context(child([str(folder), *guarded], logs / f"{shape}-guarded.log", environment)),
         }
         for concurrency in concurrencies:
             seen: dict[str, list[Round]] = {mode: [] for mode in MODES}
@@ -133,7 +156,9 @@ def measure(shape: str, folder: Path, concurrencies: Sequence[int], rounds: int,
                     server, more = MODES[mode]
                     # Every round and mode has prompts of its own, or the prefix cache would answer.
                     seed = 1000 * (number * len(MODES) + list(MODES).index(mode))
-                    found = asyncio.run(ask(urls[server], folder, more, concurrency, seed))
+                    idle = [process for name, (_, process) in servers.items() if name != server]
+                    with stopped(*idle):
+                        found = asyncio.run(ask(servers[server][0], folder, more, concurrency, seed))
                     if number:  # the first one warms up
                         seen[mode].append(found)
             rows += [row(shape, concurrency, mode, seen[mode], seen["plain"]) for mode in MODES]

@@ -39,16 +39,32 @@ def entropy_and_mass(logits: Tensor, children: Tensor, weights: Tensor) -> tuple
 
 
 def _scan(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """(entropy, logsumexp) of each row of (rows, vocabulary), in fp32, as many at a time as stay in cache."""
+    """(entropy, logsumexp) of each row of (rows, vocabulary), in fp32.
+
+    On a CPU as many rows at a time as stay in cache, and without the clamp, a pass less; 0 x -inf then leaves a NaN, and
+    rows with one are read again, with it.
+    """
+    on_cpu = logits.device.type == "cpu"
+    entropy, normaliser = _read(logits, clamp=not on_cpu)
+    if on_cpu and (again := entropy.isnan()).any():
+        entropy[again], normaliser[again] = _read(logits[again], clamp=True)
+    return entropy, normaliser
+
+
+def _read(logits: Tensor, *, clamp: bool) -> tuple[Tensor, Tensor]:
     step = max(1, _CACHED // logits.shape[1]) if logits.device.type == "cpu" else max(1, len(logits))
     entropy = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
     normaliser = torch.empty_like(entropy)
+    buffers = entropy.new_empty(2, min(step, len(logits)), logits.shape[1])
     for start in range(0, len(logits), step):
         rows = slice(start, start + step)
         x = logits[rows].float()
+        shifted, weight = buffers[:, : len(x)]
         top = x.amax(1, keepdim=True)
-        shifted = (x - top).clamp_(min=_ZERO)
-        weight = shifted.exp()
+        torch.sub(x, top, out=shifted)
+        if clamp:
+            shifted.clamp_(min=_ZERO)
+        torch.exp(shifted, out=weight)
         total = weight.sum(1)
         log_total = total.log()
         entropy[rows] = log_total - shifted.mul_(weight).sum(1) / total
