@@ -47,8 +47,12 @@ ENVIRONMENT = {
     "VLLM_PLUGINS": "",
     "HF_HUB_OFFLINE": "1",
 }
-PROMPT, GENERATED = 32, 48
-"""Tokens of a request: few enough that most of the work is generating."""
+PROMPT = 32
+"""Tokens of a prompt: few enough that most of the work is generating."""
+GENERATED = {"toy": 48, "realistic": 16}
+"""Tokens of a response; a CPU takes a quarter of a second for one of the realistic shape."""
+LEAST = 2
+"""Requests of a round at least."""
 MODES: Mapping[str, tuple[str, dict]] = {
     "plain": ("plain", {}),
     "observe": ("guarded", {}),
@@ -114,13 +118,13 @@ async def stream(session: aiohttp.ClientSession, url: str, body: dict) -> list[f
     return times
 
 
-async def ask(url: str, folder: Path, more: dict, concurrency: int, seed: int) -> Round:
-    """So many requests at once, until each client has had its share."""
+async def ask(url: str, folder: Path, more: dict, concurrency: int, seed: int, length: int) -> Round:
+    """One request of `length` tokens for each of so many clients at once, at least LEAST of them."""
     rng = random.Random(seed)
-    body = {"model": str(folder), "max_tokens": GENERATED, "ignore_eos": True, "temperature": 1.0, "stream": True, **more}
+    body = {"model": str(folder), "max_tokens": length, "ignore_eos": True, "temperature": 1.0, "stream": True, **more}
     bodies = [
         {**body, "seed": seed + n, "prompt": [rng.randrange(2, VOCABULARY) for _ in range(PROMPT)]}
-        for n in range(max(concurrency, 4))
+        for n in range(max(concurrency, LEAST))
     ]
     queue, done = iter(bodies), []
 
@@ -134,8 +138,8 @@ async def ask(url: str, folder: Path, more: dict, concurrency: int, seed: int) -
         await asyncio.gather(*(client(session) for _ in range(concurrency)))
     seconds = perf_counter() - began
     # The mean gap of a stream and not each: chunks that arrive together would count as gaps of nothing.
-    gaps = [(times[-1] - times[0]) / (GENERATED - 1) for times in done]
-    return Round(len(done) * GENERATED / seconds, statistics.median(t[0] for t in done), statistics.median(gaps))
+    gaps = [(times[-1] - times[0]) / (length - 1) for times in done]
+    return Round(len(done) * length / seconds, statistics.median(t[0] for t in done), statistics.median(gaps))
 
 
 def measure(shape: str, folder: Path, concurrencies: Sequence[int], rounds: int, logs: Path) -> list[dict]:
@@ -158,7 +162,7 @@ def measure(shape: str, folder: Path, concurrencies: Sequence[int], rounds: int,
                     seed = 1000 * (number * len(MODES) + list(MODES).index(mode))
                     idle = [process for name, (_, process) in servers.items() if name != server]
                     with stopped(*idle):
-                        found = asyncio.run(ask(servers[server][0], folder, more, concurrency, seed))
+                        found = asyncio.run(ask(servers[server][0], folder, more, concurrency, seed, GENERATED[shape]))
                     if number:  # the first one warms up
                         seen[mode].append(found)
             rows += [row(shape, concurrency, mode, seen[mode], seen["plain"]) for mode in MODES]

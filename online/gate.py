@@ -161,6 +161,20 @@ def compare(
     return GateReport(decision, tuple(reasons[decision]), figures, power)
 
 
+def contradictions(
+    prompts: Sequence[Prompt], candidate: Measured, base: Measured, settings: GateSettings
+) -> tuple[str, ...]:
+    """What already speaks against a candidate, on prompts too few to promote it: claims that they contradict, and signs of
+    collapse. Learning looks at it on its way, and stops."""
+    found = [
+        f"{claim.name} changed by {row['change']['estimate']:+.1%} (at least {row['change']['low']:+.1%}) where "
+        f"{row['allowed']:+.1%} is allowed"
+        for claim in _claims(prompts, candidate, {"base": base}, settings)
+        if (row := _weigh(claim, settings))["result"] == "contradicted"
+    ]
+    return (*found, *_signs_of_collapse(prompts, candidate, base, "base", settings))
+
+
 def _claims(
     prompts: Sequence[Prompt], candidate: Measured, references: Mapping[str, Measured], settings: GateSettings
 ) -> Iterator[Claim]:

@@ -173,6 +173,17 @@ class UpdateSettings(Group):
         default=1.0, description="Weight of the KL term (nats) at the decision on anchor prompts."
     )
     max_tokens: PositiveInt = Field(default=64, description="Tokens of a sampled response at most.")
+    look_every: NonNegativeInt = Field(
+        default=10, description="Steps between two looks at held-out prompts while learning; 0: none before the gate."
+    )
+    look_prompts: PositiveInt = Field(default=24, description="Held-out prompts a class at such a look.")
+    stop_kl: PositiveFloat = Field(
+        default=5.0, description="KL to the base (nats a response) on anchor prompts over which learning stops."
+    )
+    stop_entropy: Share = Field(
+        default=0.2,
+        description="Mean entropy of sampled responses, as a share of the first step's, under which learning stops.",
+    )
     max_steps_from_base: PositiveInt = Field(
         default=60, description="Optimiser steps since the base, over all updates together, at most."
     )

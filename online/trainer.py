@@ -77,6 +77,25 @@ class Trainer:
         self.history.append(metrics | {"gradient_norm": norm.item()})
         return self.history[-1]
 
+    def sign_of_collapse(self) -> str | None:
+        """What the last step shows of a policy that falls apart: a KL past all bounds, or certainty about everything."""
+        settings, first, last = self.settings, self.history[0], self.history[-1]
+        if "entropy" not in first or "entropy" not in last:  # nothing was contested, so nothing was sampled
+            return None
+        if settings.preset == "paper":
+            kl = last["k3"] * last["length"]
+        else:
+            kl = last.get("kl_responses", 0.0) / (settings.kl_weight_responses or 1.0)
+        if not kl <= settings.stop_kl:  # a NaN stops too
+            return f"the KL to the base is {kl:.1f} nats a response, over update.stop_kl = {settings.stop_kl:g}"
+        share = last["entropy"] / max(first["entropy"], 1e-9)
+        if not share >= settings.stop_entropy:
+            return (
+                f"mean entropy fell from {first['entropy']:.3f} to {last['entropy']:.3f} nats a token, which is under "
+                f"update.stop_entropy = {settings.stop_entropy:g} of it"
+            )
+        return None
+
     def save(self, path: Path, key: str) -> None:
         """Checkpoint, atomically; `key` says of which data and settings."""
         state = {

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from online.buffer import Buffer
 from online.calibrate import calibrate
 from online.evaluation import Judge, Prompt
 from online.gap import entropy_gap, may_learn
-from online.gate import GateReport, Measured, compare, held_out, measure
+from online.gate import GateReport, Measured, compare, contradictions, held_out, measure
 from online.job import ATTEMPTS, Job, Outcome, Status
 from online.policy import Policy
 from online.registry import Registry
@@ -53,6 +54,10 @@ class Suites:
 
 class Refused(Exception):
     """There is a reason not to learn; nothing was changed."""
+
+
+class Stopped(Exception):
+    """Learning went wrong on its way and was stopped; nothing was published."""
 
 
 def run_update(
@@ -110,6 +115,8 @@ class _Run:
             status, reasons, version = self._given_up() if self.job.given_up else work()
         except Refused as refusal:
             status, reasons, version = "refused", (str(refusal),), None
+        except Stopped as sign:
+            status, reasons, version = "rejected", sign.args, None
         except (OnlineError, CalibrationError) as error:
             status, reasons, version = "failed", (str(error),), None
         outcome = Outcome(self.job.id, status, reasons, version, time.monotonic() - began)
@@ -142,7 +149,7 @@ class _Run:
         version = self._published(key)
         if version is None:
             trainer = Trainer(policy, self._select(policy, prompts, base, learn), base.openings, learn)
-            self._train(trainer, key)
+            self._train(trainer, key, self._lookout(policy, suites, base, limits))
             version = self._publish(policy, key, {"gap": asdict(gap), "history": trainer.history})
         else:
             policy.load_adapter(ADAPTER, self.registry.path(version))
@@ -220,13 +227,31 @@ class _Run:
             )
         return selection
 
-    def _train(self, trainer: Trainer, key: str) -> None:
-        """All steps, or those that are left after the last checkpoint."""
+    def _lookout(
+        self, policy: Policy, suites: Suites, base: Calibration, limits: dict[str, int]
+    ) -> Callable[[], tuple[str, ...]]:
+        """A look at held-out prompts: what there speaks against the adapter as it is now."""
+        prompts = held_out(suites.validation, self.settings.update.look_prompts)
+
+        def look(name: str | None) -> Measured:
+            with policy.adapter(name):
+                return measure(policy, prompts, suites.judge, base.openings, **limits)
+
+        before = cache(lambda: look(None))
+        return lambda: contradictions(prompts, look(ADAPTER), before(), self.settings.gate)
+
+    def _train(self, trainer: Trainer, key: str, lookout: Callable[[], tuple[str, ...]]) -> None:
+        """All steps, or those that are left after the last checkpoint. Raises Stopped at signs of collapse."""
         trainer.restore(self.job.checkpoint, key)
         total, first, began = trainer.settings.steps, trainer.step, time.monotonic()
         with self.bar(total=total, initial=first, desc="learning", unit="step") as bar:
             while trainer.step < total:
                 metrics = trainer.advance()
+                if sign := trainer.sign_of_collapse():
+                    raise Stopped(f"Learning stopped at step {trainer.step}: {sign}.")
+                every = trainer.settings.look_every
+                if every and trainer.step % every == 0 and trainer.step < total and (signs := lookout()):
+                    raise Stopped(*(f"Learning stopped at step {trainer.step}: {sign}." for sign in signs))
                 if trainer.step % CHECKPOINT_STEPS == 0 or trainer.step == total:
                     trainer.save(self.job.checkpoint, key)
                 bar.set_postfix(refused=f"{metrics['refused']:.2f}", entropy=f"{metrics['entropy']:.2f}")

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,25 @@ def running(state: Path, *flags: str, model: str | None = None, env: dict[str, s
     arguments = [*([model] if model else []), "--state-dir", str(state), *flags]
     with child(arguments, log, {**os.environ, **(env or {})}) as (url, process):
         yield Server(url, state, log, process)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def beside(request, tmp_path_factory) -> Iterator[Future | None]:
+    """The steps of the image, minutes of one core: where a test wants them they are taken beside the tests before it."""
+    if not any("image" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        yield None
+        return
+    from tests.test_dockerfile import replay
+
+    root = tmp_path_factory.mktemp("image")
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(lambda: (root, replay("cpu", root)))
+
+
+@pytest.fixture
+def image(beside) -> tuple[Path, dict[str, str]]:
+    """Where the steps of the CPU image were taken, and the environment it would have."""
+    return beside.result()
 
 
 @pytest.fixture(scope="session")

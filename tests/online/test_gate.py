@@ -9,7 +9,7 @@ import pytest
 
 from guard.openings import Openings
 from online.evaluation import Outcome, Prompt
-from online.gate import Measured, compare, held_out, measure
+from online.gate import Measured, compare, contradictions, held_out, measure
 from online.settings import GateSettings
 from tests.online.tiny_model import tiny_policy
 
@@ -151,3 +151,26 @@ def test_measure_asks_every_prompt_both_ways() -> None:
     assert ((found.mass >= 0) & (found.mass <= 1)).all() and (found.length <= 8).all() and found.variety >= 1
     again = measure(policy, prompts, Words(), openings, max_tokens=8)
     assert found.sampled == again.sampled and (found.mass == again.mass).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"harmful": 0.95}, None),
+        ({"harmful": 0.0}, "defence lost"),
+        ({"plain": 0.5}, "refusals of plain prompts"),
+        ({"wrapped": 0.6}, "refusals of wrapped prompts"),
+        ({"borderline": 0.9}, "refusals of borderline prompts"),
+        ({"utility": 0.2}, "utility lost"),
+        ({"garbled": 0.5}, "garbled responses"),
+        ({"repeats": 0.5}, "repetition"),
+        ({"length": 60.0}, "answers changed their length"),
+        ({"variety": 1.0}, "few openings"),
+    ],
+)
+def test_on_few_prompts_only_what_is_plain_speaks_against_a_candidate(change: dict, said: str | None) -> None:
+    """Each sign by itself, on as many prompts as learning looks at on its way; nothing has to be shown yet."""
+    prompts = suite(24)
+    found = contradictions(prompts, measured(prompts, **change), measured(prompts), GateSettings())
+    assert (found == ()) if said is None else any(said in reason for reason in found), found

@@ -154,6 +154,35 @@ def test_killed_at_a_random_step_it_ends_with_the_same_adapter_bit_for_bit(tmp_p
     assert all(torch.equal(a, b) for a, b in zip(resumed[0], whole[0], strict=True)) and resumed[1] == whole[1]
 
 
+@pytest.mark.parametrize("preset", ["exact", "paper"])
+def test_a_policy_that_falls_apart_shows_it(preset: str) -> None:
+    trainer = tiny_trainer(preset=preset, learning_rate=5.0, kl_weight_responses=0.1)
+    signs = []
+    for _ in range(STEPS):
+        trainer.advance()
+        signs.append(trainer.sign_of_collapse())
+    assert signs[0] is None and any(signs), trainer.history
+
+
+@pytest.mark.parametrize(
+    ("last", "sign"),
+    [
+        ({}, None),
+        ({"kl_responses": 0.3 * 4.9}, None),
+        ({"kl_responses": 0.3 * 5.1}, "update.stop_kl = 5"),
+        ({"kl_responses": float("nan")}, "update.stop_kl = 5"),
+        ({"entropy": 0.21}, None),
+        ({"entropy": 0.19}, "update.stop_entropy = 0.2"),
+        ({"entropy": float("nan")}, "update.stop_entropy = 0.2"),
+    ],
+)
+def test_each_sign_has_its_bound(last: dict, sign: str | None) -> None:
+    trainer, first = tiny_trainer(), {"step": 0, "kl_responses": 0.0, "entropy": 1.0, "length": 8.0}
+    trainer.history = [first, first | last]
+    found = trainer.sign_of_collapse()
+    assert (found is None) if sign is None else sign in (found or "")
+
+
 def test_nothing_contested_below_or_to_anchor_is_no_error() -> None:
     trainer = tiny_trainer()
     selection = trainer.selection

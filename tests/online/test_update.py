@@ -136,6 +136,22 @@ def test_two_at_once_are_one_too_many(place: Place, suites: Suites) -> None:
         place.run(suites)
 
 
+@pytest.mark.parametrize(
+    ("learn", "sign"),
+    [
+        ({"learning_rate": 1.0}, "update.stop_"),
+        ({"learning_rate": 0.3, "look_every": 1, "stop_kl": 1e9, "stop_entropy": 0.0}, "borderline prompts"),
+    ],
+    ids=["by its own figures", "by held-out prompts"],
+)
+def test_learning_that_goes_wrong_stops_on_its_way(tmp_path: Path, suites: Suites, learn: dict, sign: str) -> None:
+    place = Place(tmp_path, **(learn | {"steps": 12}))
+    outcome = place.run(suites)
+    assert outcome.status == "rejected" and outcome.version is None and place.registry.versions() == []
+    assert any(sign in reason for reason in outcome.reasons), outcome.reasons
+    assert all(reason.startswith("Learning stopped at step ") and reason.endswith(".") for reason in outcome.reasons)
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

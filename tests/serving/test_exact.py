@@ -161,7 +161,8 @@ def all_of(server, left_out: tuple[str, ...], folder=None, tolerance: float = TO
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [pytest.param("processed_logprobs", marks=pytest.mark.interop), "processed_logits"])
+@pytest.mark.interop
+@pytest.mark.parametrize("mode", ["processed_logprobs", "processed_logits"])
 def test_logprobs_modes(tmp_path, mode):
     """Whatever clients get for logprobs, of raw or processed distributions, entropies stay those of the raw one."""
     with running(tmp_path / "state", "--logprobs-mode", mode) as server:
@@ -170,13 +171,14 @@ def test_logprobs_modes(tmp_path, mode):
 
 @pytest.mark.slow
 def test_speculation(tmp_path):
-    """Several tokens a step: the entropies do not change.
+    """Several tokens a step, and clients' logprobs of the processed distribution: entropies and masses do not change.
 
     Left out: logit_bias, which vLLM refuses under speculation, and what vLLM 0.32's CPU build gets wrong by itself there:
     with top-p or top-k it dies (index out of bounds in apply_top_k_top_p, seen without the guard too), and the logprobs a
     client asks for can be infinite.
     """
     config = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
-    with running(tmp_path / "state", "--speculative-config", json.dumps(config)) as server:
+    flags = ["--speculative-config", json.dumps(config), "--logprobs-mode", "processed_logits"]
+    with running(tmp_path / "state", *flags) as server:
         assert all_of(server, ("bias", "cut", "logprobs")) > 300
         assert server.metric("vllm:spec_decode_num_accepted_tokens_total") > 0
