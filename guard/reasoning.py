@@ -14,8 +14,8 @@ class Reasoning:
     """Token ids that open and close the reasoning, those that may stand blank between it and the answer, and those that
     begin an answer without closing it first (a tool call does in some models).
 
-    The reasoning may be opened by the prompt (its template ends with the opening mark) or by the response's first token that
-    is not blank. A prompt that closes it again leaves only the answer.
+    The reasoning may be opened by the prompt, whose template then ends with the opening mark, or by the response's first
+    token that is not blank. Marks further up in a prompt are its author's words and open nothing.
     """
 
     start: int
@@ -30,8 +30,7 @@ class Reasoning:
 
     def thinks(self, prompt: Sequence[int]) -> bool:
         """Whether a response to these prompt tokens begins inside the reasoning."""
-        last = next((token for token in reversed(prompt) if token in (self.start, self.end)), None)
-        return last == self.start
+        return next((token for token in reversed(prompt) if token not in self.blank), None) == self.start
 
     def step(self, thinking: bool, token: int) -> bool | None:
         """Before the answer: whether the response is thinking after `token`, or None where `token` begins the answer."""

@@ -38,6 +38,7 @@ TOKENS = st.lists(st.sampled_from([START, END, BLANK, CALL, 0, 1, 2, 7]), max_si
         ([5, START], [0, END, 1, 2], MATCHED),
         ([5, START, END], [7], MATCHED),
         ([START, END, START, BLANK], [0], THINKING),
+        ([START, 5], [7], MATCHED),
         ([5], [END, BLANK, 7], MATCHED),
         ([5, START], [0, CALL], LEFT),
         ([5, START], [0, CALL, 7], LEFT),
