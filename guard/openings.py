@@ -76,7 +76,6 @@ class Openings:
             thinking = self.reasoning.step(node == THINKING, token)
             if thinking is not None:
                 return THINKING if thinking else ROOT
-            node = ROOT
         return self._nodes[node].get(token, LEFT)
 
     def walk(self, tokens: Iterable[int], node: int = ROOT) -> int:

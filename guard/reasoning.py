@@ -11,34 +11,33 @@ THINKING = -3
 
 @dataclass(frozen=True)
 class Reasoning:
-    """Token ids that open and close the reasoning, those that may stand blank between it and the answer, and those that
-    begin an answer without closing it first (a tool call does in some models).
+    """Token ids that open and close the reasoning, and those that may stand blank between it and the answer.
 
-    The reasoning may be opened by the prompt, whose template then ends with the opening mark, or by the response's first
-    token that is not blank. Marks further up in a prompt are its author's words and open nothing.
+    The reasoning may be opened by the prompt, whose last mark is then an opening one, or by the response's first token that
+    is not blank. A mark in a user's own words counts too: an answer taken for a reasoning is withheld, and not let pass.
     """
 
     start: int
     end: int
     blank: frozenset[int] = frozenset()
-    cutting: frozenset[int] = frozenset()
 
     @property
-    def leaving(self) -> tuple[int, ...]:
-        """The tokens that end the reasoning."""
-        return (self.end, *sorted(self.cutting - {self.end}))
+    def aside(self) -> frozenset[int]:
+        """What may be said before an answer and is no part of it. The mass at its beginning is taken among all other tokens:
+        of a model about to think, or to begin a line, it would else be next to nothing, whatever it thought of refusing."""
+        return self.blank | {self.start, self.end}
 
     def thinks(self, prompt: Sequence[int]) -> bool:
         """Whether a response to these prompt tokens begins inside the reasoning."""
-        return next((token for token in reversed(prompt) if token not in self.blank), None) == self.start
+        return next((token for token in reversed(prompt) if token in (self.start, self.end)), None) == self.start
 
     def step(self, thinking: bool, token: int) -> bool | None:
         """Before the answer: whether the response is thinking after `token`, or None where `token` begins the answer."""
         if thinking:
-            return None if token in self.cutting else token != self.end
+            return token != self.end
         if token == self.start:
             return True
-        return False if token == self.end or token in self.blank else None
+        return False if token in self.aside else None
 
     def before_answer(self, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[tuple[int, ...], bool]:
         """The response's tokens before its answer, and whether the reasoning among them is still open at their end."""
@@ -51,9 +50,8 @@ class Reasoning:
         return tuple(tokens), thinking
 
     def to_json(self) -> dict:
-        return {"start": self.start, "end": self.end, "blank": sorted(self.blank), "cutting": sorted(self.cutting)}
+        return {"start": self.start, "end": self.end, "blank": sorted(self.blank)}
 
     @classmethod
     def from_json(cls, data: Mapping) -> Reasoning:
-        blank, cutting = (frozenset(map(int, data[name])) for name in ("blank", "cutting"))
-        return cls(int(data["start"]), int(data["end"]), blank, cutting)
+        return cls(int(data["start"]), int(data["end"]), frozenset(map(int, data["blank"])))

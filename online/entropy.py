@@ -38,6 +38,21 @@ def entropy_and_mass(logits: Tensor, children: Tensor, weights: Tensor) -> tuple
     return entropy, shares.masked_fill(children < 0, 0.0).sum(1)
 
 
+@torch.no_grad()
+def mass_among(logits: Tensor, children: Tensor, weights: Tensor) -> Tensor:
+    """The refusal mass of `entropy_and_mass` among the tokens that are no child of weight 0; shapes as there.
+
+    Those are left out of the sum that probabilities are shares of, not subtracted from it: they may be all but all of it.
+    """
+    kept = logits.float().clone()
+    out = (children >= 0) & (weights == 0)
+    first = children.clamp(min=0)
+    dropped = torch.zeros_like(kept, dtype=torch.int32).scatter_add_(1, first, out.int()) > 0
+    kept.masked_fill_(dropped, -torch.inf)
+    shares = (kept.gather(1, first) - kept.logsumexp(1)[:, None]).exp() * weights
+    return shares.masked_fill(children < 0, 0.0).sum(1)
+
+
 def _scan(logits: Tensor) -> tuple[Tensor, Tensor]:
     """(entropy, logsumexp) of each row of (rows, vocabulary), in fp32.
 

@@ -181,7 +181,7 @@ class UpdateSettings(Group):
         default=5.0, description="KL to the base (nats a response) on anchor prompts over which learning stops."
     )
     stop_entropy: Share = Field(
-        default=0.2,
+        default=0.05,
         description="Mean entropy of sampled responses, as a share of the first step's, under which learning stops.",
     )
     max_steps_from_base: PositiveInt = Field(

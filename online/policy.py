@@ -255,6 +255,7 @@ class Policy:
         weight = torch.tensor([weight for *_, weight in edges], device=logprobs.device)
         share = (logprobs[:, len(nodes) :] - logprobs[:, parent]).exp() * weight
         masses = torch.zeros(len(prompts), len(nodes), device=share.device).index_add_(1, parent, share)
+        masses[:, 0] /= self._answering(prompts, openings)
         decided = torch.tensor([_decided(openings, response) for response in responses], device=share.device)
         return masses[torch.arange(len(prompts), device=share.device), decided]
 
@@ -262,7 +263,15 @@ class Policy:
         """Serving mass at the first token of a response, shape (prompts,): the tree's root alone, so one cheap pass."""
         tokens, weights = zip(*openings.children(0), strict=True)
         shares = self.path_logprobs(prompts, [(token,) for token in tokens]).exp()
-        return shares @ torch.tensor(weights, device=shares.device)
+        return shares @ torch.tensor(weights, device=shares.device) / self._answering(prompts, openings)
+
+    def _answering(self, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
+        """P(the next token begins the answer | prompt), shape (prompts,): 1 but for a reasoning model's blanks and marks.
+        Prompts end where an answer begins, so it is far from 0."""
+        if openings.reasoning is None:
+            return torch.ones(len(prompts), device=self.model.device)
+        aside = self.path_logprobs(prompts, [(token,) for token in sorted(openings.reasoning.aside)]).exp().sum(1)
+        return (1 - aside).clamp(min=1e-6)
 
     def _tree_logits(self, prompts: Sequence[Sequence[int]], nodes: Sequence[Tokens]) -> Tensor:
         """Logits after the prompt and after each node of the tree: (batch, 1 + nodes, vocabulary)."""

@@ -21,8 +21,6 @@ MARKS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),
 )
 """Opening and closing marks of reasoning, each one token, as model families spell them."""
-CALLS = ("<tool_call>", "<|tool_call|>", "[TOOL_CALLS]", "<|tool_calls_section_begin|>")
-"""Tokens that begin a tool call, before which some models leave their reasoning open."""
 
 
 def marks(tokenizer: PreTrainedTokenizerBase) -> Reasoning | None:
@@ -31,8 +29,7 @@ def marks(tokenizer: PreTrainedTokenizerBase) -> Reasoning | None:
     for start, end in MARKS:
         if start in vocabulary and end in vocabulary:
             blank = (token for token in vocabulary.values() if not str(tokenizer.decode([token])).strip())
-            cutting = (vocabulary[call] for call in CALLS if call in vocabulary)
-            return Reasoning(vocabulary[start], vocabulary[end], frozenset(blank), frozenset(cutting))
+            return Reasoning(vocabulary[start], vocabulary[end], frozenset(blank))
     return None
 
 

@@ -125,7 +125,7 @@ class GuardMiddleware:
 
         Raises ValidationError or TypeError for a malformed `guard` object, PolicyError for one that asks too much.
         """
-        if not any(word in body for word in (b'"guard"', b'"store"', b'"use_beam_search"')):
+        if not any(word in body for word in (b'"guard"', b'"store"', b'"use_beam_search"', b"\\u")):  # names can be escaped
             return body, scope
         try:
             data = json.loads(body)

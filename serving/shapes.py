@@ -57,7 +57,8 @@ def response_frame_halted(frame: Body, halted: Collection[int]) -> None:
 
 def replayed(frame: Body) -> bool:
     """Make the last frame of a stored response read as it was told first; whether there was anything to make."""
-    if frame.get("type") != "response.completed" or frame["response"].get("status") != HALTED_RESPONSE["status"]:
+    details = (frame.get("response") or {}).get("incomplete_details")
+    if frame.get("type") != "response.completed" or details != HALTED_RESPONSE["incomplete_details"]:
         return False
     frame["type"] = "response.incomplete"
     return True

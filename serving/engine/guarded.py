@@ -131,7 +131,10 @@ class Guarded(AsyncLLM):
                 raise EngineError(f"The fallback adapter {target} is not loaded: load it, or set another --guard-route-to.")
             draws = await self._draw(tapped, lease, 1 if routed else self.settings.draws)
             answer.adapter, answer.calibration = lease.name, lease.calibration
-        return min(draws, key=lambda draw: (not draw.record.answer, draw.record.entropy_mean))
+        answered = [draw for draw in draws if not draw.record.thinking]
+        if not answered:
+            raise EngineError("No draw came to an answer: allow more tokens, or choose another --guard-action.")
+        return min(answered, key=lambda draw: draw.record.entropy_mean)
 
     async def _draw(self, tapped: Tapped, lease: Lease, count: int) -> list[Draw]:
         """Whole responses to the same prompt, which go through the engine but not through vLLM's output processor."""

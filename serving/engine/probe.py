@@ -97,7 +97,10 @@ class Probe:
             return walk.node
         new = batch.token_ids_cpu[i, prompt + walk.seen : max(known, prompt)].tolist()
         if -1 in new:
-            new = [*new[: new.index(-1)], *arrived.get(request, [-1])]
+            newest, pending = arrived.get(request, []), len(new) - new.index(-1)
+            # Speculation holds places for more tokens than were accepted.
+            whole = newest and (pending == len(newest) or self.runner.num_spec_tokens)
+            new = [*new[:-pending], *(newest if whole else [-1])]
         walk.node, walk.seen = None if -1 in new else openings.walk(new, walk.node), walk.seen + len(new)
         return walk.node
 

@@ -134,8 +134,8 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
         ) from None
     learner = Learner([str(model), *learner_flags], settings.state_dir / "learner.log", supervise=learn)
     service = Service(settings, args.model, print_of, learner)
-    service.reasoning_parser = args.reasoning_parser or ""
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    service.reasoning_parser = config.structured_outputs_config.reasoning_parser
     engine = Guarded.from_vllm_config(
         config,
         usage_context=UsageContext.OPENAI_API_SERVER,

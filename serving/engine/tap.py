@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.logprobs import LogprobsProcessor
@@ -121,7 +121,8 @@ class Tap:
         if MARK in extra and (answer := self.opened(extra[MARK], request_index)) is not None:
             answer.prompt, answer.prompt_tokens = prompt, tuple(request.prompt_token_ids or ())
             answer.record.begin(answer.prompt_tokens)
-            gate = None if (rule := answer.rule) is None else Gatekeeper(rule, self.hold_reasoning)
+            held = self.hold_reasoning or steered(params)
+            gate = None if (rule := answer.rule) is None else Gatekeeper(rule, held)
             self.live[request.request_id] = Tapped(answer, only, request, gate)
 
     def process_outputs(self, outputs, *args, **kwargs):
@@ -201,7 +202,9 @@ class Tap:
             words = (*self.separator, *words)
         elif not going_on:
             self.forget(state, tapped)
-        tokens = [*marks(tapped.answer, going_on=going_on), *words, self.end]
+        tokens = [*marks(tapped.answer, going_on=going_on), *words]
+        if reason is FinishReason.STOP or not tokens:  # only then does vLLM take the end token off the text
+            tokens.append(self.end)
         first.new_token_ids, first.finish_reason, first.stop_reason = tokens, reason, None
         first.new_logprobs = None if tapped.entropy_only else certain(tokens)
         first.new_sampling_mask = first.routed_experts = None
@@ -303,6 +306,11 @@ def measure(output: EngineCoreOutput, record: ResponseRecord | None, entropy_onl
     if record is not None:
         count = min(len(tokens), len(entropies))
         record.extend(tokens[:count], entropies[:count].tolist(), masses[:count].tolist())
+
+
+def steered(params: SamplingParams) -> bool:
+    """Whether a request can keep the model from closing its reasoning, and so all it says from being judged."""
+    return bool(params.logit_bias or params.bad_words or params.allowed_token_ids or params.structured_outputs)
 
 
 def marks(answer: Answer, *, going_on: bool) -> Tokens:

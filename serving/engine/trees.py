@@ -16,11 +16,16 @@ from guard.reasoning import THINKING
 
 NOWHERE = 0
 Edge = tuple[int, float, int]
+Row = tuple[list[Edge], int, bool, bool]
+"""Edges, other, measured, among."""
 
 
 class Trees:
-    """tokens, leads [rows, width] int64, weights [rows, width] float32, other [rows] int64, measured [rows] bool, all on
-    `device`. Rows of one adapter stay where they are until it is forgotten."""
+    """tokens, leads [rows, width] int64, weights [rows, width] float32, other [rows] int64, measured, among [rows] bool, all
+    on `device`. Rows of one adapter stay where they are until it is forgotten.
+
+    among: where an answer may begin behind a reasoning; the mass there is taken among tokens that are no edge of weight 0.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -32,23 +37,29 @@ class Trees:
         self.leads = torch.zeros((1, 1), dtype=torch.int64, device=device)
         self.other = torch.zeros(1, dtype=torch.int64, device=device)
         self.measured = torch.zeros(1, dtype=torch.bool, device=device)
+        self.among = torch.zeros(1, dtype=torch.bool, device=device)
 
     def set(self, adapter: int, openings: Openings | None) -> None:
         """Set, or with None forget, the tree of a LoRA id; responses under its old tree are nowhere from then on."""
-        if (old := self.blocks.pop(adapter, None)) is not None:
+        old = self.blocks.pop(adapter, None)
+        self.openings.pop(adapter, None)
+        if openings:
+            rows = len(openings.prefixes) + 2
+            block = next((block for block in self._free if block[1] >= rows), None)
+            if block is None:
+                block = len(self.other), rows
+            else:
+                self._free.remove(block)
+            self.openings[adapter], self.blocks[adapter] = openings, block
+            self._write(block[0], list(places(openings, block[0])))
+        if old is not None:  # only now, that no response still in it is in the new one
             self._free.append(old)
-            self._write(old[0], [([], NOWHERE, False)] * old[1])
-            del self.openings[adapter]
-        if not openings:
-            return
-        rows = len(openings.prefixes) + 2
-        start = next((block for block in self._free if block[1] >= rows), None)
-        if start is None:
-            start = len(self.other), rows
-        else:
-            self._free.remove(start)
-        self.openings[adapter], self.blocks[adapter] = openings, start
-        self._write(start[0], list(places(openings, start[0])))
+            self._write(old[0], [([], NOWHERE, False, False)] * old[1])
+
+    @property
+    def reasons(self) -> bool:
+        """Whether any of the models reasons."""
+        return any(openings.reasoning for openings in self.openings.values())
 
     def row(self, adapter: int, node: int | None) -> int:
         """The row of a node of an adapter's tree (None: nobody knows where)."""
@@ -63,18 +74,20 @@ class Trees:
         led = torch.where(taken, self.leads[rows], -1).amax(1)
         return torch.where(tokens < 0, NOWHERE, torch.where(led < 0, self.other[rows], led))
 
-    def _write(self, start: int, rows: Sequence[tuple[list[Edge], int, bool]]) -> None:
-        """Write rows of (edges, other, measured) from `start` on; the table grows where it must."""
+    def _write(self, start: int, rows: Sequence[Row]) -> None:
+        """Write rows from `start` on; the table grows where it must."""
         height = max(len(self.other), start + len(rows))
-        width = max(self.tokens.shape[1], *(len(edges) for edges, _, _ in rows))
+        width = max(self.tokens.shape[1], *(len(edges) for edges, *_ in rows))
         self.tokens, self.leads = grown(self.tokens, height, width, -1), grown(self.leads, height, width, 0)
         self.weights = grown(self.weights, height, width, 0.0)
         self.other, self.measured = grown(self.other, height, None, 0), grown(self.measured, height, None, False)
-        for row, (edges, other, measured) in enumerate(rows, start):
+        self.among = grown(self.among, height, None, False)
+        for row, (edges, other, measured, among) in enumerate(rows, start):
             padded = [*edges, *[(-1, 0.0, NOWHERE)] * (width - len(edges))]
             tokens, weights, leads = zip(*padded, strict=True)
             self.tokens[row], self.weights[row] = torch.tensor(tokens), torch.tensor(weights)
-            self.leads[row], self.other[row], self.measured[row] = torch.tensor(leads), other, measured
+            self.leads[row], self.other[row] = torch.tensor(leads), other
+            self.measured[row], self.among[row] = measured, among
 
 
 def place(openings: Openings, start: int, node: int) -> int:
@@ -83,22 +96,21 @@ def place(openings: Openings, start: int, node: int) -> int:
     return start + (node if node >= ROOT else inner + 1 if node == THINKING else inner)
 
 
-def places(openings: Openings, start: int) -> Iterable[tuple[list[Edge], int, bool]]:
+def places(openings: Openings, start: int) -> Iterable[Row]:
     """The rows of one adapter's block. Behind the decision (an opening completed, or left) the mass is the root's again, of
     opening a refusal here; inside a reasoning there is none."""
     behind = place(openings, start, LEFT)
     known = openings.reasoning
     for node in range(len(openings.prefixes)):
         ways = dict(openings.children(node))
-        if known and node == ROOT:
-            marks = (*sorted(known.blank), known.start, known.end)
-            ways |= {token: 0.0 for token in marks if token not in ways}
+        among = known is not None and node == ROOT
+        if among:
+            ways |= dict.fromkeys(sorted(known.aside), 0.0)
         steps = {token: openings.step(node, token) for token in ways}
-        yield [(token, weight, place(openings, start, steps[token])) for token, weight in ways.items()], behind, True
-    yield [(token, weight, behind) for token, weight in openings.children(ROOT)], behind, True
-    leaving = known.leaving if known else ()
-    ends = [(token, 0.0, place(openings, start, openings.step(THINKING, token))) for token in leaving]
-    yield ends, place(openings, start, THINKING), False
+        yield [(token, weight, place(openings, start, steps[token])) for token, weight in ways.items()], behind, True, among
+    yield [(token, weight, behind) for token, weight in openings.children(ROOT)], behind, True, False
+    ends = [(known.end, 0.0, start)] if known else []
+    yield ends, place(openings, start, THINKING), False, False
 
 
 def grown(table: torch.Tensor, height: int, width: int | None, fill: float) -> torch.Tensor:

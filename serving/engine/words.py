@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from guard.word import MASS_NONE, MASS_STEPS, RANK_BITS, RANK_MAX
-from online.entropy import entropy_and_mass, token_entropy
+from online.entropy import entropy_and_mass, mass_among, token_entropy
 from serving.engine.trees import Trees
 
 if TYPE_CHECKING:
@@ -23,7 +23,11 @@ def words_of(logits: torch.Tensor, trees: Trees, rows: torch.Tensor | None) -> t
     """Logits ([n, vocabulary], raw) at rows of the trees' table ([n] int64; None: there are no trees) -> [n] int64 words."""
     if rows is None:
         return pack(token_entropy(logits), logits.new_full((len(logits),), torch.nan, dtype=torch.float32))
-    entropy, mass = entropy_and_mass(logits, trees.tokens[rows], trees.weights[rows])
+    tokens, weights = trees.tokens[rows], trees.weights[rows]
+    entropy, mass = entropy_and_mass(logits, tokens, weights)
+    if trees.reasons:
+        among = trees.among[rows]
+        mass[among] = mass_among(logits[among], tokens[among], weights[among])
     return pack(entropy, mass.masked_fill(~trees.measured[rows], torch.nan))
 
 

@@ -171,9 +171,9 @@ def test_a_policy_that_falls_apart_shows_it(preset: str) -> None:
         ({"kl_responses": 0.3 * 4.9}, None),
         ({"kl_responses": 0.3 * 5.1}, "update.stop_kl = 5"),
         ({"kl_responses": float("nan")}, "update.stop_kl = 5"),
-        ({"entropy": 0.21}, None),
-        ({"entropy": 0.19}, "update.stop_entropy = 0.2"),
-        ({"entropy": float("nan")}, "update.stop_entropy = 0.2"),
+        ({"entropy": 0.06}, None),
+        ({"entropy": 0.04}, "update.stop_entropy = 0.05"),
+        ({"entropy": float("nan")}, "update.stop_entropy = 0.05"),
     ],
 )
 def test_each_sign_has_its_bound(last: dict, sign: str | None) -> None:

@@ -43,6 +43,8 @@ def mass(openings: Openings, answer: np.ndarray, tokens: list[int]) -> float:
     for row, token in zip(answer, tokens, strict=True):
         if node < ROOT:
             break
+        if openings.reasoning and node == ROOT:  # among the tokens that begin an answer
+            row = np.where(np.isin(np.arange(len(row)), sorted(openings.reasoning.aside)), -np.inf, row)
         p = np.exp(row - np.logaddexp.reduce(row))
         found = float(sum(p[child] * weight for child, weight in openings.children(node)))
         node = openings.step(node, token)

@@ -17,10 +17,11 @@ from guard.word import unpack
 from online.entropy import entropy_and_mass
 from serving.engine.probe_v2 import ProbeV2
 from serving.engine.trees import NOWHERE, Trees
+from serving.engine.words import words_of
 
 PLAIN = Openings(((7,), (1, 2, 3), (1, 5)), {(1,): 0.5, (1, 2): 0.75})
 OTHER = Openings(((4,), (2, 2)), {(2,): 0.25})
-REASONS = Openings(((7,), (1, 2)), {(1,): 0.5}, Reasoning(10, 11, frozenset({12}), frozenset({13})))
+REASONS = Openings(((7,), (1, 2)), {(1,): 0.5}, Reasoning(10, 11, frozenset({12, 13})))
 CPU = torch.device("cpu")
 VOCABULARY = 16
 TOKENS = st.lists(st.integers(0, VOCABULARY - 1), max_size=8)
@@ -135,6 +136,8 @@ def expected(logits: torch.Tensor, openings: list[Openings], nodes: list[int]) -
     masses = []
     for row, tree, node in zip(logits, openings, nodes, strict=True):
         tokens, weights = zip(*tree.children(max(node, ROOT)), strict=True)
+        if tree.reasoning and node == ROOT:
+            row = row.index_fill(0, torch.tensor(sorted(tree.reasoning.aside)), -torch.inf)
         masses.append(entropy_and_mass(row[None], torch.tensor([tokens]), torch.tensor([weights]))[1].item())
     return masses
 
@@ -172,3 +175,12 @@ def test_runner_v2_is_left_alone_where_no_logprobs_are_wanted():
     output, *_ = runner.sample(0, batch([0]), None)
     assert output.logprobs_tensors.selected_token_ranks.tolist() == [1]
     assert runner.model.compute_logits(0).shape == (1, VOCABULARY)
+
+
+def test_what_may_stand_before_an_answer_is_left_out_of_the_mass_even_where_it_is_all_but_certain():
+    openings, row = REASONS, torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(1))
+    row[0, 10] = 60.0  # the model is about to think, beyond what single precision tells from certainty
+    trees = known(a3=openings)
+    words = words_of(row, trees, torch.tensor([trees.row(3, ROOT)]))
+    mass = unpack(words.numpy() | 1)[1]
+    assert mass == pytest.approx(expected(row, [openings], [ROOT]), abs=1e-4) and mass[0] > 0.01
