@@ -133,7 +133,8 @@ def stop_with_parent() -> None:
     """Stop when our standard input ends: it is a pipe held by the process that started us."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # sys.stdin has a lock, and Python aborts where a thread still holds it at exit
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="sirl-parent", daemon=True).start()

@@ -37,10 +37,11 @@ class Guarded(AsyncLLM):
     adapters: Adapters
     tap: Tap
     draining = False
+    _loop: asyncio.AbstractEventLoop | None = None
 
     async def guard(self, watcher: Watcher, adapters: Adapters, settings: GuardSettings) -> dict:
         """Install the probe in every worker and begin to measure; returns what the workers said of themselves."""
-        self.adapters, self.settings = adapters, settings
+        self.adapters, self.settings, self._loop = adapters, settings, asyncio.get_running_loop()
         self.default_policy = Policy(settings.mode, settings.action)
         self.modules: Mapping[str, LoRARequest] = {}
         """The operator's own LoRA modules by name, which a response may be routed to."""
@@ -170,9 +171,15 @@ class Guarded(AsyncLLM):
             self.logger_manager.record(scheduler_stats=None, iteration_stats=stats)
 
     def shutdown(self, timeout: float | None = None) -> None:
-        """Drain and stop; new requests are turned away with a 503 from here on."""
+        """Drain and stop; new requests are turned away with a 503 from here on. What the engine had not ended when its time was
+        over ends as aborted: left to vLLM its clients would wait for ever, and the server for them."""
         self.draining = True
         super().shutdown(timeout=timeout)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._abandon)
+
+    def _abandon(self) -> None:
+        self.output_processor.abort_requests(list(self.output_processor.request_states), internal=True)
 
 
 def unknown_shape(request: Request, prompt: object) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
+from functools import partial
 
 import httpx
 import pytest
@@ -75,6 +77,7 @@ def test_with_a_key_only_the_key_opens_it(tmp_path):
     """With vLLM's own API key, an unwritable buffer, no report and a learner that is killed it serves all the same."""
     flags = ["--guard-admin-key", "the-admins-own-key", "--api-key", "a-client-key", "--no-guard-report"]
     flags += ["--buffer-url", f"sqlite:///{tmp_path}/gone/buffer.sqlite", "--learn", "--learn-interval-s", "none"]
+    flags += ["--shutdown-timeout", "3"]
     with running(tmp_path / "state", *flags) as server:
         assert server.get("/guard/v1/status").status_code == 401
         assert server.get("/guard/v1/status", headers={"authorization": "Bearer a-client-key"}).status_code == 401
@@ -99,11 +102,13 @@ def test_with_a_key_only_the_key_opens_it(tmp_path):
 
 
 def drains(server, client: dict[str, str]) -> None:
-    """Ctrl-C: the stream in flight ends as it should, a new request is turned away, the process ends well."""
-    body = {"model": "sirl-tiny", "prompt": "Once", "max_tokens": 1900, "ignore_eos": True, "stream": True}
-    with httpx.stream("POST", server.url + "/v1/completions", json=body, headers=client, timeout=60) as answer:
-        lines = answer.iter_lines()
-        next(lines)
+    """Ctrl-C: a stream in flight ends as it should, a new request is turned away, what takes longer than the drain may is
+    aborted and its client told, the process ends well."""
+    body = {"model": "sirl-tiny", "prompt": "Once", "ignore_eos": True, "stream": True}
+    ask = partial(httpx.stream, "POST", server.url + "/v1/completions", headers=client, timeout=60)
+    with ask(json={**body, "max_tokens": 60}) as short, ask(json={**body, "max_tokens": 1900, "n": 4}) as long:
+        lines, others = short.iter_lines(), long.iter_lines()
+        next(lines), next(others)
         server.process.send_signal(signal.SIGINT)
 
         def turned_away() -> bool:
@@ -112,8 +117,17 @@ def drains(server, client: dict[str, str]) -> None:
             )
 
         server.wait(turned_away, 5)
-        assert [line for line in lines if line][-1] == "data: [DONE]"
+        assert how_they_ended(lines) == ["length"]
+        assert how_they_ended(others) == ["abort"] * 4
     assert server.process.wait(30) == 0
+
+
+def how_they_ended(lines) -> list[str]:
+    """The finish reason of each choice of a stream, which is read to its proper end."""
+    *chunks, done = (line.removeprefix("data: ") for line in lines if line)
+    assert done == "[DONE]"
+    choices = [choice for chunk in chunks for choice in json.loads(chunk)["choices"]]
+    return [choice["finish_reason"] for choice in choices if choice["finish_reason"] is not None]
 
 
 def learners(server) -> list[int]:
