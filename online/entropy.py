@@ -26,6 +26,13 @@ def token_entropy(logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def entropy_and_logprob(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Entropy of each row and the log-probability of its token: (rows, vocabulary), (rows,) -> (rows,), (rows,), in nats."""
+    entropy, normaliser = _scan(logits)
+    return entropy, logits.gather(1, tokens[:, None])[:, 0].float() - normaliser
+
+
+@torch.no_grad()
 def entropy_and_mass(logits: Tensor, children: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Entropy of each row and its refusal mass, sum_c weight_c p_c over the children of the row's tree node.
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from guard.openings import Openings
 from online.evaluation import Figure, Judge, Outcome, Prompt, summarise, to_dict
-from online.evaluation.statistics import mean_power, mean_sample_size, paired_bound
+from online.evaluation.statistics import effective_number, mean_power, mean_sample_size, paired_bound
 from online.evaluation.suite import OverRefusalClass
 from online.policy import Policy, Sample
 from online.settings import GateSettings
@@ -130,7 +130,7 @@ def measure(
         greedy=judged(greedy),
         length=np.array([len(s.tokens) for s in sampled], float),
         repeats=np.array([_repeats(s.tokens) for s in sampled]),
-        variety=_variety(refusals),
+        variety=effective_number(tuple(tokens[:4]) for tokens in refusals),
     )
 
 
@@ -292,10 +292,3 @@ def _repeats(tokens: Sequence[int]) -> bool:
     """Whether some 4-gram occurs more than twice."""
     grams = Counter(tuple(tokens[i : i + 4]) for i in range(len(tokens) - 3))
     return max(grams.values(), default=0) > 2
-
-
-def _variety(refusals: Sequence[Sequence[int]]) -> float:
-    """Effective number of openings of four tokens: the exponential of their Shannon entropy."""
-    counts = np.array(list(Counter(tuple(tokens[:4]) for tokens in refusals).values()), float)
-    share = counts / counts.sum() if len(counts) else np.ones(1)
-    return float(np.exp(-(share * np.log(share)).sum()))

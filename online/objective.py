@@ -9,10 +9,10 @@ and r_1(q), r_0(q) for the mean reward of the responses that do and that do not.
 
     E[r] = m r_1 + (1 - m) r_0,    and, crediting the choice alone,    grad E[r] = (r_1 - r_0) grad m = d grad m,
 
-with d = (mean entropy of non-refusals) - (mean entropy of refusals), for a reward is a negative entropy. GRPO estimates
-this by sampling: sum_i A_i grad log pi(o_i), restricted to the tokens of the choice, has exactly that expectation. But m
-is known in closed form from one forward pass, so here only d is sampled and the choice is integrated out: no variance
-from which way G coins fell, and no credit to the closing words that a lucky refusal happened to end with.
+with d = r_1 - r_0, for SIRL (mean entropy of non-refusals) - (mean entropy of refusals). GRPO estimates this by sampling:
+sum_i A_i grad log pi(o_i), restricted to the tokens of the choice, has exactly that expectation. But m is known in closed
+form from one forward pass, so here only d is sampled and the choice is integrated out: no variance from which way G coins
+fell, and no credit to the closing words that a lucky refusal happened to end with.
 """
 
 from __future__ import annotations
@@ -70,15 +70,17 @@ def full_vocabulary_kl(logits: Tensor, ref_logits: Tensor, mask: Tensor) -> Tens
     return ((logp.exp() * (logp - ref_logp)).sum(-1) * mask).sum(-1)
 
 
-def decision_gap(entropies: Tensor, refused: Tensor, usual: tuple[float, float]) -> Tensor:
-    """d = mean entropy of a prompt's non-refusals - mean entropy of its refusals, in nats.
+def decision_gap(rewards: Tensor, refused: Tensor, usual: tuple[float, float] | None = None) -> Tensor:
+    """d = mean reward of a prompt's refusals - mean reward of its other responses: for SIRL, entropies in nats.
 
-    entropies, refused (prompts, G) -> (prompts,); `usual` (non-refusal, refusal) stands in for a mode that no sample of
-    a prompt shows.
+    rewards, refused (prompts, G) -> (prompts,). `usual` (refusal, other) stands in for a mode that no sample of a prompt
+    shows; without it a group that shows one mode only teaches nothing, d = 0.
     """
-    others = torch.where(refused.all(1), usual[0], masked_mean(entropies, ~refused))
-    refusals = torch.where(refused.any(1), masked_mean(entropies, refused), usual[1])
-    return others - refusals
+    both = refused.any(1) & ~refused.all(1)
+    refusals, others = masked_mean(rewards, refused), masked_mean(rewards, ~refused)
+    if usual is None:
+        return torch.where(both, refusals - others, 0.0)
+    return torch.where(refused.any(1), refusals, usual[0]) - torch.where(refused.all(1), usual[1], others)
 
 
 def decision_loss(mass: Tensor, gap: Tensor, scale: float = 4.0) -> Tensor:

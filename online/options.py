@@ -149,11 +149,18 @@ class CalibrateSettings(Group):
     )
 
 
+PUBLISHED = {"tune": "full", "group_size": 4, "learning_rate": 1e-6, "max_tokens": 3072}
+"""The published setting (arXiv 2510.01088), which preset 'paper' takes where nothing else is given."""
+
+
 class UpdateSettings(Group):
-    preset: Literal["exact", "paper"] = Field(
-        default="exact",
-        description="Objective: 'exact' (two-sided, anchored) or 'paper' (clipped with k3 KL).",
-    )
+    preset: Literal[
+        "anchored", "paper", "sampled", "opening", "mass", "perplexity", "negated", "random", "drop-lone", "one-sided",
+        "no-anchor", "live-selector",
+    ] = Field(
+        default="anchored",
+        description="Objective: 'anchored', 'paper' (as published, its defaults too) or an ablation (docs/learning.md).",
+    )  # fmt: skip
     tune: Literal["lora", "full"] = Field(default="lora", description="What is trained: a LoRA adapter or all weights.")
     suite: Annotated[Path | None, NoneAware] = Field(
         default=None,
@@ -190,6 +197,11 @@ class UpdateSettings(Group):
     min_prompts: PositiveInt = Field(default=64, description="Distinct buffered prompts that an update needs at least.")
     seed: NonNegativeInt = Field(default=0, description="Seed of all random draws of an update.")
     threads: PositiveInt = Field(default=1, description="CPU threads an update may use.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, given: object) -> object:
+        return {**PUBLISHED, **given} if isinstance(given, dict) and given.get("preset") == "paper" else given
 
 
 class GateSettings(Group):

@@ -6,6 +6,7 @@ response, so that what is predicted sits in the same columns for all rows and on
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from transformers import (
 
 from guard.openings import Openings, Tokens
 from online import OnlineError
-from online.entropy import token_entropy
+from online.entropy import entropy_and_logprob
 from online.rows import draw, padded, pick, positions
 
 _LOGITS = 1 << 24
@@ -42,16 +43,22 @@ class PolicyError(OnlineError):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One response: index of its prompt, token ids with the end token, exact entropy in nats of each."""
+    """One response: index of its prompt, token ids with the end token, exact entropy and log-probability in nats of each."""
 
     prompt: int
     tokens: Tokens
     entropies: tuple[float, ...]
+    logprobs: tuple[float, ...]
 
     @property
     def entropy(self) -> float:
         """Mean token entropy in nats; its negative is the reward (arXiv 2510.01088)."""
         return math.fsum(self.entropies) / len(self.entropies)
+
+    @property
+    def logprob(self) -> float:
+        """Mean log-probability of its tokens in nats: minus the logarithm of its perplexity."""
+        return math.fsum(self.logprobs) / len(self.logprobs)
 
 
 class Policy:
@@ -65,6 +72,7 @@ class Policy:
         self.ends = torch.tensor([ends] if isinstance(ends, int) else list(ends or ()), device=model.device)
         self._peft: PeftModel | None = None
         self._active: str | None = None
+        self._base, self._copies = self.model, dict[str, PreTrainedModel]()
 
     @classmethod
     def load(
@@ -96,6 +104,13 @@ class Policy:
         self._switch(self._active)
         return [p for key, p in self._peft.named_parameters() if f".{name}." in key]
 
+    def add_copy(self, name: str) -> list[torch.nn.Parameter]:
+        """All weights once more, to be tuned under this name as an adapter is; returns them. Before any adapter is added."""
+        if self._peft is not None:
+            raise ValueError("a copy is made of the bare base: add it before adapters")
+        self._copies[name] = copy.deepcopy(self._base).requires_grad_(True)
+        return list(self._copies[name].parameters())
+
     def load_adapter(self, name: str, path: Path) -> None:
         """A PEFT adapter from safetensors."""
         try:
@@ -108,7 +123,11 @@ class Policy:
         self._switch(self._active)
 
     def save_adapter(self, name: str, path: Path) -> None:
-        """Write `adapter_model.safetensors` and `adapter_config.json`, as PEFT and vLLM read them."""
+        """Write `adapter_model.safetensors` and `adapter_config.json`, as PEFT and vLLM read them; or a whole copy."""
+        if name in self._copies:
+            self._copies[name].save_pretrained(path)
+            self.tokenizer.save_pretrained(path)
+            return
         state = get_peft_model_state_dict(self._peft, adapter_name=name)
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in state.items()},
@@ -129,7 +148,8 @@ class Policy:
             self._switch(before)
 
     def _switch(self, name: str | None) -> None:
-        if self._peft is not None:
+        self.model = self._copies.get(name or "", self._base)
+        if self._peft is not None and name not in self._copies:
             for layer in (m for m in self.model.modules() if isinstance(m, BaseTunerLayer)):
                 if name is not None:
                     layer.set_adapter(name)
@@ -168,15 +188,16 @@ class Policy:
         for start in range(0, len(order), each):
             chunk = order[start : start + each]
             luck = torch.rand(len(chunk) * n, max_tokens, generator=generator, dtype=torch.float64)
-            for row, (tokens, entropies) in enumerate(self._decode([prompts[i] for i in chunk], n, temperature, luck)):
+            for row, drawn in enumerate(self._decode([prompts[i] for i in chunk], n, temperature, luck)):
                 index = chunk[row // n]
-                found.setdefault(index, []).append(Sample(index, tokens, entropies))
+                found.setdefault(index, []).append(Sample(index, *drawn))
         return [sample for index in range(len(prompts)) for sample in found[index]]
 
     def _decode(
         self, prompts: Sequence[Sequence[int]], n: int, temperature: float, luck: Tensor
-    ) -> Iterator[tuple[Tokens, tuple[float, ...]]]:
-        """One prefill a prompt, its cache shared by `n` rows; rows that have ended are let go."""
+    ) -> Iterator[tuple[Tokens, tuple[float, ...], tuple[float, ...]]]:
+        """(tokens, entropies, log-probabilities) of each row. One prefill a prompt, its cache shared by `n` rows; rows that
+        have ended are let go."""
         ids, mask = self._left_padded(prompts)
         cache = DynamicCache(config=self.model.config)
         logits = self._forward(ids, mask, positions(mask), keep=1, cache=cache)[:, -1].repeat_interleave(n, 0)
@@ -185,12 +206,12 @@ class Policy:
         luck = luck.to(logits.device)
         rows = torch.arange(len(mask), device=mask.device)
         tokens = torch.zeros(luck.shape, dtype=torch.long, device=mask.device)
-        entropies = torch.zeros(luck.shape, device=mask.device)
+        entropies, logprobs = torch.zeros(2, *luck.shape, device=mask.device)
         lengths = torch.zeros(len(rows), dtype=torch.long, device=mask.device)
         for at in range(luck.shape[1]):
-            entropies[rows, at] = token_entropy(logits)
             drawn = draw(logits, luck[rows, at], temperature)
             tokens[rows, at] = drawn
+            entropies[rows, at], logprobs[rows, at] = entropy_and_logprob(logits, drawn)
             lengths[rows] = at + 1
             alive = (~torch.isin(drawn, self.ends)).nonzero()[:, 0]
             if not len(alive) or at + 1 == luck.shape[1]:
@@ -201,7 +222,8 @@ class Policy:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
             logits = self._forward(drawn[:, None], mask, mask.sum(1, keepdim=True) - 1, keep=1, cache=cache)[:, -1]
         for row, length in enumerate(lengths.tolist()):
-            yield tuple(tokens[row, :length].tolist()), tuple(entropies[row, :length].tolist())
+            said, hesitation, likely = (tuple(kept[row, :length].tolist()) for kept in (tokens, entropies, logprobs))
+            yield said, hesitation, likely
 
     def response_logits(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]

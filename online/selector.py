@@ -10,6 +10,8 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from guard.calibration import Bands
 from guard.openings import Openings, Tokens
 from online.event import Event
@@ -27,13 +29,22 @@ class Screen:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Distinct prompts with their tree mass on the frozen base, and the indices of each band."""
+    """Distinct prompts with their tree mass on the frozen base, the bands it is sorted by, and the indices of each."""
 
     prompts: tuple[Tokens, ...]
     masses: tuple[float, ...]
+    bands: Bands
     high: tuple[int, ...]
     grey: tuple[int, ...]
     low: tuple[int, ...]
+
+    @classmethod
+    def sorted_by(cls, bands: Bands, prompts: Sequence[Tokens], masses: Sequence[float]) -> Selection:
+        """Prompts of these tree masses, each in its band."""
+        found: dict[str, list[int]] = {"high": [], "grey": [], "low": []}
+        for index, mass in enumerate(masses):
+            found[bands.band(mass)].append(index)
+        return cls(tuple(prompts), tuple(masses), bands, *(tuple(found[band]) for band in ("high", "grey", "low")))
 
     def screen(self, step: int, *, contested: int, others: int, seed: int) -> Screen:
         """The prompts of step number `step`: no prompt of the high band comes again before all have had their turn.
@@ -59,11 +70,10 @@ def distinct_prompts(events: Iterable[Event], longest: int) -> list[Tokens]:
     return list(dict.fromkeys(e.prompt_tokens for e in events if 0 < len(e.prompt_tokens) <= longest))
 
 
-def select(policy: Policy, prompts: Sequence[Tokens], openings: Openings, bands: Bands) -> Selection:
-    """Score prompts on the base and sort them into bands."""
-    with policy.adapter(None):
-        masses = tuple(policy.tree_mass(prompts, openings).tolist())
-    found: dict[str, list[int]] = {"high": [], "grey": [], "low": []}
-    for index, mass in enumerate(masses):
-        found[bands.band(mass)].append(index)
-    return Selection(tuple(prompts), masses, *(tuple(found[band]) for band in ("high", "grey", "low")))
+def select(
+    policy: Policy, prompts: Sequence[Tokens], openings: Openings, bands: Bands, adapter: str | None = None
+) -> Selection:
+    """Score prompts, on the base unless an adapter is named, and sort them into bands."""
+    with torch.no_grad(), policy.adapter(adapter):
+        masses = policy.tree_mass(prompts, openings).tolist()
+    return Selection.sorted_by(bands, prompts, masses)

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from guard.openings import Openings, Tokens
 from online import objective
+from online.evaluation.statistics import effective_number
 from online.policy import Policy, Sample
-from online.selector import Selection
+from online.presets import PRESETS
+from online.selector import Selection, select
 from online.settings import UpdateSettings
 from online.state import write_atomic
 
@@ -48,16 +50,22 @@ class Trainer:
         self.policy, self.selection, self.openings, self.settings = policy, selection, openings, settings
         self.step = 0
         self.history: list[Metrics] = []
+        self.preset = PRESETS[settings.preset]
         self._modes = {True: [0.0, 0], False: [0.0, 0]}
+        self._parameters = self._tuned()
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate, weight_decay=0.0)
+
+    def _tuned(self) -> list[torch.nn.Parameter]:
+        """What is trained: the matrices of a fresh LoRA adapter, or a copy of all weights."""
+        if self.settings.tune == "full":
+            return self.policy.add_copy(ADAPTER)
         config = LoraConfig(
-            r=settings.lora_rank,
-            lora_alpha=settings.lora_alpha,
+            r=self.settings.lora_rank,
+            lora_alpha=self.settings.lora_alpha,
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )
-        self._parameters = policy.add_adapter(ADAPTER, config, settings.seed)
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate, weight_decay=0.0)
-        self._losses = {"exact": self._exact, "paper": self._paper}[settings.preset]
+        return self.policy.add_adapter(ADAPTER, config, self.settings.seed)
 
     def advance(self) -> Metrics:
         """One optimiser step; returns what it saw."""
@@ -82,7 +90,7 @@ class Trainer:
         settings, first, last = self.settings, self.history[0], self.history[-1]
         if "entropy" not in first or "entropy" not in last:  # nothing was contested, so nothing was sampled
             return None
-        if settings.preset == "paper":
+        if "k3" in last:
             kl = last["k3"] * last["length"]
         else:
             kl = last.get("kl_responses", 0.0) / (settings.kl_weight_responses or 1.0)
@@ -124,22 +132,29 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         return True
 
-    def _exact(self, metrics: Metrics) -> Iterator[tuple[str, Tensor]]:
-        """The decision term, two-sided, and the anchors: each yielded alone, so that its graph is freed at once."""
-        settings, prompts = self.settings, self.selection.prompts
+    def _losses(self, metrics: Metrics) -> Iterator[tuple[str, Tensor]]:
+        """The terms of one step, each yielded alone, so that its graph is freed at once."""
+        settings, preset, prompts = self.settings, self.preset, self.selection.prompts
+        if preset.live:
+            self.selection = select(self.policy, prompts, self.openings, self.selection.bands, ADAPTER)
+        beside = preset.anchored or preset.two_sided
         screen = self.selection.screen(
             self.step,
             contested=settings.contested_per_step,
-            others=settings.screened_per_step - settings.contested_per_step,
+            others=settings.screened_per_step - settings.contested_per_step if beside else 0,
             seed=settings.seed,
         )
-        contested = [prompts[i] for i in screen.contested]
-        gap = self._gap(contested, metrics)
-        yield "decision", objective.decision_loss(self._mass(contested, metrics, "mass_contested"), gap)
-        if below := [prompts[i] for i in screen.below]:
+        if contested := [prompts[i] for i in screen.contested]:
+            samples = self._sample(contested, settings.group_size, settings.max_tokens)
+            refused = self._look(samples, metrics)
+            rewards = preset.reward(samples, self.openings, self._luck()).to(refused.device)
+            shape = (len(contested), -1)
+            form = self._exact if preset.form == "exact" else self._sampled
+            yield from form(contested, samples, rewards.view(shape), refused.view(shape), metrics)
+        if preset.two_sided and (below := [prompts[i] for i in screen.below]):
             mass = self._mass(below, metrics, "mass_below")
             yield "below", objective.decision_loss(mass, torch.full_like(mass, BELOW))
-        anchors = [prompts[i] for i in screen.anchors][:ANCHORS]
+        anchors = [prompts[i] for i in screen.anchors][:ANCHORS] if preset.anchored else []
         if anchors and settings.kl_weight_responses:
             whole = anchors[:ANCHOR_RESPONSES]
             yield from self._anchor("kl_responses", whole, settings.max_tokens, (), settings.kl_weight_responses)
@@ -147,16 +162,28 @@ class Trainer:
             tokens = len(DECISION_WEIGHTS)
             yield from self._anchor("kl_decision", anchors, tokens, DECISION_WEIGHTS, settings.kl_weight_decision)
 
-    def _paper(self, metrics: Metrics) -> Iterator[tuple[str, Tensor]]:
-        """GRPO on the negative entropy, with the base as reference; on-policy, so that the first ratio is 1."""
-        settings, prompts = self.settings, self.selection.prompts
-        screen = self.selection.screen(self.step, contested=settings.contested_per_step, others=0, seed=settings.seed)
-        chosen = [prompts[i] for i in screen.contested]
-        samples = self._sample(chosen, settings.group_size, settings.max_tokens)
-        rewards = torch.tensor([-s.entropy for s in samples], device=self.policy.model.device)
-        advantages = objective.group_advantages(rewards.view(-1, settings.group_size)).flatten()
+    def _exact(
+        self, contested: Sequence[Tokens], samples: Sequence[Sample], rewards: Tensor, refused: Tensor, metrics: Metrics
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The decision term: d from each prompt's sampled group, its mass in closed form; rewards, refused (prompts, G)."""
+        for reward, is_refusal in zip(rewards.flatten().tolist(), refused.flatten().tolist(), strict=True):
+            self._modes[is_refusal][0] += reward
+            self._modes[is_refusal][1] += 1
+        overall = sum(total for total, _ in self._modes.values()) / sum(n for _, n in self._modes.values())
+        usual = [total / n if n else overall for total, n in (self._modes[True], self._modes[False])]
+        gap = objective.decision_gap(rewards, refused, (usual[0], usual[1]) if self.preset.lone == "mean" else None)
+        metrics |= {"gap": gap.mean().item(), "reward_refusals": usual[0], "reward_others": usual[1]}
+        yield "decision", objective.decision_loss(self._mass(contested, metrics, "mass_contested"), gap)
+
+    def _sampled(
+        self, contested: Sequence[Tokens], samples: Sequence[Sample], rewards: Tensor, refused: Tensor, metrics: Metrics
+    ) -> Iterator[tuple[str, Tensor]]:
+        """GRPO's clipped surrogate with k3 to the base; on-policy, so that the first ratio is 1. Shapes as in `_exact`."""
+        both = refused.any(1) & ~refused.all(1) | (self.preset.lone == "mean")
+        credit = objective.group_advantages(rewards, self.preset.normalise) * both[:, None]
+        advantages = credit.flatten()
         for rows in self._chunks(samples):
-            asked, answers = [chosen[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
+            asked, answers = [contested[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
             with torch.no_grad(), self.policy.adapter(None):
                 ref_logits, tokens, mask = self.policy.response_logits(asked, answers)
                 ref_logp = objective.token_logprobs(ref_logits, tokens)
@@ -166,28 +193,16 @@ class Trainer:
             share = len(asked) / len(samples)
             metrics["k3"] = metrics.get("k3", 0.0) + share * kl.item()
             yield "surrogate", share * (gain + PAPER_KL * kl)
-        self._look(samples, metrics)
-
-    def _gap(self, contested: Sequence[Tokens], metrics: Metrics) -> Tensor:
-        """d of each contested prompt from its sampled group: (prompts,)."""
-        samples = self._sample(contested, self.settings.group_size, self.settings.max_tokens)
-        refused = self._look(samples, metrics)
-        entropies = torch.tensor([s.entropy for s in samples], device=refused.device)
-        for entropy, is_refusal in zip(entropies.tolist(), refused.tolist(), strict=True):
-            self._modes[is_refusal][0] += entropy
-            self._modes[is_refusal][1] += 1
-        overall = sum(total for total, _ in self._modes.values()) / sum(n for _, n in self._modes.values())
-        other, refusal = (total / n if n else overall for total, n in (self._modes[False], self._modes[True]))
-        shape = (len(contested), -1)
-        gap = objective.decision_gap(entropies.view(shape), refused.view(shape), (other, refusal))
-        metrics |= {"gap": gap.mean().item(), "entropy_refusals": refusal, "entropy_others": other}
-        return gap
 
     def _look(self, samples: Sequence[Sample], metrics: Metrics) -> Tensor:
         """Note what the samples are like; returns which of them opened as refusals, shape (samples,)."""
         refused = [self.openings.matched(s.tokens) for s in samples]
         metrics["refused"] = sum(refused) / len(samples)
+        metrics["openings"] = effective_number(s.tokens[:4] for s, no in zip(samples, refused, strict=True) if no)
         metrics["entropy"] = sum(s.entropy for s in samples) / len(samples)
+        for name, kind in (("entropy_refusals", True), ("entropy_others", False)):
+            if mine := [s.entropy for s, no in zip(samples, refused, strict=True) if no is kind]:
+                metrics[name] = sum(mine) / len(mine)
         metrics["length"] = sum(len(s.tokens) for s in samples) / len(samples)
         return torch.tensor(refused, device=self.policy.model.device)
 
@@ -209,9 +224,12 @@ class Trainer:
             weight = mask * torch.tensor(weights, device=mask.device)[: mask.shape[1]] if weights else mask
             yield name, scale / len(samples) * objective.full_vocabulary_kl(logits, ref_logits, weight).sum()
 
+    def _luck(self) -> torch.Generator:
+        """The step's own randomness, of (seed, step)."""
+        return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
+
     def _sample(self, prompts: Sequence[Tokens], n: int, tokens: int) -> list[Sample]:
-        seed = self.settings.seed * 1_000_003 + self.step
-        return self.policy.generate(prompts, n, max_tokens=tokens, seed=seed)
+        return self.policy.generate(prompts, n, max_tokens=tokens, seed=self._luck().initial_seed())
 
     def _chunks(self, samples: Sequence[Sample]) -> Iterator[slice]:
         """Slices whose logits fit the budget."""

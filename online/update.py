@@ -135,7 +135,10 @@ class _Run:
         learn = self.settings.update
         learn = learn.model_copy(update={"steps": min(learn.steps, learn.max_steps_from_base)})
         if learn.tune == "full":
-            raise Refused("update.tune = 'full' makes whole weights, which no running server can swap in: use 'lora'.")
+            raise Refused(
+                "update.tune = 'full' makes whole weights, which no running server can swap in: use 'lora', and with "
+                "preset 'paper' a learning rate for it."
+            )
         policy, suites, limits = self._ready()
         gap = entropy_gap(policy, suites.calibration, suites.judge, **limits)
         if reason := may_learn(gap):

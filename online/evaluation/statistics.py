@@ -4,7 +4,8 @@ Two-sided intervals cover `confidence`; one-sided bounds hold with `confidence` 
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
@@ -237,3 +238,10 @@ def _check_discordance(delta: float, discordance: float) -> None:
 
 def _expit(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def effective_number(kinds: Iterable[Hashable]) -> float:
+    """How many kinds there are, the rare counting for less: the exponential of their Shannon entropy; 1 of none."""
+    counts = np.array(list(Counter(kinds).values()), float)
+    share = counts / counts.sum() if len(counts) else np.ones(1)
+    return float(np.exp(-(share * np.log(share)).sum()))

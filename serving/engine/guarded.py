@@ -171,8 +171,8 @@ class Guarded(AsyncLLM):
             self.logger_manager.record(scheduler_stats=None, iteration_stats=stats)
 
     def shutdown(self, timeout: float | None = None) -> None:
-        """Drain and stop; new requests are turned away with a 503 from here on. What the engine had not ended when its time was
-        over ends as aborted: left to vLLM its clients would wait for ever, and the server for them."""
+        """Drain and stop; new requests are turned away with a 503 from here on. What the engine had not ended when its time
+        was over ends as aborted: left to vLLM its clients would wait for ever, and the server for them."""
         self.draining = True
         super().shutdown(timeout=timeout)
         if self._loop is not None:

@@ -144,3 +144,8 @@ def test_paired_numbers_must_pair():
 
 def test_figures_go_into_json_without_nan():
     assert stats.wilson(0, 0).to_dict() == {"estimate": None, "low": 0.0, "high": 1.0, "n": 0}
+
+
+def test_effective_number() -> None:
+    assert stats.effective_number([]) == 1 and stats.effective_number("aaaa") == pytest.approx(1)
+    assert stats.effective_number("abcd") == pytest.approx(4) and 1 < stats.effective_number("aaaaaaab") < 2

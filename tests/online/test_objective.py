@@ -90,10 +90,11 @@ def test_full_vocabulary_kl(batch) -> None:
 
 
 def test_decision_gap_and_the_mode_that_is_missing() -> None:
-    entropies = torch.tensor([[1.0, 2.0, 0.5, 0.1], [1.0, 2.0, 3.0, 2.0], [0.4, 0.2, 0.3, 0.3]])
+    rewards = -torch.tensor([[1.0, 2.0, 0.5, 0.1], [1.0, 2.0, 3.0, 2.0], [0.4, 0.2, 0.3, 0.3]])
     refused = torch.tensor([[False, False, True, True], [False] * 4, [True] * 4])
-    found = objective.decision_gap(entropies, refused, usual=(1.5, 0.25))
+    found = objective.decision_gap(rewards, refused, usual=(-0.25, -1.5))
     np.testing.assert_allclose(found, [1.5 - 0.3, 2.0 - 0.25, 1.5 - 0.3], atol=1e-6)
+    np.testing.assert_allclose(objective.decision_gap(rewards, refused), [1.5 - 0.3, 0, 0], atol=1e-6)
 
 
 def test_the_exact_form_is_what_the_sampled_form_expects() -> None:

@@ -22,9 +22,7 @@ def event(prompt: tuple[int, ...], verdict: str = "plain") -> Event:
 @pytest.fixture
 def selection() -> Selection:
     masses = tuple(i / 100 for i in range(100))
-    bands = Bands(0.5, 0.8)
-    groups = {b: tuple(i for i, m in enumerate(masses) if bands.band(m) == b) for b in ("high", "grey", "low")}
-    return Selection(tuple((i,) for i in range(100)), masses, groups["high"], groups["grey"], groups["low"])
+    return Selection.sorted_by(Bands(0.5, 0.8), [(i,) for i in range(100)], masses)
 
 
 def test_prompts_are_taken_once_and_long_ones_never() -> None:

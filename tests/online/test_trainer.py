@@ -16,6 +16,10 @@ import torch
 
 from guard.calibration import Bands
 from guard.openings import Openings
+from online import objective, presets
+from online.options import PUBLISHED
+from online.policy import Policy, Sample
+from online.presets import PRESETS
 from online.selector import Selection, select
 from online.settings import UpdateSettings
 from online.trainer import ADAPTER, Trainer
@@ -32,7 +36,8 @@ def tiny_trainer(**settings) -> Trainer:
         masses = policy.tree_mass(prompts, OPENINGS)
     bands = Bands(float(masses.quantile(0.6)), float(masses.quantile(0.8)))
     chosen = UpdateSettings(**{"steps": STEPS, "contested_per_step": 4, "screened_per_step": 24, "max_tokens": 8,
-                               "group_size": 4, "lora_rank": 4} | settings)  # fmt: skip
+                               "group_size": 4, "lora_rank": 4,
+                               "learning_rate": 2e-3} | settings)  # fmt: skip
     return Trainer(policy, select(policy, prompts, OPENINGS, bands), OPENINGS, chosen)
 
 
@@ -48,7 +53,7 @@ def masses(trainer: Trainer, adapter: str | None) -> torch.Tensor:
 def test_exact_raises_what_is_contested_and_lowers_what_lies_below(monkeypatch) -> None:
     trainer = tiny_trainer()
     # A random model has no gap of its own: give it one.
-    monkeypatch.setattr(trainer, "_gap", lambda contested, metrics: metrics.update(refused=0.0) or torch.ones(4))
+    monkeypatch.setattr(objective, "decision_gap", lambda rewards, refused, usual: torch.ones(len(rewards)))
     for _ in range(STEPS):
         trainer.advance()
     change = masses(trainer, ADAPTER) - masses(trainer, None)
@@ -58,26 +63,89 @@ def test_exact_raises_what_is_contested_and_lowers_what_lies_below(monkeypatch) 
 
 def test_a_gap_of_the_wrong_sign_lowers_refusals(monkeypatch) -> None:
     trainer = tiny_trainer(kl_weight_decision=0, kl_weight_responses=0)
-    monkeypatch.setattr(trainer, "_gap", lambda contested, metrics: -torch.ones(4))
+    monkeypatch.setattr(objective, "decision_gap", lambda rewards, refused, usual: -torch.ones(len(rewards)))
     for _ in range(STEPS):
         trainer.advance()
     assert (masses(trainer, ADAPTER) - masses(trainer, None))[list(trainer.selection.high)].mean() < -0.02
 
 
-@pytest.mark.parametrize("preset", ["exact", "paper"])
-def test_every_step_is_recorded_and_the_base_stays(preset: str) -> None:
-    trainer = tiny_trainer(preset=preset, steps=3)
+EXACT = {"decision", "below", "kl_responses", "kl_decision"}
+SAMPLED = {"surrogate", "k3", "below", "kl_responses", "kl_decision"}
+TERMS = {name: EXACT for name in PRESETS} | {
+    "paper": {"surrogate", "k3"},
+    "sampled": SAMPLED,
+    "opening": SAMPLED,
+    "one-sided": EXACT - {"below"},
+    "no-anchor": {"decision", "below"},
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_every_preset_has_its_terms_and_leaves_the_base_alone(preset: str, tune: str) -> None:
+    trainer = tiny_trainer(preset=preset, tune=tune, steps=3)
     before = masses(trainer, None)
     for _ in range(3):
         trainer.advance()
     assert [m["step"] for m in trainer.history] == [0, 1, 2]
-    terms = {"exact": {"decision", "below", "kl_responses", "kl_decision"}, "paper": {"surrogate", "k3"}}
-    assert terms[preset] | {"refused", "entropy", "length", "gradient_norm"} <= set(trainer.history[0])
-    assert torch.equal(masses(trainer, None), before)
+    seen = set(trainer.history[0])
+    assert seen & (EXACT | SAMPLED) == TERMS[preset] and {"refused", "entropy", "length", "gradient_norm"} <= seen
+    assert torch.equal(masses(trainer, None), before) and not torch.equal(masses(trainer, ADAPTER), before)
+
+
+def test_paper_comes_with_the_published_setting_where_nothing_else_is_given() -> None:
+    paper = UpdateSettings(preset="paper", group_size=8)
+    assert (paper.tune, paper.learning_rate, paper.group_size) == (PUBLISHED["tune"], 1e-6, 8)
+    assert UpdateSettings().tune == "lora" and set(UpdateSettings.model_fields["preset"].annotation.__args__) == set(PRESETS)
+
+
+REWARDS = {
+    "entropy": [-1.5, -0.2],
+    "negated": [1.5, 0.2],
+    "perplexity": [-2.0, -0.1],
+    "opening": [0.0, 1.0],
+}
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_each_reward(name: str) -> None:
+    samples = [
+        Sample(0, (7, 7), (1.0, 2.0), (-1.0, -3.0)),
+        Sample(0, (6, 7, 2), (0.1, 0.2, 0.3), (-0.1, -0.1, -0.1)),
+    ]
+    found = getattr(presets, name)(samples, OPENINGS, torch.Generator())
+    torch.testing.assert_close(found, torch.tensor(REWARDS[name]))
+
+
+def test_the_random_reward_is_the_same_for_a_step_and_says_nothing_of_the_samples() -> None:
+    samples = [Sample(0, (5,), (0.0,), (0.0,))] * 4000
+    found = [presets.chance(samples, OPENINGS, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    assert abs(found[0].mean()) < 0.08 and abs(found[0].std() - 1) < 0.08
+
+
+def test_the_live_selector_sorts_by_what_the_policy_has_become() -> None:
+    frozen, live = (tiny_trainer(preset=name, learning_rate=0.05) for name in ("anchored", "live-selector"))
+    before = frozen.selection
+    for _ in range(4):
+        frozen.advance()
+        live.advance()
+    assert frozen.selection == before and live.selection.high != before.high
+
+
+def test_a_copy_is_saved_as_a_whole_model(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tune="full")
+    trainer.advance()
+    trainer.policy.save_adapter(ADAPTER, tmp_path)
+    saved = Policy.load(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            saved.tree_mass(trainer.selection.prompts, OPENINGS), masses(trainer, ADAPTER), rtol=0, atol=1e-6
+        )
 
 
 def test_paper_learns_low_entropy() -> None:
-    trainer = tiny_trainer(preset="paper", steps=30, learning_rate=5e-3)
+    trainer = tiny_trainer(preset="paper", tune="lora", steps=30, learning_rate=5e-3)
     seen = [trainer.advance()["entropy"] for _ in range(30)]
     assert sum(seen[-5:]) < sum(seen[:5])
 
@@ -154,7 +222,7 @@ def test_killed_at_a_random_step_it_ends_with_the_same_adapter_bit_for_bit(tmp_p
     assert all(torch.equal(a, b) for a, b in zip(resumed[0], whole[0], strict=True)) and resumed[1] == whole[1]
 
 
-@pytest.mark.parametrize("preset", ["exact", "paper"])
+@pytest.mark.parametrize("preset", ["anchored", "paper"])
 def test_a_policy_that_falls_apart_shows_it(preset: str) -> None:
     trainer = tiny_trainer(preset=preset, learning_rate=5.0, kl_weight_responses=0.1)
     signs = []
@@ -187,5 +255,5 @@ def test_nothing_contested_below_or_to_anchor_is_no_error() -> None:
     trainer = tiny_trainer()
     selection = trainer.selection
     every = tuple(range(len(selection.prompts)))
-    trainer.selection = Selection(selection.prompts, selection.masses, every, (), ())
+    trainer.selection = Selection(selection.prompts, selection.masses, selection.bands, every, (), ())
     assert "below" not in trainer.advance() and "kl_decision" not in trainer.history[0]
