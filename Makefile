@@ -3,7 +3,7 @@ VENV ?= .venv
 TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test test-fast interop check bench bench-signals bench-guard docs lock clean
+.PHONY: setup demo serve test test-fast interop check science bench-signals bench-guard docs lock clean
 
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
@@ -26,8 +26,8 @@ interop: setup  ## used by software we did not write, beside plain vLLM, on two 
 check: setup  ## linters and types
 	@scripts/check
 
-bench: setup  ## the before/after study of the README (about half an hour)
-	@$(BIN)/python -m benchmarks.study $(ARGS)
+science: setup  ## every table of docs/science.md; goes on where it was stopped (hours)
+	@$(BIN)/python -m benchmarks.science $(ARGS)
 
 bench-signals: setup  ## what each intrinsic signal is worth (docs/guard.md; about ten minutes)
 	@$(BIN)/python -m benchmarks.signals $(ARGS)

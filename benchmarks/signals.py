@@ -94,7 +94,7 @@ def watched(policy: Policy, prompts: list[Prompt], openings: Openings, seed: int
         rows = samples[start : start + CHUNK]
         questions, answers = [asked[s.prompt] for s in rows], [s.tokens for s in rows]
         with torch.no_grad():
-            along = root_masses(policy.response_logits(questions, answers)[0], openings)
+            along = root_masses(policy.response_logits(questions, answers)[0].whole(), openings)
             decision = policy.serving_mass(questions, answers, openings).tolist()
         for row, sample in enumerate(rows):
             decided = next((n for n in range(1, len(sample.tokens)) if openings.walk(sample.tokens[:n]) < 0), 1)

@@ -64,10 +64,10 @@ def k3(logp: Tensor, ref_logp: Tensor) -> Tensor:
     return x.exp() - x - 1
 
 
-def full_vocabulary_kl(logits: Tensor, ref_logits: Tensor, mask: Tensor) -> Tensor:
-    """KL(pi || ref) summed over each response's tokens: two (batch, T, vocabulary), (batch, T) -> (batch,)."""
+def full_vocabulary_kl(logits: Tensor, ref_logits: Tensor) -> Tensor:
+    """KL(pi || ref) of each token's distribution, in nats: two (..., vocabulary) -> (...)."""
     logp, ref_logp = logits.log_softmax(-1), ref_logits.log_softmax(-1)
-    return ((logp.exp() * (logp - ref_logp)).sum(-1) * mask).sum(-1)
+    return (logp.exp() * (logp - ref_logp)).sum(-1)
 
 
 def decision_gap(rewards: Tensor, refused: Tensor, usual: tuple[float, float] | None = None) -> Tensor:

@@ -25,10 +25,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from guard.openings import Openings, Tokens
 from online import OnlineError
 from online.entropy import entropy_and_logprob
+from online.per_token import Logits
 from online.rows import draw, padded, pick, positions
 
 _LOGITS = 1 << 24
@@ -73,6 +75,8 @@ class Policy:
         self._peft: PeftModel | None = None
         self._active: str | None = None
         self._base, self._copies = self.model, dict[str, PreTrainedModel]()
+        self._plain: bool | None = None
+        self._recompute = False
 
     @classmethod
     def load(
@@ -98,7 +102,9 @@ class Policy:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if self._peft is None:
-                self._peft = PeftModel(self.model, config, adapter_name=name, autocast_adapter_dtype=False)
+                self._peft = PeftModel(
+                    self.model, config, adapter_name=name
+                )  # its matrices in fp32, whatever the base is in
             else:
                 self._peft.add_adapter(name, config)
         self._switch(self._active)
@@ -227,13 +233,47 @@ class Policy:
 
     def response_logits(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Logits, Tensor, Tensor]:
         """Logits that predict each response token (batch, T, vocabulary), tokens and mask (batch, T)."""
         ids, mask = self._left_padded(prompts)
         tokens, real = padded(responses, ids.device, left=False)
         ids, mask = torch.cat([ids, tokens], 1), torch.cat([mask, real], 1)
-        logits = self._forward(ids, mask, positions(mask), keep=tokens.shape[1] + 1)[:, :-1]
-        return logits, tokens, real.bool()
+        places, keep, width = positions(mask), tokens.shape[1] + 1, self.model.config.vocab_size
+        if not self._head_is_plain():
+            return Logits(self._forward(ids, mask, places, keep=keep)[:, :-1], _same, width), tokens, real.bool()
+        with self._recomputing():
+            decoder = self.model.get_decoder()
+            out = decoder(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False)
+        states = out.last_hidden_state[:, -keep:-1]
+        return Logits(states, self.model.get_output_embeddings(), width), tokens, real.bool()
+
+    @torch.no_grad()
+    def _head_is_plain(self) -> bool:
+        """Whether the model's logits are its head's output and nothing more: some scale or cap them."""
+        if self._plain is None:
+            ids = torch.tensor([[0, 1]], device=self.model.device)
+            states = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+            whole = self.model(input_ids=ids, use_cache=False).logits
+            self._plain = torch.equal(self.model.get_output_embeddings()(states), whole)
+        return self._plain
+
+    def recompute_layers(self) -> None:
+        """From here on a gradient computes each layer again instead of keeping what it needs of it. Before `add_copy`."""
+        self._base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self._recompute = True
+
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        """transformers does so in training mode only, which we are never in, for it would drop out and forget caches."""
+        wanted = self._recompute and torch.is_grad_enabled()
+        layers = [m for m in self.model.modules() if wanted and isinstance(m, GradientCheckpointingLayer)]
+        for layer in layers:
+            layer.training = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.training = False
 
     def path_logprobs(self, prompts: Sequence[Sequence[int]], paths: Sequence[Tokens]) -> Tensor:
         """log P(response opens with path | prompt), shape (prompts, paths), exact and differentiable.
@@ -315,18 +355,23 @@ class Policy:
 
     def _forward(self, ids: Tensor, mask: Tensor, places: Tensor, *, keep: int, cache: DynamicCache | None = None) -> Tensor:
         """Logits of the last `keep` columns, in fp32."""
-        out = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=places,
-            past_key_values=cache,
-            use_cache=cache is not None,
-            logits_to_keep=keep,
-        )
+        with self._recomputing():
+            out = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=keep,
+            )
         return out.logits.float()
 
     def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         return padded(prompts, self.model.device, left=True)
+
+
+def _same(logits: Tensor) -> Tensor:
+    return logits
 
 
 def _decided(openings: Openings, response: Sequence[int]) -> int:

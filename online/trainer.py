@@ -16,6 +16,7 @@ from torch import Tensor
 from guard.openings import Openings, Tokens
 from online import objective
 from online.evaluation.statistics import effective_number
+from online.per_token import LOGITS, per_token
 from online.policy import Policy, Sample
 from online.presets import PRESETS
 from online.selector import Selection, select
@@ -37,8 +38,6 @@ DECISION_WEIGHTS = (1.0, 0.3, 0.3)
 """Weight of the KL at the decision token and at the next two."""
 PAPER_KL = 0.001
 """Weight of k3 in the published setting."""
-_LOGITS = 1 << 23
-"""Logits with a graph behind them at one time (32 MiB in fp32)."""
 
 Metrics = dict[str, float]
 
@@ -52,6 +51,8 @@ class Trainer:
         self.history: list[Metrics] = []
         self.preset = PRESETS[settings.preset]
         self._modes = {True: [0.0, 0], False: [0.0, 0]}
+        if settings.gradient_checkpointing:
+            policy.recompute_layers()
         self._parameters = self._tuned()
         self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate, weight_decay=0.0)
 
@@ -148,6 +149,7 @@ class Trainer:
             samples = self._sample(contested, settings.group_size, settings.max_tokens)
             refused = self._look(samples, metrics)
             rewards = preset.reward(samples, self.openings, self._luck()).to(refused.device)
+            metrics["reward"] = rewards.mean().item()
             shape = (len(contested), -1)
             form = self._exact if preset.form == "exact" else self._sampled
             yield from form(contested, samples, rewards.view(shape), refused.view(shape), metrics)
@@ -185,9 +187,9 @@ class Trainer:
         for rows in self._chunks(samples):
             asked, answers = [contested[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
             with torch.no_grad(), self.policy.adapter(None):
-                ref_logits, tokens, mask = self.policy.response_logits(asked, answers)
-                ref_logp = objective.token_logprobs(ref_logits, tokens)
-            logp = objective.token_logprobs(self.policy.response_logits(asked, answers)[0], tokens)
+                ref, tokens, mask = self.policy.response_logits(asked, answers)
+                ref_logp = per_token(objective.token_logprobs, ref, tokens)
+            logp = per_token(objective.token_logprobs, self.policy.response_logits(asked, answers)[0], tokens)
             gain = objective.clipped_surrogate(logp, logp.detach(), advantages[rows], mask)
             kl = objective.masked_mean(objective.k3(logp, ref_logp), mask).mean()
             share = len(asked) / len(samples)
@@ -219,10 +221,10 @@ class Trainer:
         for rows in self._chunks(samples):
             asked, answers = [prompts[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
             with torch.no_grad(), self.policy.adapter(None):
-                ref_logits, _, mask = self.policy.response_logits(asked, answers)
-            logits = self.policy.response_logits(asked, answers)[0]
+                ref, _, mask = self.policy.response_logits(asked, answers)
+            kl = per_token(objective.full_vocabulary_kl, self.policy.response_logits(asked, answers)[0], ref)
             weight = mask * torch.tensor(weights, device=mask.device)[: mask.shape[1]] if weights else mask
-            yield name, scale / len(samples) * objective.full_vocabulary_kl(logits, ref_logits, weight).sum()
+            yield name, scale / len(samples) * (kl * weight).sum()
 
     def _luck(self) -> torch.Generator:
         """The step's own randomness, of (seed, step)."""
@@ -232,7 +234,7 @@ class Trainer:
         return self.policy.generate(prompts, n, max_tokens=tokens, seed=self._luck().initial_seed())
 
     def _chunks(self, samples: Sequence[Sample]) -> Iterator[slice]:
-        """Slices whose logits fit the budget."""
+        """Slices whose graphs fit the budget."""
         widest = max(len(s.tokens) for s in samples) + 1
-        size = max(1, _LOGITS // (widest * self.policy.model.config.vocab_size))
+        size = max(1, LOGITS // (widest * self.policy.model.config.vocab_size))
         yield from (slice(start, start + size) for start in range(0, len(samples), size))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,13 @@ from online.gate import GateReport, Measured, compare, contradictions, held_out,
 from online.job import ATTEMPTS, Job, Outcome, Status
 from online.policy import Policy
 from online.registry import Registry
+from online.report import write_report
 from online.selector import Selection, distinct_prompts, select
 from online.settings import Settings, UpdateSettings
 from online.state import StateDir
 from online.trainer import ADAPTER, Trainer
+
+log = logging.getLogger("sirl")
 
 LIVE = "live"
 CHECKPOINT_STEPS = 5
@@ -106,6 +110,8 @@ class _Run:
     suites: Suites | None
     bar: type[tqdm]
     job: Job
+    story: dict[str, Any] = field(default_factory=dict)
+    """What the report will tell of it (`online.report`)."""
 
     def finished(self, work: Callable[[], Ending]) -> Outcome:
         """Do the work and put on record how it ended."""
@@ -121,6 +127,10 @@ class _Run:
             status, reasons, version = "failed", (str(error),), None
         outcome = Outcome(self.job.id, status, reasons, version, time.monotonic() - began)
         self.job.finish(outcome)
+        try:
+            write_report(self.job, outcome, self.story)
+        except OSError as error:
+            log.warning("the report of update %s could not be written (%s): its outcome stands", outcome.id, error)
         self.state.audit("update.finished", **asdict(outcome))
         return outcome
 
@@ -139,8 +149,10 @@ class _Run:
                 "update.tune = 'full' makes whole weights, which no running server can swap in: use 'lora', and with "
                 "preset 'paper' a learning rate for it."
             )
+        self.story["settings"] = learn.model_dump(mode="json")
         policy, suites, limits = self._ready()
         gap = entropy_gap(policy, suites.calibration, suites.judge, **limits)
+        self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
             raise Refused(reason)
         base = self._base_calibration(policy, suites, limits)
@@ -156,6 +168,7 @@ class _Run:
             version = self._publish(policy, key, {"gap": asdict(gap), "history": trainer.history})
         else:
             policy.load_adapter(ADAPTER, self.registry.path(version))
+            self.story["history"] = self.registry.manifest(version)["metrics"]["history"]
         return self._decide(policy, version, base, suites, limits)
 
     def judge(self, version: int) -> Ending:
@@ -173,7 +186,11 @@ class _Run:
         self.job.progress("checking")
         learn = self.settings.update
         torch.set_num_threads(learn.threads)
-        return Policy.load(self.base_dir), self.suites, {"seed": learn.seed, "max_tokens": learn.max_tokens}
+        return (
+            Policy.load(self.base_dir, dtype=getattr(torch, learn.dtype)),
+            self.suites,
+            {"seed": learn.seed, "max_tokens": learn.max_tokens},
+        )
 
     def _base_calibration(self, policy: Policy, suites: Suites, limits: dict[str, int]) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's. Raises
@@ -223,6 +240,7 @@ class _Run:
     def _select(self, policy: Policy, prompts: Sequence[Tokens], base: Calibration, learn: UpdateSettings) -> Selection:
         self.job.progress("selecting")
         selection = select(policy, prompts, base.openings, base.tree_mass)
+        self.story["bands"] = {name: len(getattr(selection, name)) for name in ("high", "grey", "low")}
         if len(selection.high) < learn.contested_per_step or not selection.low:
             raise Refused(
                 f"Of {len(prompts)} buffered prompts {len(selection.high)} are contested and {len(selection.low)} "
@@ -246,6 +264,7 @@ class _Run:
     def _train(self, trainer: Trainer, key: str, lookout: Callable[[], tuple[str, ...]]) -> None:
         """All steps, or those that are left after the last checkpoint. Raises Stopped at signs of collapse."""
         trainer.restore(self.job.checkpoint, key)
+        self.story["history"] = trainer.history
         total, first, began = trainer.settings.steps, trainer.step, time.monotonic()
         with self.bar(total=total, initial=first, desc="learning", unit="step") as bar:
             while trainer.step < total:
@@ -289,7 +308,7 @@ class _Run:
             for line in report.lines():
                 self.bar.write(line)
             self.registry.attach(version, "evaluation", report.to_json() | {"decision": DECISIONS[report.decision]})
-        found = json.loads(evaluation.read_text("utf-8"))
+        found = self.story["gate"] = json.loads(evaluation.read_text("utf-8"))
         if found["decision"] == "promoted" and self.registry.live() != version:
             self.registry.activate(version, actor="learner", reason=f"update {self.job.id} passed its gate")
         return found["decision"], tuple(found["reasons"]), version

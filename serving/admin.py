@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 from online import OnlineError, progress
@@ -207,6 +208,17 @@ async def one(service: Served, name: str) -> dict:
     if name not in (folder.name for folder in progress.folders(service.state)):
         raise HTTPException(404, f"There is no update {name}: /guard/v1/updates lists them.")
     return update(service, name)
+
+
+@router.get("/updates/{name}/report", response_class=HTMLResponse, responses=fails(404))
+async def report(service: Served, name: str) -> HTMLResponse:
+    """What an update did, as a page."""
+    if (await one(service, name))["outcome"] is None:
+        raise HTTPException(404, f"Update {name} has not ended, and so has no report yet.")
+    page = service.state.updates / name / "report.html"
+    if not page.exists():
+        raise HTTPException(404, f"Update {name} left no report.")
+    return HTMLResponse(page.read_text("utf-8"))
 
 
 def update(service: Service, name: str) -> dict:

@@ -166,6 +166,7 @@ def update(args: argparse.Namespace) -> int:
     settings, model = load(args)
     outcome = run_one_update(settings, model)
     print(sentence(outcome))
+    print(f"report: {settings.state_dir / 'updates' / outcome.id / 'report.html'}")
     return 1 if outcome.status in ("refused", "failed") else 0
 
 

@@ -240,6 +240,29 @@ def _expit(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
+def cluster_bootstrap(
+    hits: Sequence[bool], clusters: Sequence[Hashable], *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Figure:
+    """Share of hits with an interval from resampling whole clusters, which are what a further test would bring more of.
+
+    hits, clusters: one entry an observation; n counts observations. Percentile interval of the ratio of sums (Davison and
+    Hinkley, Bootstrap Methods, 3.8). Of a single cluster it is as wide as can be, for one says nothing of the next.
+    """
+    if len(hits) != len(clusters):
+        raise ValueError(f"{len(hits)} hits do not fit {len(clusters)} clusters: give one for each")
+    if not hits:
+        return Figure(math.nan, math.nan, math.nan, 0)
+    _, which = np.unique(np.array([str(cluster) for cluster in clusters]), return_inverse=True)
+    size = np.bincount(which).astype(float)
+    inside = np.bincount(which, weights=np.asarray(hits, float))
+    if len(size) == 1:
+        return Figure(float(inside[0] / size[0]), 0.0, 1.0, len(hits))
+    rows = np.random.default_rng(seed).integers(0, len(size), (draws, len(size)))
+    shares = inside[rows].sum(1) / size[rows].sum(1)
+    low, high = np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Figure(float(inside.sum() / size.sum()), float(low), float(high), len(hits))
+
+
 def effective_number(kinds: Iterable[Hashable]) -> float:
     """How many kinds there are, the rare counting for less: the exponential of their Shannon entropy; 1 of none."""
     counts = np.array(list(Counter(kinds).values()), float)

@@ -10,6 +10,7 @@ import torch
 
 from online import objective
 from online.entropy import token_entropy
+from online.per_token import per_token
 from online.policy import Policy
 from tests.interop.tools import HERE, run, venv
 from tests.online.tiny_model import save_tiny
@@ -26,7 +27,7 @@ def test_one_batch(tmp_path: Path) -> None:
     advantages = objective.group_advantages(torch.randn(2, 4, generator=draw)).flatten()
     policy.model.requires_grad_(True)
     logits, tokens, mask = policy.response_logits(prompts, responses)
-    logp = objective.token_logprobs(logits, tokens)
+    logp = per_token(objective.token_logprobs, logits, tokens)
     old, ref = (logp.detach() + 0.4 * torch.randn(logp.shape, generator=draw) for _ in range(2))
     loss = objective.clipped_surrogate(logp, old, advantages, mask)
     loss = loss + BETA * objective.masked_mean(objective.k3(logp, ref), mask).mean()
@@ -42,7 +43,7 @@ def test_one_batch(tmp_path: Path) -> None:
 
     seen = mask.numpy()
     np.testing.assert_allclose(logp.detach().numpy()[seen], theirs["logps"][seen], atol=1e-5)
-    np.testing.assert_allclose(token_entropy(logits).numpy()[seen], theirs["entropies"][seen], atol=1e-5)
+    np.testing.assert_allclose(token_entropy(logits.whole()).numpy()[seen], theirs["entropies"][seen], atol=1e-5)
     assert abs(loss.item() - float(theirs["loss"])) <= 1e-5
     mine = policy.model.model.embed_tokens.weight.grad.numpy()
     difference, largest = np.abs(mine - theirs["gradient"]).max(), np.abs(mine).max()

@@ -149,3 +149,30 @@ def test_figures_go_into_json_without_nan():
 def test_effective_number() -> None:
     assert stats.effective_number([]) == 1 and stats.effective_number("aaaa") == pytest.approx(1)
     assert stats.effective_number("abcd") == pytest.approx(4) and 1 < stats.effective_number("aaaaaaab") < 2
+
+
+def test_cluster_bootstrap_is_wilson_without_clusters_and_wider_with_them() -> None:
+    hits = [True] * 120 + [False] * 280
+    alone, plain = stats.cluster_bootstrap(hits, range(400)), stats.wilson(120, 400)
+    assert alone.estimate == plain.estimate == 0.3 and alone.n == 400
+    assert alone.low == pytest.approx(plain.low, abs=0.01) and alone.high == pytest.approx(plain.high, abs=0.01)
+    alike = stats.cluster_bootstrap(hits, [i // 40 for i in range(400)])
+    assert alike.high - alike.low > 3 * (alone.high - alone.low)
+
+
+def test_cluster_bootstrap_covers_what_it_says() -> None:
+    """Shares of 20 clusters are drawn anew 300 times: the true mean lies in 9 to 10 of 10 intervals."""
+    draw, inside = np.random.default_rng(1), 0
+    for _ in range(300):
+        shares = draw.beta(2, 2, 20)
+        hits = (draw.random((20, 10)) < shares[:, None]).ravel().tolist()
+        found = stats.cluster_bootstrap(hits, [i // 10 for i in range(200)], draws=400)
+        inside += found.low <= 0.5 <= found.high
+    assert 0.88 <= inside / 300 <= 0.98
+
+
+def test_cluster_bootstrap_of_one_cluster_and_of_nothing() -> None:
+    assert stats.cluster_bootstrap([True, False], ["a", "a"]) == stats.Figure(0.5, 0.0, 1.0, 2)
+    assert stats.cluster_bootstrap([], []).n == 0
+    with pytest.raises(ValueError, match="give one for each"):
+        stats.cluster_bootstrap([True], [])

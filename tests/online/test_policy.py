@@ -120,7 +120,8 @@ def test_the_model_s_own_sampling_settings_are_not_read(policy: Policy) -> None:
 def test_response_logits_line_up_with_their_tokens(policy: Policy) -> None:
     prompts, responses = random_prompts(3), [(7, 8, 9, 2), (10,), (11, 12)]
     with torch.no_grad():
-        logits, tokens, mask = policy.response_logits(prompts, responses)
+        read, tokens, mask = policy.response_logits(prompts, responses)
+        logits = read.whole()
     assert mask.sum(1).tolist() == [4, 1, 2]
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         for at in range(len(response)):

@@ -30,14 +30,21 @@ STEPS = 12
 ROOT = Path(__file__).parents[2]
 
 
-def tiny_trainer(**settings) -> Trainer:
-    policy, prompts = tiny_policy(), random_prompts(80)
+QUICK = {
+    "steps": STEPS, "contested_per_step": 4, "screened_per_step": 24, "max_tokens": 8, "group_size": 4, "lora_rank": 4,
+    "learning_rate": 2e-3,
+}  # fmt: skip
+
+
+def masses_quantiles(policy: Policy, prompts: list) -> tuple[float, float]:
     with torch.no_grad():
         masses = policy.tree_mass(prompts, OPENINGS)
-    bands = Bands(float(masses.quantile(0.6)), float(masses.quantile(0.8)))
-    chosen = UpdateSettings(**{"steps": STEPS, "contested_per_step": 4, "screened_per_step": 24, "max_tokens": 8,
-                               "group_size": 4, "lora_rank": 4,
-                               "learning_rate": 2e-3} | settings)  # fmt: skip
+    return float(masses.quantile(0.6)), float(masses.quantile(0.8))
+
+
+def tiny_trainer(**settings) -> Trainer:
+    policy, prompts = tiny_policy(), random_prompts(80)
+    bands, chosen = Bands(*masses_quantiles(policy, prompts)), UpdateSettings(**QUICK | settings)
     return Trainer(policy, select(policy, prompts, OPENINGS, bands), OPENINGS, chosen)
 
 
@@ -153,10 +160,39 @@ def test_paper_learns_low_entropy() -> None:
 def test_small_chunks_change_nothing_but_rounding(monkeypatch) -> None:
     one, other = tiny_trainer(), tiny_trainer()
     one.advance()
-    monkeypatch.setattr("online.trainer._LOGITS", 9 * 40 * 3)
+    monkeypatch.setattr("online.trainer.LOGITS", 9 * 40 * 3)
     other.advance()
     for a, b in zip(one._parameters, other._parameters, strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_layers_computed_again_give_the_same_gradient_and_no_more_than_they_should_are_kept() -> None:
+    gradients = []
+    for again in (False, True):
+        trainer = tiny_trainer(gradient_checkpointing=again)
+        kept = 0
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.nelement()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            trainer.advance()
+        gradients.append(([p.grad for p in trainer._parameters], kept))
+    for a, b in zip(gradients[0][0], gradients[1][0], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+    assert gradients[1][1] < 0.8 * gradients[0][1]
+
+
+def test_a_base_in_half_precision_has_an_adapter_in_full() -> None:
+    policy, prompts = tiny_policy(dtype=torch.bfloat16), random_prompts(80)
+    bands = Bands(*masses_quantiles(policy, prompts))
+    trainer = Trainer(policy, select(policy, prompts, OPENINGS, bands), OPENINGS, UpdateSettings(**QUICK))
+    before = weights(trainer)
+    assert all(p.dtype == torch.float32 for p in before)
+    trainer.advance()
+    assert not all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
 
 
 def test_two_runs_of_one_seed_are_the_same_and_of_two_are_not() -> None:

@@ -44,8 +44,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_policy(seed: int = 0) -> Policy:
-    return Policy(tiny_model(seed), tiny_tokenizer())
+def tiny_policy(seed: int = 0, dtype: torch.dtype = torch.float32) -> Policy:
+    return Policy(tiny_model(seed).to(dtype), tiny_tokenizer())
 
 
 def save_tiny(folder: Path, seed: int = 0) -> Path:

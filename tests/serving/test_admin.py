@@ -13,6 +13,8 @@ from functools import partial
 import httpx
 import pytest
 
+from online.job import Job, Outcome
+from online.report import write_report
 from online.state import StateDir
 from tests.conftest import running
 
@@ -93,12 +95,28 @@ def test_with_a_key_only_the_key_opens_it(tmp_path):
             )
         )
         assert "buffer" in status["problems"]
+        the_report_of_an_update_is_for_the_admin(tmp_path / "state/updates", partial(server.get, headers=good), server.get)
         assert "the-admins-own-key" not in server.log.read_text() and "the-admins-own-key" not in str(status)
         (first,) = server.wait(lambda: learners(server))
         os.kill(first, signal.SIGKILL)
         server.wait(lambda: learners(server) not in ([], [first]))
         drains(server, client)
     assert learners(server) == []
+
+
+def the_report_of_an_update_is_for_the_admin(updates, ask, ask_without_key) -> None:
+    """One that ended early, written as the learner writes it."""
+    assert ask("/guard/v1/updates/nothing/report").status_code == 404
+    job = Job.new(updates)
+    path = f"/guard/v1/updates/{job.id}/report"
+    assert ask(path).status_code == 404
+    outcome = Outcome(job.id, "refused", ("There is no gap.",), None, 1.0)
+    job.finish(outcome)
+    assert "left no report" in ask(path).text
+    write_report(job, outcome, {})
+    page = ask(path)
+    assert page.headers["content-type"].startswith("text/html") and "There is no gap." in page.text
+    assert ask_without_key(path).status_code == 401
 
 
 def drains(server, client: dict[str, str]) -> None:
