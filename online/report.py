@@ -29,7 +29,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
     "Distinct refusal openings": {"openings": "effective number"},
 }
 """Plots over steps: title -> metric -> its name in the legend."""
-STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 CSS = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2330 }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem } svg { max-width: 100%; height: auto }
@@ -79,6 +79,7 @@ def page(outcome: Outcome, story: Mapping[str, Any]) -> str:
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{CSS}</style></head><body>{"".join(parts)}</body></html>\n'
 
 
+@rc_context(STYLE)
 def over_steps(history: Sequence[Mapping[str, float]]) -> str:
     """A panel for each group of metrics that was noted at all."""
     shown = {title: lines for title, lines in PANELS.items() if any(name in step for step in history for name in lines)}
@@ -95,6 +96,7 @@ def over_steps(history: Sequence[Mapping[str, float]]) -> str:
     return svg(canvas)
 
 
+@rc_context(STYLE)
 def changes(power: Mapping[str, Mapping[str, Any]]) -> str:
     """Each claim's change with its interval, beside the bound it was held against."""
     canvas = Canvas(figsize=(9, 0.8 + 0.26 * len(power)), layout="constrained")
@@ -108,7 +110,7 @@ def changes(power: Mapping[str, Mapping[str, Any]]) -> str:
         axes.plot(100 * row["allowed"], height, "|", color="black", markersize=11)
     axes.set_yticks(range(len(names)), names)
     axes.axvline(0, color="lightgrey", zorder=0)
-    axes.set_xlabel("rise in percentage points (or percent), with its interval; the stroke is what is allowed")
+    axes.set_xlabel("rise in percentage points, with its interval; the stroke: what is allowed")
     return svg(canvas)
 
 
@@ -141,7 +143,7 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
 def svg(canvas: Canvas) -> str:
     """The drawing as an element of the page; the same data give the same bytes."""
     stream = io.StringIO()
-    with rc_context({**STYLE, "svg.hashsalt": "sirl"}):
+    with rc_context({"svg.hashsalt": "sirl", "svg.fonttype": "none"}):
         canvas.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
