@@ -114,7 +114,8 @@ class Policy:
         """All weights once more, to be tuned under this name as an adapter is; returns them. Before any adapter is added."""
         if self._peft is not None:
             raise ValueError("a copy is made of the bare base: add it before adapters")
-        self._copies[name] = copy.deepcopy(self._base).requires_grad_(True)
+        # In fp32, where a small step is not rounded away; it computes in the base's precision.
+        self._copies[name] = copy.deepcopy(self._base).float().requires_grad_(True)
         return list(self._copies[name].parameters())
 
     def load_adapter(self, name: str, path: Path) -> None:
@@ -241,11 +242,21 @@ class Policy:
         places, keep, width = positions(mask), tokens.shape[1] + 1, self.model.config.vocab_size
         if not self._head_is_plain():
             return Logits(self._forward(ids, mask, places, keep=keep)[:, :-1], _same, width), tokens, real.bool()
-        with self._recomputing():
+        with self._recomputing(), self._precision():
             decoder = self.model.get_decoder()
             out = decoder(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False)
-        states = out.last_hidden_state[:, -keep:-1]
-        return Logits(states, self.model.get_output_embeddings(), width), tokens, real.bool()
+        states, head, precision = out.last_hidden_state[:, -keep:-1], self.model.get_output_embeddings(), self._precision()
+
+        def read(rows: Tensor) -> Tensor:
+            with precision:
+                return head(rows)
+
+        return Logits(states, read, width), tokens, real.bool()
+
+    def _precision(self) -> torch.autocast:
+        """The base's precision, for a copy too."""
+        kept, base = self.model.dtype, self._base.dtype
+        return torch.autocast(self.model.device.type, dtype=base, enabled=kept != base)
 
     @torch.no_grad()
     def _head_is_plain(self) -> bool:
@@ -355,7 +366,7 @@ class Policy:
 
     def _forward(self, ids: Tensor, mask: Tensor, places: Tensor, *, keep: int, cache: DynamicCache | None = None) -> Tensor:
         """Logits of the last `keep` columns, in fp32."""
-        with self._recomputing():
+        with self._recomputing(), self._precision():
             out = self.model(
                 input_ids=ids,
                 attention_mask=mask,

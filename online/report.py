@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from online.job import Job, Outcome
 from online.state import write_atomic
 
 PANELS: Mapping[str, Mapping[str, str]] = {
@@ -33,31 +32,35 @@ STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.
 CSS = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2330 }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem } svg { max-width: 100%; height: auto }
-.promoted { color: #11713a } .rejected, .failed { color: #a4262c } .refused, .undecided { color: #8a5a00 }
+.promoted, .trained { color: #11713a } .rejected, .failed, .stopped { color: #a4262c }
+.refused, .undecided { color: #8a5a00 }
 table { border-collapse: collapse }
 td, th { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #dde1e7 }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
 """
 
 
-def write_report(job: Job, outcome: Outcome, story: Mapping[str, Any]) -> None:
-    """Write report.json and report.html into the update's folder.
+def write_report(folder: Path, outcome: Mapping[str, Any], story: Mapping[str, Any]) -> Path:
+    """Write report.json and report.html into a folder; returns the page's path.
 
+    `outcome` has "id", "status", "reasons", "version" and "seconds", as `online.job.Outcome`.
     `story` has what the update came to: "settings", "gap" (of the entropies), "bands" (prompts in each), "history" (metrics
     of each step) and "gate" (a GateReport as JSON); what it did not come to is left out. Raises OSError.
     """
-    document = json.loads(json.dumps({"outcome": asdict(outcome), **story}), parse_constant=lambda _: None)  # no NaN in JSON
-    write_atomic(job.folder / "report.json", json.dumps(document, indent=1))
-    write_atomic(job.folder / "report.html", page(outcome, story))
+    document = json.loads(json.dumps({"outcome": outcome, **story}), parse_constant=lambda _: None)  # no NaN in JSON
+    write_atomic(folder / "report.json", json.dumps(document, indent=1))
+    write_atomic(folder / "report.html", page(outcome, story))
+    return folder / "report.html"
 
 
-def page(outcome: Outcome, story: Mapping[str, Any]) -> str:
+def page(outcome: Mapping[str, Any], story: Mapping[str, Any]) -> str:
     """The page: one file, nothing fetched, no text of any prompt."""
-    made = f", which made v{outcome.version}" if outcome.version else ""
+    made = f", which made v{outcome['version']}" if outcome["version"] else ""
+    name, status = escape(outcome["id"]), outcome["status"]
     parts = [
-        f"<h1>Update {escape(outcome.id)}: <span class={outcome.status}>{outcome.status}</span></h1>",
-        f"<p>It took {outcome.seconds:.0f} s{made}.</p>",
-        "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in outcome.reasons) + "</ul>",
+        f"<h1>Update {name}: <span class={status}>{status}</span></h1>",
+        f"<p>It took {outcome['seconds']:.0f} s{made}.</p>",
+        "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in outcome["reasons"]) + "</ul>",
     ]
     if gap := story.get("gap"):
         area = gap["auroc"]
@@ -74,8 +77,7 @@ def page(outcome: Outcome, story: Mapping[str, Any]) -> str:
         parts += ["<h2>Gate</h2>", changes(gate["power"]) if gate["power"] else "", before_and_after(gate["figures"])]
     if settings := story.get("settings"):
         parts += ["<h2>Settings</h2>", table([(name, str(value)) for name, value in settings.items()])]
-    title = f"Update {escape(outcome.id)}"
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Update {name}</title>'
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{CSS}</style></head><body>{"".join(parts)}</body></html>\n'
 
 

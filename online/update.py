@@ -128,7 +128,7 @@ class _Run:
         outcome = Outcome(self.job.id, status, reasons, version, time.monotonic() - began)
         self.job.finish(outcome)
         try:
-            write_report(self.job, outcome, self.story)
+            write_report(self.job.folder, asdict(outcome), self.story)
         except OSError as error:
             log.warning("the report of update %s could not be written (%s): its outcome stands", outcome.id, error)
         self.state.audit("update.finished", **asdict(outcome))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from online.evaluation import Figure
-from online.job import Job, Outcome
+from online.job import Outcome
 from online.report import PANELS, page, write_report
 
 SHARE = Figure(0.25, 0.2, 0.3, 40).to_dict()
@@ -29,8 +30,8 @@ STORY = {
 }
 
 
-def outcome(status: str = "rejected", *reasons: str) -> Outcome:
-    return Outcome("20260101T000000-abcdef", status, reasons, None, 12.3)
+def outcome(status: str = "rejected", *reasons: str) -> dict:
+    return asdict(Outcome("20260101T000000-abcdef", status, reasons, None, 12.3))
 
 
 class Reader(HTMLParser):
@@ -75,7 +76,7 @@ def test_the_same_story_gives_the_same_page() -> None:
 
 @pytest.mark.parametrize("kept", [[], ["settings"], ["settings", "gap"], ["settings", "gap", "bands", "history"]])
 def test_an_update_that_ended_early_has_a_page_too(tmp_path: Path, kept: list[str]) -> None:
-    write_report(Job(tmp_path, 0.0), outcome("refused", "No gap."), {name: STORY[name] for name in kept})
+    write_report(tmp_path, outcome("refused", "No gap."), {name: STORY[name] for name in kept})
     assert "refused" in (tmp_path / "report.html").read_text()
 
     def refuse(constant: str) -> None:

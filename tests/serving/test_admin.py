@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+from dataclasses import asdict
 from functools import partial
 
 import httpx
@@ -113,7 +114,7 @@ def the_report_of_an_update_is_for_the_admin(updates, ask, ask_without_key) -> N
     outcome = Outcome(job.id, "refused", ("There is no gap.",), None, 1.0)
     job.finish(outcome)
     assert "left no report" in ask(path).text
-    write_report(job, outcome, {})
+    write_report(job.folder, asdict(outcome), {})
     page = ask(path)
     assert page.headers["content-type"].startswith("text/html") and "There is no gap." in page.text
     assert ask_without_key(path).status_code == 401
