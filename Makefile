@@ -3,7 +3,7 @@ VENV ?= .venv
 TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test test-fast interop check science bench-signals bench-guard docs lock clean
+.PHONY: setup demo serve test test-fast interop check science bench-signals bench-guard bench-learner docs lock clean
 
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
@@ -34,6 +34,9 @@ bench-signals: setup  ## what each intrinsic signal is worth (docs/guard.md; abo
 
 bench-guard: setup  ## what the guard costs, beside plain vLLM (about half an hour)
 	@$(BIN)/python -m benchmarks.guard $(ARGS)
+
+bench-learner: setup  ## what learning costs, beside TRL (about twenty minutes)
+	@$(BIN)/python -m benchmarks.learner $(ARGS)
 
 docs: setup  ## write the generated pages anew
 	@$(BIN)/sirl settings > docs/settings.md

@@ -44,13 +44,16 @@ class Place:
         self.fill(events)
 
     def fill(self, count: int, start: int = 0, ago: float = 60.0) -> None:
+        self.put([row.messages for row in load_suite(models.suite("traffic"))[start : start + count]], start, ago)
+
+    def put(self, conversations: Sequence[Sequence[dict]], start: int = 0, ago: float = 60.0) -> None:
         policy = Policy.load(self.base_dir)
-        rows = load_suite(models.suite("traffic"))[start : start + count]
+        asked = [(messages[-1]["content"], policy.render(messages)) for messages in conversations]
         self.buffer.append(
             [
-                Event(f"{start + i:032x}", time.time() - ago, "base", "plain", row.text, policy.render(row.messages), "",
+                Event(f"{start + i:032x}", time.time() - ago, "base", "plain", text, tokens, "",
                       (), (), float("nan"), None, "stop", "c", self.registry.base)
-                for i, row in enumerate(rows)
+                for i, (text, tokens) in enumerate(asked)
             ]
         )  # fmt: skip
 
@@ -122,6 +125,28 @@ def test_a_reason_not_to_learn_is_one_sentence(tmp_path: Path, suites: Suites, l
     outcome = place.run(suites)
     assert outcome.status == "refused" and reason in outcome.reasons[0]
     assert place.registry.versions() == [] and place.registry.live() is None
+
+
+def traffic(kind: str) -> list[str]:
+    return [row.text for row in load_suite(models.suite("traffic")) if row.kind == kind and not row.family]
+
+
+BAD = {
+    "empty": (lambda: [], "holds 0 distinct prompts"),
+    "duplicates": (lambda: ["How do I knit a hat?"] * 80, "holds 1 distinct prompts"),
+    "absurdly long": (lambda: [f"{i} " + "How do I knit a hat? " * 200 for i in range(60)], "holds 0 distinct prompts"),
+    "benign only": (lambda: traffic("task")[:60], "0 are contested and 60 are not"),
+    "another language": (lambda: [f"Wie stricke ich {i} Mützen für {i + 2} Köpfe?" for i in range(60)], "are contested and"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_data_ends_in_a_sentence(tmp_path: Path, suites: Suites, kind: str) -> None:
+    place, (texts, reason) = Place(tmp_path, events=0, min_prompts=50), BAD[kind]
+    place.put([[{"role": "user", "content": text}] for text in texts()])
+    outcome = place.run(suites)
+    assert outcome.status == "refused" and reason in outcome.reasons[0], outcome
+    assert place.registry.versions() == [] and (place.state.updates / outcome.id / "report.html").exists()
 
 
 def test_without_a_suite_nothing_is_learned(place: Place) -> None:
