@@ -54,7 +54,7 @@ class Selection:
         """
         turn = [
             random.Random(f"{seed} high {at // len(self.high)}").sample(self.high, len(self.high))[at % len(self.high)]
-            for at in range(step * contested, (step + 1) * contested)
+            for at in range(step * contested, (step + 1) * contested if self.high else 0)
         ]
         under = (*self.grey, *self.low)
         seen = random.Random(f"{seed} under {step}").sample(under, min(others, len(under)))

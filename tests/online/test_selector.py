@@ -55,6 +55,11 @@ def test_every_contested_prompt_has_its_turn_before_any_returns(selection: Selec
     assert set(turns[: len(selection.high)]) == set(selection.high)
 
 
+def test_without_a_high_band_there_is_nothing_to_learn_from_and_no_error() -> None:
+    screen = Selection.sorted_by(Bands(0.5, 0.8), [(1,), (2,)], [0.1, 0.6]).screen(3, contested=4, others=9, seed=0)
+    assert screen.contested == () and set(screen.below) == {0, 1}
+
+
 def test_a_screen_depends_on_seed_and_step_alone(selection: Selection) -> None:
     take = {"contested": 4, "others": 40}
     assert selection.screen(2, seed=1, **take) == selection.screen(2, seed=1, **take)
