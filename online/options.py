@@ -179,6 +179,10 @@ class UpdateSettings(Group):
     kl_weight_decision: NonNegativeFloat = Field(
         default=1.0, description="Weight of the KL term (nats) at the decision on anchor prompts."
     )
+    below: NonNegativeFloat = Field(
+        default=0.25,
+        description="How strongly prompts just under the contested band are steered away from refusing: minus d, in nats.",
+    )
     max_tokens: PositiveInt = Field(default=64, description="Tokens of a sampled response at most.")
     look_every: NonNegativeInt = Field(
         default=10, description="Steps between two looks at held-out prompts while learning; 0: none before the gate."

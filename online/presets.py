@@ -1,6 +1,7 @@
 """What an update may be made of, by name: the published setting, ours, and each part of ours left out or replaced.
 
-An ablation is `anchored` with one thing changed, so that a table of them says what each part buys.
+An ablation is `anchored` with one thing changed, so that a table of them says what each part buys; the sampled ones are
+one-sided, for the two-sided term is scaled to the exact form and drowns a sampled gradient.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ PAPER = Preset(form="sampled", normalise=True, anchored=False, two_sided=False)
 PRESETS: Mapping[str, Preset] = {
     "anchored": ANCHORED,
     "paper": PAPER,
-    "sampled": replace(ANCHORED, form="sampled", lone="drop"),
-    "opening": replace(ANCHORED, form="sampled", lone="drop", reward=opening),
+    "sampled": replace(ANCHORED, form="sampled", lone="drop", two_sided=False),
+    "opening": replace(ANCHORED, form="sampled", lone="drop", two_sided=False, reward=opening),
     "mass": replace(ANCHORED, reward=opening),
     "perplexity": replace(ANCHORED, reward=perplexity),
     "negated": replace(ANCHORED, reward=negated),

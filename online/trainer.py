@@ -28,8 +28,6 @@ WARM_UP = 5
 """Steps over which the learning rate rises; after HALVED of all steps it is halved."""
 HALVED = 0.6
 GRADIENT_NORM = 1.0
-BELOW = -0.5
-"""The d of prompts just under the high band, in nats. At 0 refusals of borderline prompts rise by tens of points."""
 ANCHORS = 48
 """Low-band prompts a step on which the KL at the decision is held down."""
 ANCHOR_RESPONSES = 12
@@ -155,7 +153,7 @@ class Trainer:
             yield from form(contested, samples, rewards.view(shape), refused.view(shape), metrics)
         if preset.two_sided and (below := [prompts[i] for i in screen.below]):
             mass = self._mass(below, metrics, "mass_below")
-            yield "below", objective.decision_loss(mass, torch.full_like(mass, BELOW))
+            yield "below", objective.decision_loss(mass, torch.full_like(mass, -settings.below))
         anchors = [prompts[i] for i in screen.anchors][:ANCHORS] if preset.anchored else []
         if anchors and settings.kl_weight_responses:
             whole = anchors[:ANCHOR_RESPONSES]

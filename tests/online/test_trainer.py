@@ -77,7 +77,7 @@ def test_a_gap_of_the_wrong_sign_lowers_refusals(monkeypatch) -> None:
 
 
 EXACT = {"decision", "below", "kl_responses", "kl_decision"}
-SAMPLED = {"surrogate", "k3", "below", "kl_responses", "kl_decision"}
+SAMPLED = {"surrogate", "k3", "kl_responses", "kl_decision"}
 TERMS = {name: EXACT for name in PRESETS} | {
     "paper": {"surrogate", "k3"},
     "sampled": SAMPLED,
