@@ -36,6 +36,7 @@ bench-guard: setup  ## what the guard costs, beside plain vLLM (about half an ho
 	@$(BIN)/python -m benchmarks.guard $(ARGS)
 
 bench-learner: setup  ## what learning costs, beside TRL (about twenty minutes)
+	@$(BIN)/pytest -q -m interop tests/interop/test_trl.py
 	@$(BIN)/python -m benchmarks.learner $(ARGS)
 
 docs: setup  ## write the generated pages anew

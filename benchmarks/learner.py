@@ -25,9 +25,10 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 import models
 from online.evaluation import load_suite
-from tests.interop.tools import venv
 
 RESULT = Path("benchmarks/results/learner.json")
+TRL = Path(".cache/interop/trl/bin/python")
+"""Its own environment, which tests/interop/test_trl.py makes."""
 PROMPTS, GROUP, TOKENS = 8, 8, 64
 """Prompts a step, responses to each, and tokens of a response at most."""
 STEPS = {"bundled": 12, "50M": 4}
@@ -53,7 +54,7 @@ def one(side: str, model: Path, prompts: Path, steps: int) -> dict[str, float]:
     root = Path(__file__).parents[1]
     program = {
         "ours": [sys.executable, "-m", "benchmarks.learner_ours"],
-        "trl": [str(venv("trl")), "-I", str(root / "benchmarks/learner_trl.py")],
+        "trl": [str(root / TRL), "-I", str(root / "benchmarks/learner_trl.py")],
     }[side]
     environment = os.environ | {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
     command = [*program, str(model), str(prompts), *map(str, (steps, PROMPTS, GROUP, TOKENS))]
@@ -70,6 +71,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".cache/shapes"))
     parser.add_argument("--json", type=Path, default=RESULT)
     args = parser.parse_args()
+    if not TRL.exists():
+        raise SystemExit(f"{TRL} is missing: run tests/interop/test_trl.py once, as `make bench-learner` does.")
     rows = []
     with tempfile.TemporaryDirectory(prefix="sirl-learner-") as folder:
         prompts = Path(folder, "prompts.json")
