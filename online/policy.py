@@ -101,10 +101,8 @@ class Policy:
         """A fresh adapter, which changes nothing until trained; returns its parameters."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            if self._peft is None:
-                self._peft = PeftModel(
-                    self.model, config, adapter_name=name
-                )  # its matrices in fp32, whatever the base is in
+            if self._peft is None:  # PEFT keeps its matrices in fp32, whatever the base is in
+                self._peft = PeftModel(self.model, config, adapter_name=name)
             else:
                 self._peft.add_adapter(name, config)
         self._switch(self._active)
