@@ -90,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, help="seed of traffic, tests and update")
     sub.add_argument("--keep", type=Path, metavar="DIR", help="keep the state directory here")
     sub = command("reproduce", reproduce, "train a model as published: all weights, no gate", ("update",), model=False)
+    sub.set_defaults(sirl_update_preset="paper")
     sub.add_argument("--model", required=True, help="model folder or hub name, such as Qwen/Qwen2.5-3B-Instruct")
     sub.add_argument("--data", help="JSON lines with `prompt`, or a hub dataset (default: PKU-Alignment/PKU-SafeRLHF)")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the trained model and its report go")
@@ -177,8 +178,6 @@ def update(args: argparse.Namespace) -> int:
 def reproduce(args: argparse.Namespace) -> int:
     from online.reproduce import DATA, reproduce
 
-    if not hasattr(args, "update_preset"):
-        args.update_preset = "paper"
     report = reproduce(args.model, args.data or DATA, args.out, settings_module.load(args).update)
     print(f"{report.parent} holds the trained model\nreport: {report}")
     return 0
