@@ -37,7 +37,7 @@ def test_in_pieces_it_is_the_same_and_so_is_its_gradient(name: str, monkeypatch:
         found.append((value, states.grad, weight.grad))
         assert value.shape == (3, 7) and max(seen) == min(21, budget // VOCABULARY)
     for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_a_policys_logits_are_its_models() -> None:
