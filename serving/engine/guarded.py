@@ -47,6 +47,7 @@ class Guarded(AsyncLLM):
         """The operator's own LoRA modules by name, which a response may be routed to."""
         self._calls: dict[int, tuple[Request, int, Lease, int]] = {}
         self._handles = itertools.count(1)
+        self._fail, self.output_processor.propagate_error = self.output_processor.propagate_error, self._failed
         facts = await self.collective_rpc("sirl_install")
         tokenizer = self.get_tokenizer()
         self.tap = Tap(
@@ -177,6 +178,13 @@ class Guarded(AsyncLLM):
         super().shutdown(timeout=timeout)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._abandon)
+
+    def _failed(self, error: Exception) -> None:
+        """vLLM's engine is gone: an error to every client, unless we stopped it, which may be noticed here first."""
+        if self.draining:
+            self._abandon()
+        else:
+            self._fail(error)
 
     def _abandon(self) -> None:
         self.output_processor.abort_requests(list(self.output_processor.request_states), internal=True)

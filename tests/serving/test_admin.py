@@ -80,7 +80,7 @@ def test_with_a_key_only_the_key_opens_it(tmp_path):
     """With vLLM's own API key, an unwritable buffer, no report and a learner that is killed it serves all the same."""
     flags = ["--guard-admin-key", "the-admins-own-key", "--api-key", "a-client-key", "--no-guard-report"]
     flags += ["--buffer-url", f"sqlite:///{tmp_path}/gone/buffer.sqlite", "--learn", "--learn-interval-s", "none"]
-    flags += ["--shutdown-timeout", "3"]
+    flags += ["--shutdown-timeout", "4"]
     with running(tmp_path / "state", *flags) as server:
         assert server.get("/guard/v1/status").status_code == 401
         assert server.get("/guard/v1/status", headers={"authorization": "Bearer a-client-key"}).status_code == 401
@@ -125,7 +125,7 @@ def drains(server, client: dict[str, str]) -> None:
     aborted and its client told, the process ends well."""
     body = {"model": "sirl-tiny", "prompt": "Once", "ignore_eos": True, "stream": True}
     ask = partial(httpx.stream, "POST", server.url + "/v1/completions", headers=client, timeout=60)
-    with ask(json={**body, "max_tokens": 60}) as short, ask(json={**body, "max_tokens": 1900, "n": 4}) as long:
+    with ask(json={**body, "max_tokens": 24}) as short, ask(json={**body, "max_tokens": 1900, "n": 8}) as long:
         lines, others = short.iter_lines(), long.iter_lines()
         next(lines), next(others)
         server.process.send_signal(signal.SIGINT)
@@ -137,7 +137,7 @@ def drains(server, client: dict[str, str]) -> None:
 
         server.wait(turned_away, 5)
         assert how_they_ended(lines) == ["length"]
-        assert how_they_ended(others) == ["abort"] * 4
+        assert how_they_ended(others) == ["abort"] * 8
     assert server.process.wait(30) == 0
 
 
