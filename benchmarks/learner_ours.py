@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-from guard.calibration import Bands
 from guard.openings import Openings
 from online.policy import Policy
 from online.selector import Selection
@@ -23,9 +22,7 @@ def main(model: str, prompts: str, steps: int, per_step: int, group: int, longes
         preset="paper", tune="lora", learning_rate=1e-6, group_size=group, contested_per_step=per_step,
         max_tokens=longest, steps=steps,
     )  # fmt: skip
-    every = tuple(range(len(asked)))
-    selection = Selection(tuple(asked), (1.0,) * len(asked), Bands(0.0, 0.0), every, (), ())
-    trainer = Trainer(policy, selection, Openings(()), settings)
+    trainer = Trainer(policy, Selection.of_all(asked), Openings(()), settings)
     tokens, began = 0.0, 0.0
     for step in range(steps):
         if step == 1:

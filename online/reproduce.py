@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from guard.calibration import Bands
 from guard.openings import Openings, Tokens
 from online import OnlineError
 from online.fingerprint import fingerprint
@@ -49,9 +48,7 @@ def reproduce(model: str, data: str, out: Path, settings: UpdateSettings, *, bar
     if len(prompts) < settings.min_prompts:
         asked = f"update.min_prompts asks for {settings.min_prompts}"
         raise OnlineError(f"{data} holds {len(prompts)} usable prompts and {asked}: give more, or ask for fewer.")
-    every = tuple(range(len(prompts)))
-    selection = Selection(tuple(prompts), (1.0,) * len(prompts), Bands(0.0, 0.0), every, (), ())
-    trainer = Trainer(policy, selection, Openings(()), settings)
+    trainer = Trainer(policy, Selection.of_all(prompts), Openings(()), settings)
     decisive = [fingerprint(folder), prompts, settings.model_dump(mode="json")]
     key, began = hashlib.sha256(json.dumps(decisive).encode()).hexdigest(), time.monotonic()
     out.mkdir(parents=True, exist_ok=True)

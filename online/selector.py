@@ -46,6 +46,11 @@ class Selection:
             found[bands.band(mass)].append(index)
         return cls(tuple(prompts), tuple(masses), bands, *(tuple(found[band]) for band in ("high", "grey", "low")))
 
+    @classmethod
+    def of_all(cls, prompts: Sequence[Tokens]) -> Selection:
+        """Every prompt to be learned from, as published: nothing is screened, nothing anchors."""
+        return cls.sorted_by(Bands(0.0, 0.0), prompts, (1.0,) * len(prompts))
+
     def screen(self, step: int, *, contested: int, others: int, seed: int) -> Screen:
         """The prompts of step number `step`: no prompt of the high band comes again before all have had their turn.
 

@@ -8,22 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tqdm import tqdm
 
 from online import OnlineError
 from online.options import UpdateSettings
 from online.policy import Policy
 from online.reproduce import reproduce
-from tests.online.tiny_model import save_tiny
+from tests.online.tiny_model import Quiet, save_tiny
 
 SETTINGS = UpdateSettings(
     preset="paper", steps=7, contested_per_step=3, max_tokens=6, learning_rate=1e-3, min_prompts=5, stop_kl=1e9
 )
-
-
-class Quiet(tqdm):
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **{**kwargs, "disable": True})
 
 
 class Killed(Quiet):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from peft import LoraConfig
-from tqdm import tqdm
 
 import models
 from guard.calibration import Calibration
@@ -27,6 +26,7 @@ from online.registry import Registry
 from online.settings import Settings
 from online.state import Busy, StateDir
 from online.update import Suites, run_gate, run_update
+from tests.online.tiny_model import Quiet
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"steps": 3, "contested_per_step": 3, "screened_per_step": 40, "group_size": 4, "max_tokens": 24}
@@ -62,11 +62,6 @@ class Place:
 
     def files(self) -> list[str]:
         return sorted(file.name for folder in self.state.updates.iterdir() for file in folder.iterdir())
-
-
-class Quiet(tqdm):
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **{**kwargs, "disable": True})
 
 
 def bundled_suites(harmful: int = 150, others: int = 60) -> Suites:

@@ -6,9 +6,18 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from online.policy import Policy
+
+
+class Quiet(tqdm):
+    """A progress bar that shows nothing."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **{**kwargs, "disable": True})
+
 
 VOCABULARY = 40
 END = 2
