@@ -23,14 +23,12 @@ from online.options import UpdateSettings
 from online.policy import Policy
 from online.presets import PRESETS
 from online.report import write_report
-from online.selector import Selection
-from online.trainer import ADAPTER, Trainer
+from online.selector import PROMPT_TOKENS, Selection
+from online.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
 
 DATA = "PKU-Alignment/PKU-SafeRLHF"
 PROMPTS = 15_000
 """Distinct prompts that are taken of the data, as published."""
-PROMPT_TOKENS = 1024
-CHECKPOINT_STEPS = 5
 
 
 def reproduce(model: str, data: str, out: Path, settings: UpdateSettings, *, bar: type[tqdm] = tqdm) -> Path:

@@ -17,6 +17,9 @@ from guard.openings import Openings, Tokens
 from online.event import Event
 from online.policy import Policy
 
+PROMPT_TOKENS = 1024
+"""Longer prompts are not learned from (the published setting's limit)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Screen:

@@ -24,6 +24,8 @@ from online.settings import UpdateSettings
 from online.state import write_atomic
 
 ADAPTER = "candidate"
+CHECKPOINT_STEPS = 5
+"""Steps between two checkpoints."""
 WARM_UP = 5
 """Steps over which the learning rate rises; after HALVED of all steps it is halved."""
 HALVED = 0.6

@@ -31,18 +31,14 @@ from online.job import ATTEMPTS, Job, Outcome, Status
 from online.policy import Policy
 from online.registry import Registry
 from online.report import write_report
-from online.selector import Selection, distinct_prompts, select
+from online.selector import PROMPT_TOKENS, Selection, distinct_prompts, select
 from online.settings import Settings, UpdateSettings
 from online.state import StateDir
-from online.trainer import ADAPTER, Trainer
+from online.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
 
 log = logging.getLogger("sirl")
 
 LIVE = "live"
-CHECKPOINT_STEPS = 5
-"""Steps between two checkpoints."""
-PROMPT_TOKENS = 1024
-"""Longer prompts are not learned from (the published setting's limit)."""
 
 DECISIONS: dict[str, Status] = {"promote": "promoted", "reject": "rejected", "undecided": "undecided"}
 
