@@ -184,6 +184,10 @@ class UpdateSettings(Group):
         description="How strongly prompts just under the contested band are steered away from refusing: minus d, in nats.",
     )
     max_tokens: PositiveInt = Field(default=64, description="Tokens of a sampled response at most.")
+    rollouts: Literal["transformers", "engine"] = Field(
+        default="transformers",
+        description="Who draws: the learner itself (reproducible to the bit), or 'engine', the one that serves if it runs.",
+    )
     look_every: NonNegativeInt = Field(
         default=10, description="Steps between two looks at held-out prompts while learning; 0: none before the gate."
     )

@@ -24,6 +24,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "kl_decision": "at the decision",
         "k3": "k3 estimate, contested",
     },
+    "Engine and trainer apart, nats a token": {"mismatch": "mean", "mismatch_max": "largest"},
     "Length, tokens": {"length": "mean over samples"},
     "Distinct refusal openings": {"openings": "effective number"},
 }

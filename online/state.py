@@ -173,6 +173,16 @@ class StateDir:
     def updates(self) -> Path:
         return self._subdirectory("updates")
 
+    @property
+    def rollouts(self) -> Path:
+        """Adapters in training, which the serving engine may load for rollouts."""
+        return self._subdirectory("rollouts")
+
+    @property
+    def endpoint_path(self) -> Path:
+        """Where the running endpoint says how it is reached."""
+        return self.path / "endpoint.json"
+
     def calibration_path(self, adapter: str) -> Path:
         """Where the calibration of "base" or "v<N>" lies (it need not exist)."""
         if not re.fullmatch(r"base|v[1-9][0-9]*", adapter):

@@ -6,6 +6,7 @@ All randomness of a step is drawn from (seed, step), so a checkpoint needs the w
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from online.evaluation.statistics import effective_number
 from online.per_token import LOGITS, per_token
 from online.policy import Policy, Sample
 from online.presets import PRESETS
+from online.rollouts import FromPolicy, RolloutError, Rollouts
 from online.selector import Selection, select
 from online.settings import UpdateSettings
 from online.state import write_atomic
+
+log = logging.getLogger("sirl")
 
 ADAPTER = "candidate"
 CHECKPOINT_STEPS = 5
@@ -45,8 +49,16 @@ Metrics = dict[str, float]
 class Trainer:
     """One adapter, its optimiser and the running means of what refusals and other responses are like."""
 
-    def __init__(self, policy: Policy, selection: Selection, openings: Openings, settings: UpdateSettings) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        selection: Selection,
+        openings: Openings,
+        settings: UpdateSettings,
+        rollouts: Rollouts | None = None,
+    ) -> None:
         self.policy, self.selection, self.openings, self.settings = policy, selection, openings, settings
+        self.rollouts = rollouts or FromPolicy()
         self.step = 0
         self.history: list[Metrics] = []
         self.preset = PRESETS[settings.preset]
@@ -148,6 +160,8 @@ class Trainer:
         if contested := [prompts[i] for i in screen.contested]:
             samples = self._sample(contested, settings.group_size, settings.max_tokens)
             refused = self._look(samples, metrics)
+            if self.rollouts.elsewhere:
+                self._compare(contested, samples, metrics)
             rewards = preset.reward(samples, self.openings, self._luck()).to(refused.device)
             metrics["reward"] = rewards.mean().item()
             shape = (len(contested), -1)
@@ -180,7 +194,8 @@ class Trainer:
     def _sampled(
         self, contested: Sequence[Tokens], samples: Sequence[Sample], rewards: Tensor, refused: Tensor, metrics: Metrics
     ) -> Iterator[tuple[str, Tensor]]:
-        """GRPO's clipped surrogate with k3 to the base; on-policy, so that the first ratio is 1. Shapes as in `_exact`."""
+        """GRPO's clipped surrogate with k3 to the base; on-policy, so that the ratio is 1, or corrects for another engine's
+        rounding. Shapes as in `_exact`."""
         both = refused.any(1) & ~refused.all(1) | (self.preset.lone == "mean")
         credit = objective.group_advantages(rewards, self.preset.normalise) * both[:, None]
         advantages = credit.flatten()
@@ -190,7 +205,8 @@ class Trainer:
                 ref, tokens, mask = self.policy.response_logits(asked, answers)
                 ref_logp = per_token(objective.token_logprobs, ref, tokens)
             logp = per_token(objective.token_logprobs, self.policy.response_logits(asked, answers)[0], tokens)
-            gain = objective.clipped_surrogate(logp, logp.detach(), advantages[rows], mask)
+            drawn = self._stated(samples[rows], logp) if self.rollouts.elsewhere else logp.detach()
+            gain = objective.clipped_surrogate(logp, drawn, advantages[rows], mask)
             kl = objective.masked_mean(objective.k3(logp, ref_logp), mask).mean()
             share = len(asked) / len(samples)
             metrics["k3"] = metrics.get("k3", 0.0) + share * kl.item()
@@ -231,7 +247,31 @@ class Trainer:
         return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
 
     def _sample(self, prompts: Sequence[Tokens], n: int, tokens: int) -> list[Sample]:
-        return self.policy.generate(prompts, n, max_tokens=tokens, seed=self._luck().initial_seed())
+        """From where rollouts come from; once that fails, from the policy itself to the end."""
+        seed = self._luck().initial_seed()
+        try:
+            return self.rollouts.sample(self.policy, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)
+        except RolloutError as error:
+            log.warning("%s: the learner draws its own from step %d on.", error, self.step + 1)
+            self.rollouts = FromPolicy()
+            return self.rollouts.sample(self.policy, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)
+
+    @torch.no_grad()
+    def _compare(self, prompts: Sequence[Tokens], samples: Sequence[Sample], metrics: Metrics) -> None:
+        """Note how far the engine's log-probabilities are from the trainer's, in nats a token, on the first rows."""
+        rows = next(self._chunks(samples))
+        asked, answers = [prompts[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
+        logits, tokens, mask = self.policy.response_logits(asked, answers)
+        logp = per_token(objective.token_logprobs, logits, tokens)
+        apart = (logp - self._stated(samples[rows], logp)).abs()[mask]
+        metrics |= {"mismatch": apart.mean().item(), "mismatch_max": apart.max().item()}
+
+    def _stated(self, samples: Sequence[Sample], like: Tensor) -> Tensor:
+        """Log-probabilities that came with samples, padded by zeros to the shape of `like` (samples, T)."""
+        stated = torch.zeros_like(like)
+        for row, sample in zip(stated, samples, strict=True):
+            row[: len(sample.logprobs)] = torch.tensor(sample.logprobs)
+        return stated
 
     def _chunks(self, samples: Sequence[Sample]) -> Iterator[slice]:
         """Slices whose graphs fit the budget."""

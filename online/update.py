@@ -31,6 +31,7 @@ from online.job import ATTEMPTS, Job, Outcome, Status
 from online.policy import Policy
 from online.registry import Registry
 from online.report import write_report
+from online.rollouts import FromEngine, FromPolicy, Rollouts
 from online.selector import PROMPT_TOKENS, Selection, distinct_prompts, select
 from online.settings import Settings, UpdateSettings
 from online.state import StateDir
@@ -159,7 +160,8 @@ class _Run:
         self.job = self.job.claim(key)
         version = self._published(key)
         if version is None:
-            trainer = Trainer(policy, self._select(policy, prompts, base, learn), base.openings, learn)
+            selection = self._select(policy, prompts, base, learn)
+            trainer = Trainer(policy, selection, base.openings, learn, self._rollouts(learn))
             self._train(trainer, key, self._lookout(policy, suites, base, limits))
             version = self._publish(policy, key, {"gap": asdict(gap), "history": trainer.history})
         else:
@@ -243,6 +245,13 @@ class _Run:
                 f"are not: at least {learn.contested_per_step} of the first and some of the second are needed."
             )
         return selection
+
+    def _rollouts(self, learn: UpdateSettings) -> Rollouts:
+        """The serving engine where that is wished and one runs; else the policy itself."""
+        found = FromEngine.found(self.state) if learn.rollouts == "engine" else None
+        if learn.rollouts == "engine" and found is None:
+            log.warning("update.rollouts is 'engine' and no endpoint runs on %s: the learner draws itself.", self.state.path)
+        return found or FromPolicy()
 
     def _lookout(
         self, policy: Policy, suites: Suites, base: Calibration, limits: dict[str, int]

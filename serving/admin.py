@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from online import OnlineError, progress
 from online.buffer import BufferError
 from online.state import Busy
+from serving.engine.rollouts import Asked
+from serving.engine.version import EngineError
 from serving.service import Service
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
@@ -84,7 +86,14 @@ def fails(*statuses: int) -> dict[int | str, dict]:
     return {status: {"model": Failure} for status in statuses}
 
 
+def ours(service: Annotated[Service, Depends(get_service)], request: Request) -> None:
+    """Our own processes only: they share the state directory, and so the key."""
+    if not hmac.compare_digest(request.headers.get("x-sirl-internal", "").encode(), service.state.internal_key().encode()):
+        raise HTTPException(403, "This route is the learner's own: its key is internal.key in the state directory.")
+
+
 Served = Annotated[Service, Depends(get_service)]
+internal = APIRouter(prefix="/guard/v1", dependencies=[Depends(ours)], include_in_schema=False)
 router = APIRouter(prefix="/guard/v1", dependencies=[Depends(authorise)], tags=["guard"], responses=fails(401, 403))
 
 
@@ -170,6 +179,15 @@ async def activate(service: Served, version: str, force: bool = False) -> dict:
     except OnlineError as error:
         raise HTTPException(409, str(error)) from None
     return await switched(service)
+
+
+@internal.post("/rollouts")
+async def rollouts(service: Served, asked: Asked) -> dict:
+    """Responses of an adapter in training, for the learner beside us."""
+    try:
+        return await service.rollouts.draw(asked)
+    except (OnlineError, EngineError) as error:
+        raise HTTPException(409, str(error)) from None
 
 
 @router.post("/rollback", responses=fails(409, 502, 504))

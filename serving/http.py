@@ -18,6 +18,7 @@ def install(app: FastAPI, service: Service, draining: Callable[[], bool]) -> Non
     """
     app.state.sirl = service
     app.include_router(admin.router)
+    app.include_router(admin.internal)
     app.middleware_stack = GuardMiddleware(
         app.middleware_stack or app.build_middleware_stack(),
         metrics=service.metrics,

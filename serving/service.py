@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
+from typing import Protocol
 
 from guard.calibration import Calibration, CalibrationError
 from online import OnlineError, progress
@@ -23,6 +24,7 @@ from online.settings import Settings
 from online.state import StateDir
 from online.writer import BufferWriter
 from serving.engine.adapters import BASE, Adapters, Loader
+from serving.engine.rollouts import Drawer, Rollouts
 from serving.engine.version import EngineError
 from serving.learner import Learner
 from serving.metrics import UPDATE_OUTCOMES, Metrics
@@ -37,6 +39,10 @@ RETRY_S = 5.0
 """Between two attempts to load a version that could not be loaded."""
 CONTESTED_EVERY = 20
 """Looks between two counts of the contested events, which ask the database."""
+
+
+class Engine(Loader, Drawer, Protocol):
+    """What is asked of the engine here."""
 
 
 class Service:
@@ -56,6 +62,7 @@ class Service:
         """vLLM's parser of the model's reasoning, where it was given one."""
         self.adapters: Adapters
         self.watch: Watch
+        self.rollouts: Rollouts
         self._stamp: object = None
         self.failed_on: object = None
         """The stamp of live.json that could not be carried out, while it could not."""
@@ -68,9 +75,10 @@ class Service:
         """A connection to the events' database; raises BufferError."""
         return Buffer(self.settings.buffer.url or self.state.buffer_url, self.settings.buffer)
 
-    def attach(self, engine: Loader, decode: Callable[[Sequence[int]], str]) -> Watch:
+    def attach(self, engine: Engine, decode: Callable[[Sequence[int]], str]) -> Watch:
         """Take charge of an engine's adapters and judge its answers."""
         self.adapters = Adapters(engine, self.swapped)
+        self.rollouts = Rollouts(engine, self.adapters, self.state)
         self.watch = Watch(self.adapters, self.buffer, self.metrics, decode, model=self.fingerprint or "")
         return self.watch
 

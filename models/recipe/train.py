@@ -122,8 +122,9 @@ def train(data: list[Encoded], tokenizer: PreTrainedTokenizerFast, seed: int) ->
     pairs = optimisers(model)
     schedules = [LambdaLR(optimiser, partial(rate, steps=len(work))) for optimiser in pairs]
     bar, smooth = tqdm(work, desc="training", mininterval=2), math.nan
+    fast = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
     for batch in bar:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):  # emulated elsewhere, and slow
             loss = loss_of(model, *collate(batch, tokenizer.pad_token_id))
         model.zero_grad(set_to_none=True)
         loss.backward()

@@ -7,8 +7,9 @@ responses lease the live version; the old one is removed from the engine when it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -18,7 +19,7 @@ from vllm.lora.request import LoRARequest
 
 from guard.calibration import Calibration
 from guard.openings import Openings
-from serving.engine.slots import FIRST_ID, ROOM
+from serving.engine.slots import FIRST_ID, ROOM, TRIAL_ID, TRIALS
 
 BASE = "base"
 
@@ -70,6 +71,7 @@ class Adapters:
         self._lock = asyncio.Lock()
         """One load or removal at a time: a version that leaves must be gone before it may come again."""
         self._departures: set[asyncio.Task] = set()
+        self._trials, self._trial_ids = asyncio.Semaphore(TRIALS), itertools.count(TRIAL_ID)
 
     @contextmanager
     def lease(self, asked: LoRARequest | None, pinned: str | None = None) -> Iterator[Lease]:
@@ -91,6 +93,20 @@ class Adapters:
                 task = asyncio.get_running_loop().create_task(self._depart(slot))
                 self._departures.add(task)
                 task.add_done_callback(self._departures.discard)
+
+    @asynccontextmanager
+    async def trial(self, path: Path) -> AsyncIterator[LoRARequest]:
+        """Hold an adapter in training for one batch of rollouts, in a slot of its own. Raises EngineError."""
+        async with self._trials:
+            number = next(self._trial_ids)
+            request = LoRARequest(f"sirl-trial-{number}", number, str(path))
+            async with self._lock:
+                await self.engine.load_adapter(request)
+            try:
+                yield request
+            finally:
+                async with self._lock:
+                    await self.engine.unload_adapter(number)
 
     async def calibrate(self, name: str, calibration: Calibration | None) -> None:
         """Give a loaded adapter its calibration (or none): workers measure by its openings from the next step on."""

@@ -37,6 +37,8 @@ class Guarded(AsyncLLM):
     adapters: Adapters
     tap: Tap
     draining = False
+    ranks_clients = True
+    """Whether a client's own priority counts; where the operator did not choose so it is as if none were given."""
     _loop: asyncio.AbstractEventLoop | None = None
 
     async def guard(self, watcher: Watcher, adapters: Adapters, settings: GuardSettings) -> dict:
@@ -108,6 +110,8 @@ class Guarded(AsyncLLM):
             raise VLLMValidationError(f"{unguarded} cannot be guarded, and this request is to be: use another way.")
         if fault := fatal(params, self.vllm_config):
             raise VLLMValidationError(fault)
+        if not self.ranks_clients and not request.internal:
+            kwargs["priority"] = 0
         handle = next(self._handles)
         params = copy.copy(params)
         only = params.logprobs is None and not params.logprob_token_ids

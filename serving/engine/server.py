@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from online.fingerprint import fingerprint
+from online.rollouts import announce
 from online.settings import Settings
-from serving.engine.slots import ROOM
+from serving.engine.slots import ROOM, TRIALS
 from serving.engine.version import EngineError, require_supported
 from serving.learner import Learner
 from serving.service import Service
@@ -47,6 +48,7 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
         raise EngineError("--model (or model: in vLLM's --config file) is not read: name the model first, sirl serve MODEL.")
     args = parser().parse_args([model, *defaults(given, settings, bundled=bundled), *flags])
     args.model = args.model_tag
+    args.ranks_clients = "--scheduling-policy" in given  # else that policy is our choice, for rollouts alone
     for name, reason in FORBIDDEN.items():
         if getattr(args, name, None):
             raise EngineError(f"--{name.replace('_', '-')} cannot be used with the guard, for {reason}: leave it out.")
@@ -55,7 +57,7 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
             "--api-server-count and --data-parallel-size above 1 cannot be used with the guard, for one process must see "
             "every response: run several endpoints behind a load balancer."
         )
-    needed = ROOM + 1 + len(args.lora_modules or ())
+    needed = ROOM + TRIALS + 1 + len(args.lora_modules or ())
     if args.enable_lora and "--max-loras" not in given:
         args.max_loras, args.max_cpu_loras = needed, max(needed + 1, args.max_cpu_loras or 0)
     if args.enable_lora and args.max_loras < needed:
@@ -94,10 +96,20 @@ def defaults(given: set[str], settings: Settings, *, bundled: bool) -> list[str]
     chosen: dict[str, str | None] = {"--host": "127.0.0.1", "--shutdown-timeout": "20", "--no-async-scheduling": None}
     if not given & {"--no-enable-lora", "--enable-lora"}:
         chosen |= {"--enable-lora": None, "--max-lora-rank": str(lora_rank(settings.update.lora_rank))}
+    if settings.update.rollouts == "engine":
+        chosen["--scheduling-policy"] = "priority"
     if bundled:
         chosen |= {"--served-model-name": "sirl-tiny", "--dtype": "float32", "--enforce-eager": None, "--max-num-seqs": "64"}
         chosen |= {"--max-model-len": "2048", "--enable-auto-tool-choice": None, "--tool-call-parser": "hermes"}
     return [word for flag, value in chosen.items() if flag not in given for word in (flag, value) if word is not None]
+
+
+def reachable(args: argparse.Namespace, address: str) -> str | None:
+    """The URL by which a learner on this machine reaches us; None behind TLS, whose certificate is for another name, or
+    behind a Unix socket."""
+    if args.ssl_keyfile or args.uds or not address.startswith("http"):
+        return None
+    return f"http://127.0.0.1:{args.port}" if args.host in (None, "", "0.0.0.0", "::") else address
 
 
 def lora_rank(rank: int) -> int:
@@ -147,6 +159,7 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
         await engine.reset_mm_cache()
         watch = service.attach(engine, engine.get_tokenizer().decode)
         service.engine_facts = await engine.guard(watch, service.adapters, settings.guard)
+        engine.ranks_clients = args.ranks_clients
         await service.reconcile()
         await service.calibrate()
         tasks = await engine.get_supported_tasks()
@@ -156,6 +169,8 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
         engine.modules = app.state.openai_serving_models.lora_requests
         if (responses := app.state.openai_serving_responses) is not None:
             responses.response_store = Store(responses.response_store)
+        if reached := reachable(args, address):
+            announce(service.state, reached)
         keeper = asyncio.create_task(service.run())
         keeper.add_done_callback(service.stopped)
         print(f"sirl-guard: serving {args.model} at {address} (state in {settings.state_dir})", flush=True)
@@ -178,6 +193,7 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
             h11_max_header_count=args.h11_max_header_count,
         )
     finally:
+        announce(service.state, None)
         if keeper is not None:
             keeper.cancel()
         service.close()

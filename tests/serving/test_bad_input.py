@@ -70,7 +70,7 @@ def test_a_model_without_tokenizer(model):
         (["--model", "elsewhere"], "--model"),
         (["--skip-tokenizer-init"], "--skip-tokenizer-init"),
         (["--max-loras", "3"], "--max-loras"),
-        (["--max-loras", "4", "--lora-modules", '{"name": "own", "path": "there"}'], "--max-loras"),
+        (["--max-loras", "5", "--lora-modules", '{"name": "own", "path": "there"}'], "--max-loras"),
         (["--guard-admin-key", ""], "--guard-admin-key"),
         (["--guard-admin-key", "short"], "--guard-admin-key"),
         (["--learn-cron", "every day"], "--learn-cron"),

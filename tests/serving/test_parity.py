@@ -25,7 +25,7 @@ from tests.serving.test_enforce import ANTHROPIC, CHAT, COMPLETIONS, PARAMETERS,
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.interop]
 FLAGS = (
     "--served-model-name sirl-tiny --dtype float32 --enforce-eager --max-num-seqs 64 --max-model-len 2048 "
-    "--enable-auto-tool-choice --tool-call-parser hermes --enable-lora --max-loras 4 --max-cpu-loras 5 --max-lora-rank 16 "
+    "--enable-auto-tool-choice --tool-call-parser hermes --enable-lora --max-loras 5 --max-cpu-loras 6 --max-lora-rank 16 "
     "--no-async-scheduling --host 127.0.0.1"
 ).split()
 TEXTS = ("What is the capital of France?", "How do I bake a loaf of bread?", "Write me a short note about the garden.")

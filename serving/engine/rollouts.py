@@ -1,0 +1,104 @@
+"""Rollouts for the learner: internal traffic through the serving engine, behind all that clients ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from itertools import count
+from typing import Annotated, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+from vllm.config import VllmConfig
+from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+from online.rollouts import RolloutError, digest
+from online.state import StateDir
+from serving.engine.adapters import Adapters
+from serving.traffic import Request, current
+
+SHARE = 8
+"""One of so many of the engine's sequences may be a rollout: priority orders what waits, but takes no slot away again."""
+LOWEST = 1 << 30
+"""vLLM's priority of a rollout; a client's is 0, and the smaller goes first."""
+
+
+class Asked(BaseModel):
+    """One batch: `n` responses to each prompt (token ids) from the adapter whose weights have this digest."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    adapter: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    prompts: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1, max_length=4096)]
+    n: Annotated[int, Field(ge=1, le=256)] = 1
+    max_tokens: Annotated[int, Field(ge=1)] = 64
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Drawer(Protocol):
+    """The engine's side."""
+
+    vllm_config: VllmConfig
+
+    def generate(
+        self,
+        prompt,
+        sampling_params: SamplingParams,
+        request_id: str,
+        *,
+        lora_request: LoRARequest | None = None,
+        **kwargs,
+    ) -> AsyncGenerator[RequestOutput, None]: ...
+
+
+class Rollouts:
+    """Draws batches, never more responses at once than its share of the engine's sequences."""
+
+    def __init__(self, engine: Drawer, adapters: Adapters, state: StateDir) -> None:
+        self.engine, self.adapters, self.state = engine, adapters, state
+        self.most = max(1, engine.vllm_config.scheduler_config.max_num_seqs // SHARE)
+        self._room, self._numbers = asyncio.Semaphore(self.most), count()
+
+    async def draw(self, asked: Asked) -> dict:
+        """{"adapter": digest of the weights that answered, "samples": [...]}, a sample a prompt and draw, in order.
+
+        Raises RolloutError for an adapter that is not there, EngineError for one that cannot be loaded, and vLLM's own
+        errors for a prompt that does not fit the model.
+        """
+        folder = self.state.rollouts / asked.adapter
+        try:
+            loaded = await asyncio.to_thread(digest, folder)
+        except OSError as error:
+            raise RolloutError(f"{folder} holds no adapter ({error.strerror}): write it there first.") from None
+        wanted = [(at, prompt) for at, prompt in enumerate(asked.prompts) for _ in range(asked.n)]
+        async with self.adapters.trial(folder) as adapter:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(self._one(adapter, at, prompt, asked.max_tokens, asked.seed + number))
+                        for number, (at, prompt) in enumerate(wanted)
+                    ]
+            except ExceptionGroup as failed:  # the rest were cancelled, and so aborted in the engine
+                raise failed.exceptions[0] from None
+        return {"adapter": loaded, "samples": [task.result() for task in tasks]}
+
+    async def _one(self, adapter: LoRARequest, at: int, prompt: list[int], tokens: int, seed: int) -> dict:
+        """One response: tokens, and the exact entropy and log-probability of each in nats."""
+        # Every field is named: what a model's generation_config asks for must not bend what is learned from.
+        params = SamplingParams(
+            n=1, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, presence_penalty=0.0, frequency_penalty=0.0,
+            repetition_penalty=1.0, min_tokens=0, max_tokens=tokens, seed=seed, logprobs=0, ignore_eos=False,
+            detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY,
+        )  # fmt: skip
+        async with self._room:
+            request = Request(internal=True, store=False)
+            current.set(request)
+            identity = f"sirl-rollout-{next(self._numbers)}"
+            async for output in self.engine.generate(
+                {"prompt_token_ids": prompt}, params, identity, lora_request=adapter, priority=LOWEST
+            ):
+                (said,) = output.outputs
+        (answer,) = request.answers
+        likely = [(step or {})[token].logprob for step, token in zip(said.logprobs or (), said.token_ids, strict=True)]
+        return {"prompt": at, "tokens": answer.record.tokens, "entropies": answer.record.entropies, "logprobs": likely}

@@ -1,0 +1,119 @@
+"""Rollouts through the serving engine: exact, as the adapter in training draws, and nobody else's business."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+import torch
+from peft import LoraConfig
+
+import models
+from online import objective
+from online.entropy import token_entropy
+from online.per_token import per_token
+from online.policy import Policy
+from online.rollouts import PATH, FromEngine
+from online.state import StateDir
+from tests.conftest import running
+
+pytestmark = pytest.mark.engine
+TEXTS = ("please name the opposite of hot .", "tell me how to bake bread .", "write a poem about rain .")
+NAME = "candidate"
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory):
+    """A server that expects a learner to draw from it."""
+    with running(tmp_path_factory.mktemp("rollouts") / "state", "--update-rollouts", "engine") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    """The bundled model with an adapter that says other things."""
+    made = Policy.load(models.bundled())
+    config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in made.add_adapter(NAME, config):
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+    return made
+
+
+@pytest.fixture(scope="module")
+def engine(endpoint) -> FromEngine:
+    found = FromEngine.found(StateDir(endpoint.state))
+    assert found is not None and found.url == endpoint.url
+    return found
+
+
+def asked(policy: Policy) -> list[tuple[int, ...]]:
+    return [policy.render([{"role": "user", "content": text}]) for text in TEXTS]
+
+
+def test_they_are_the_adapters_own_measured_exactly(engine, policy):
+    samples = engine.sample(policy, NAME, asked(policy), 6, max_tokens=24, seed=5)
+    again = engine.sample(policy, NAME, asked(policy), 6, max_tokens=24, seed=5)
+    assert [one.tokens for one in samples] == [one.tokens for one in again], "a seed fixes the draws"
+    assert len({one.tokens for one in samples}) > 6, "each draw has its own luck"
+    prompts = [asked(policy)[one.prompt] for one in samples]
+    with torch.no_grad(), policy.adapter(NAME):
+        logits, tokens, mask = policy.response_logits(prompts, [one.tokens for one in samples])
+        entropy = per_token(token_entropy, logits)
+        logp = per_token(objective.token_logprobs, logits, tokens)
+    for row, one in enumerate(samples):
+        count = len(one.tokens)
+        assert int(mask[row].sum()) == count == len(one.entropies) == len(one.logprobs)
+        assert torch.allclose(entropy[row, :count], torch.tensor(one.entropies), atol=1e-3)
+        assert torch.allclose(logp[row, :count], torch.tensor(one.logprobs), atol=1e-3)
+        assert count == 24 or one.tokens[-1] in policy.ends.tolist(), "the end token is part of a response"
+
+
+def test_clients_go_on_and_see_nothing_of_it(endpoint, engine, policy):
+    before = endpoint.metric("sirl_verdicts_total")
+    live = endpoint.get("/guard/v1/status").json()
+    with ThreadPoolExecutor(2) as pool:
+        drawing = pool.submit(lambda: engine.sample(policy, NAME, asked(policy) * 8, 8, max_tokens=48, seed=1))
+        answers = [endpoint.chat(TEXTS[0], seed=i, priority=-5) for i in range(12)]
+        assert len(drawing.result()) == 24 * 8
+    assert all(answer["guard"][0]["adapter"] == "base" for answer in answers)
+    assert endpoint.metric("sirl_verdicts_total") == before + 12
+    after = endpoint.get("/guard/v1/status").json()
+    assert after["loaded"] == live["loaded"] and after["problems"] == live["problems"]
+
+
+def test_only_the_learner_may_ask_and_only_for_what_is_there(endpoint, engine):
+    body = {"adapter": "0" * 64, "prompts": [[1, 2]]}
+    assert endpoint.post(PATH, body).status_code == 403
+    assert endpoint.post(PATH, body, headers={"x-sirl-internal": "guess"}).status_code == 403
+    missing = endpoint.post(PATH, body, headers=endpoint.internal)
+    assert missing.status_code == 409 and "holds no adapter" in missing.text
+    (there,) = (folder.name for folder in engine.folder.iterdir())
+    for bad in ({"adapter": "../../x"}, {"prompts": []}, {"prompts": [[]]}, {"n": 0}, {"temperature": 2.0}):
+        assert endpoint.post(PATH, {**body, **bad}, headers=endpoint.internal).status_code in (400, 422), bad
+    for prompt in ([10**9], [1] * 4000):
+        answer = endpoint.post(PATH, {"adapter": there, "prompts": [[1, 2], prompt]}, headers=endpoint.internal)
+        assert answer.status_code == 400, answer.text
+    broken = StateDir(endpoint.state).rollouts / ("1" * 64)
+    broken.mkdir()
+    (broken / "adapter_model.safetensors").write_bytes(b"no weights")
+    answer = endpoint.post(PATH, {**body, "adapter": broken.name}, headers=endpoint.internal)
+    assert answer.status_code == 409 and "did not load" in answer.text
+    assert endpoint.chat(TEXTS[0])["guard"][0]["verdict"], "and the endpoint goes on"
+
+
+def test_a_learner_that_goes_away_leaves_nothing_behind(endpoint, engine, policy):
+    """Its connection ends in the middle of a batch: the adapter leaves the engine, and the next batch finds its slot."""
+
+    async def give_up() -> None:
+        async with httpx.AsyncClient(timeout=0.2) as client:
+            (there,) = (folder.name for folder in engine.folder.iterdir() if folder.name != "1" * 64)
+            body = {"adapter": there, "prompts": [list(p) for p in asked(policy)] * 40, "n": 4, "max_tokens": 64}
+            with pytest.raises(httpx.TimeoutException):
+                await client.post(endpoint.url + PATH, json=body, headers=endpoint.internal)
+
+    asyncio.run(give_up())
+    assert engine.sample(policy, NAME, asked(policy), 1, max_tokens=4, seed=0)
