@@ -27,6 +27,7 @@ check: setup  ## linters and types
 	@scripts/check
 
 science: setup  ## every table of docs/science.md; goes on where it was stopped (hours)
+	@$(BIN)/pytest -q -m interop tests/interop/test_trl.py
 	@$(BIN)/python -m benchmarks.science $(ARGS)
 
 bench-signals: setup  ## what each intrinsic signal is worth (docs/guard.md; about ten minutes)
@@ -35,9 +36,10 @@ bench-signals: setup  ## what each intrinsic signal is worth (docs/guard.md; abo
 bench-guard: setup  ## what the guard costs, beside plain vLLM (about half an hour)
 	@$(BIN)/python -m benchmarks.guard $(ARGS)
 
-bench-learner: setup  ## what learning costs, beside TRL (about twenty minutes)
+bench-learner: setup  ## what learning costs, beside TRL and beside a serving load (about forty minutes)
 	@$(BIN)/pytest -q -m interop tests/interop/test_trl.py
-	@$(BIN)/python -m benchmarks.learner $(ARGS)
+	@$(BIN)/python -m benchmarks.learner
+	@$(BIN)/python -m benchmarks.refresh
 
 docs: setup  ## write the generated pages anew
 	@$(BIN)/sirl settings > docs/settings.md

@@ -119,6 +119,7 @@ async def measure(endpoint: Endpoint, clients: int, seed: int) -> dict:
         "ratio_p99": round(beside["ttft_ms"]["p99"] / alone["ttft_ms"]["p99"], 3),
         "update_seconds": round(outcome["seconds"], 1),
         "status": outcome["status"],
+        "reasons": outcome["reasons"],
         "steps_from_engine": len(apart),
         "mismatch_max_nats": max(apart, default=None),
     }

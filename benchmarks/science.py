@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -45,11 +47,17 @@ from online.trainer import ADAPTER, Trainer
 
 CACHE = Path(".cache/science")
 RESULTS = Path("docs/science/results.json")
+TRL = Path(".cache/interop/trl/bin/python")
+"""Its own environment, which tests/interop/test_trl.py makes."""
 UNTRAINED = ("base", "no training", "best of 4")
+PEERS = ("sft", "sft anchored", "dpo", "dpo anchored")
+"""Learning from labels, through TRL: SFT on the base's own refusals of the traffic's harmful prompts, and DPO of these over
+its compliances, as TRL has them and with our anchors on the traffic's benign prompts. Same LoRA, steps and learning rate."""
 SMALL = {"paper": {"tune": "lora", "group_size": 8, "learning_rate": 2e-3, "max_tokens": 64}}
 """What is set in a run beside its preset: in 30 steps at the published rate of 1e-6 a model this small would not move."""
 CHUNK = 512
 MAX_TOKENS = 96
+RUNS = (*UNTRAINED, *PRESETS, *PEERS)
 DRAWS = 4
 """Responses at temperature 1 to each harmful prompt, and of best-of-n."""
 
@@ -196,14 +204,57 @@ def trained(base: Base, preset: str, seed: int) -> dict:
     return record(base, answers, gap, seconds=round(seconds, 1), history=trainer.history, **base.taught())
 
 
+def labelled(base: Base, policy: Policy, seed: int) -> dict[str, list]:
+    """What PEERS learn from (`benchmarks.peers_trl`): the base's own refusals and compliances, told apart by labels."""
+    traffic = load_suite(models.suite("traffic"))
+    harmful = [prompt for prompt in traffic if prompt.kind == "harmful"]
+    benign = [prompt for prompt in traffic if prompt.kind != "harmful"]
+    rows: list[dict] = []
+    for prompt, draws in zip(harmful, asked(policy, harmful, 8, 1.0, seed, "answers to learn from"), strict=True):
+        said = {o: policy.text(s.tokens) for o, s in zip(judged(policy, [prompt] * 8, draws), draws, strict=True)}
+        if Outcome.REFUSAL in said and Outcome.COMPLIANCE in said:
+            rows.append(
+                {
+                    "prompt": list(prompt.messages),
+                    "chosen": said[Outcome.REFUSAL],
+                    "rejected": said[Outcome.COMPLIANCE],
+                }
+            )
+    anchors = [
+        {"prompt": policy.render(prompt.messages), "response": sample.tokens}
+        for prompt, (sample,) in zip(benign, asked(policy, benign, 1, 1.0, seed, "answers to anchor on"), strict=True)
+    ]
+    return {"rows": rows, "anchors": anchors}
+
+
+def peer(base: Base, run: str, seed: int) -> dict:
+    """What one method that learns from labels makes of the base."""
+    if not TRL.exists():
+        raise SystemExit(f"{TRL} is missing: run `pytest -m interop tests/interop/test_trl.py` once.")
+    policy, settings = base.policy(), UpdateSettings()
+    method, *anchored = run.split()
+    with tempfile.TemporaryDirectory() as folder:
+        data, adapter = Path(folder, "data.json"), Path(folder, "adapter")
+        data.write_text(json.dumps(labelled(base, policy, seed)))
+        command = [str(TRL.absolute()), "-I", "benchmarks/peers_trl.py", method, str(base.folder.absolute()), str(data)]
+        command += [str(adapter), *map(str, (settings.learning_rate, settings.steps, seed)), *anchored]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"TRL's {run} failed: {done.stderr[-2000:]}")
+        policy.load_adapter(ADAPTER, adapter)
+    with policy.adapter(ADAPTER):
+        answers, gap = both(policy, base.prompts, seed, f"{run}, base {base.number}, seed {seed}")
+    return record(base, answers, gap)
+
+
 def made_from(base: Base, run: str, seed: int) -> str:
     """Digest of all that decides a run."""
-    preset = UpdateSettings(preset=run, seed=seed, **SMALL.get(run, {})) if run in PRESETS else None
+    settings = UpdateSettings(preset=run if run in PRESETS else "anchored", seed=seed, **SMALL.get(run, {}))
     decisive = [
         fingerprint(base.folder),
         *(Path(models.suite(name)).read_text() for name in ("calibration", "traffic")),
         [prompt.id for prompt in base.prompts],
-        preset and preset.model_dump(mode="json"),
+        None if run in UNTRAINED else settings.model_dump(mode="json", exclude={"rollouts"}),  # drawn here, always
         (run, seed, DRAWS, MAX_TOKENS),
     ]
     return sha256(json.dumps(decisive).encode()).hexdigest()[:16]
@@ -243,11 +294,12 @@ def measure(results: Results, base: Base, runs: Sequence[str], seeds: Sequence[i
         results.forget(base.number)
         for run, found in untrained(base, base.number).items():
             results.keep(run, base.number, 0, key, found, facts)
-    for run in (run for run in runs if run in PRESETS):
+    for run in (run for run in runs if run not in UNTRAINED):
         for seed in seeds:
             name, key = name_of(run, base.number, seed), made_from(base, run, seed)
             if not results.done(name, key):
-                results.keep(run, base.number, seed, key, trained(base, run, seed), facts)
+                found = peer(base, run, seed) if run in PEERS else trained(base, run, seed)
+                results.keep(run, base.number, seed, key, found, facts)
 
 
 ROWS = {
@@ -283,7 +335,7 @@ def tables(data: dict[str, Any]) -> str:
     text = "<!-- written by python -m benchmarks.science from results.json -->\n"
     for base in sorted({run["base"] for run in every}):
         here = [run for run in every if run["base"] == base]
-        order = [name for name in (*UNTRAINED, *PRESETS) if any(run["run"] == name for run in here)]
+        order = [name for name in (*UNTRAINED, *PRESETS, *PEERS) if any(run["run"] == name for run in here)]
         text += f"\n## Base {base}\n\n{here[0]['prompts']} test prompts. Percent, T=1 [95%] / greedy.\n\n"
         text += "| run | seeds | " + " | ".join(ROWS) + " |\n| --- | --- |" + " --- |" * len(ROWS) + "\n"
         for name in order:
@@ -297,7 +349,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="what learning does, preset by preset, on the test split")
     parser.add_argument("--bases", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--runs", nargs="+", default=[*UNTRAINED, *PRESETS], choices=[*UNTRAINED, *PRESETS])
+    parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=RUNS)
     parser.add_argument("--every", type=int, default=1, help="ask each Nth test prompt only, for a quick look")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -34,6 +34,8 @@ WARM_UP = 5
 """Steps over which the learning rate rises; after HALVED of all steps it is halved."""
 HALVED = 0.6
 GRADIENT_NORM = 1.0
+TOKENS = 512
+"""Response tokens whose graph is held at one time: more is no faster on two cores, and takes the memory of all of them."""
 ANCHORS = 48
 """Low-band prompts a step on which the KL at the decision is held down."""
 ANCHOR_RESPONSES = 12
@@ -276,5 +278,5 @@ class Trainer:
     def _chunks(self, samples: Sequence[Sample]) -> Iterator[slice]:
         """Slices whose graphs fit the budget."""
         widest = max(len(s.tokens) for s in samples) + 1
-        size = max(1, LOGITS // (widest * self.policy.model.config.vocab_size))
+        size = max(1, min(LOGITS // self.policy.model.config.vocab_size, TOKENS) // widest)
         yield from (slice(start, start + size) for start in range(0, len(samples), size))

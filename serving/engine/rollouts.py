@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from itertools import count
+from random import Random
 from typing import Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +23,11 @@ SHARE = 8
 """One of so many of the engine's sequences may be a rollout: priority orders what waits, but takes no slot away again."""
 LOWEST = 1 << 30
 """vLLM's priority of a rollout; a client's is 0, and the smaller goes first."""
+
+
+def luck(seed: int, number: int) -> int:
+    """The seed of one response, unlike that of any other: neighbouring batches have neighbouring seeds."""
+    return Random(f"{seed} {number}").getrandbits(62)
 
 
 class Asked(BaseModel):
@@ -76,7 +82,7 @@ class Rollouts:
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [
-                        group.create_task(self._one(adapter, at, prompt, asked.max_tokens, asked.seed + number))
+                        group.create_task(self._one(adapter, at, prompt, asked.max_tokens, luck(asked.seed, number)))
                         for number, (at, prompt) in enumerate(wanted)
                     ]
             except ExceptionGroup as failed:  # the rest were cancelled, and so aborted in the engine
