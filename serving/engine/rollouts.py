@@ -6,18 +6,20 @@ import asyncio
 from collections.abc import AsyncGenerator
 from itertools import count
 from random import Random
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
-from vllm.config import VllmConfig
-from vllm.lora.request import LoRARequest
-from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from online.rollouts import RolloutError, digest
 from online.state import StateDir
 from serving.engine.adapters import Adapters
 from serving.traffic import Request, current
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.lora.request import LoRARequest
+    from vllm.outputs import RequestOutput
+    from vllm.sampling_params import SamplingParams
 
 SHARE = 8
 """One of so many of the engine's sequences may be a rollout: priority orders what waits, but takes no slot away again."""
@@ -91,6 +93,8 @@ class Rollouts:
 
     async def _one(self, adapter: LoRARequest, at: int, prompt: list[int], tokens: int, seed: int) -> dict:
         """One response: tokens, and the exact entropy and log-probability of each in nats."""
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
         # Every field is named: what a model's generation_config asks for must not bend what is learned from.
         params = SamplingParams(
             n=1, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, presence_penalty=0.0, frequency_penalty=0.0,
