@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from online.fingerprint import fingerprint
@@ -193,7 +194,8 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
             h11_max_header_count=args.h11_max_header_count,
         )
     finally:
-        announce(service.state, None)
+        with suppress(OSError):  # a learner that finds nobody there draws by itself
+            announce(service.state, None)
         if keeper is not None:
             keeper.cancel()
         service.close()
