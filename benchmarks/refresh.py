@@ -22,7 +22,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, OpenAIError
 from tqdm import tqdm
 
 import models
@@ -63,7 +63,7 @@ class Load:
                         if choice.delta.content and first is None:
                             first = perf_counter() - began
                         ended |= choice.finish_reason is not None
-            except OSError:
+            except OpenAIError:
                 ended = False
             if ended and first is not None:
                 self.ttft.append(first)
@@ -102,7 +102,7 @@ async def measure(endpoint: Endpoint, clients: int, seed: int) -> dict:
     async def update() -> None:
         await asyncio.to_thread(endpoint.admin, "POST", "updates")
         async with asyncio.timeout(LIMIT_S):
-            while not finished():
+            while not await asyncio.to_thread(finished):
                 await asyncio.sleep(1)
 
     def finished() -> list[dict]:

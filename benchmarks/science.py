@@ -32,6 +32,7 @@ import torch
 from tqdm import tqdm
 
 import models
+from benchmarks.learner import TRL
 from guard.calibration import Calibration
 from models.recipe.__main__ import main as recipe
 from online.calibrate import calibrate
@@ -47,8 +48,6 @@ from online.trainer import ADAPTER, Trainer
 
 CACHE = Path(".cache/science")
 RESULTS = Path("docs/science/results.json")
-TRL = Path(".cache/interop/trl/bin/python")
-"""Its own environment, which tests/interop/test_trl.py makes."""
 UNTRAINED = ("base", "no training", "best of 4")
 PEERS = ("sft", "sft anchored", "dpo", "dpo anchored")
 """Learning from labels, through TRL: SFT on the base's own refusals of the traffic's harmful prompts, and DPO of these over

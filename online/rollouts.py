@@ -103,15 +103,11 @@ class FromEngine:
         if (self.folder / version).exists():
             shutil.rmtree(staged)
         else:
-            self.clear(but=staged)  # the step before
+            for old in self.folder.iterdir():  # the step before
+                if old != staged:
+                    shutil.rmtree(old, ignore_errors=True)
             staged.rename(self.folder / version)
         return version
-
-    def clear(self, but: Path | None = None) -> None:
-        """Remove what earlier steps left."""
-        for old in self.folder.iterdir():
-            if old != but:
-                shutil.rmtree(old, ignore_errors=True)
 
 
 def digest(folder: Path) -> str:
