@@ -270,6 +270,8 @@ def test_database_away_and_back_loses_nothing_and_keeps_order(state: StateDir) -
     aside = {file: file.with_name(f"aside-{file.name}") for file in state.path.glob("buffer.sqlite*")}
     for file, to in aside.items():
         file.rename(to)
+    for new in state.path.glob("buffer.sqlite*"):
+        new.unlink()  # its thread was about to look for old events, and began a database anew
     away.mkdir()  # in place of the file: nothing can be opened here
     for event in events[10:20]:
         writer.offer(event)
