@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 import models
 from online.evaluation import Prompt, load_suite
-from serving.demo.endpoint import MODEL, Endpoint, child
+from serving.child import child
+from serving.demo.endpoint import MODEL, Endpoint
 
 RESULTS = Path("benchmarks/results/refresh.json")
 ALONE_S = 45.0

@@ -21,7 +21,7 @@ from online.registry import Registry
 from online.schedule import due
 from online.settings import Settings
 from online.state import StateDir
-from online.update import Outcome, Suites, run_gate, run_update
+from online.update import Launch, Outcome, Suites, run_gate, run_update
 
 log = logging.getLogger("sirl")
 
@@ -102,13 +102,14 @@ def open_buffer(settings: Settings, state: StateDir) -> Buffer:
     return Buffer(settings.buffer.url or state.buffer_url, settings.buffer)
 
 
-def run_one_update(settings: Settings, model: Path) -> Outcome:
-    """One update from the buffer, gated, promoted or not. Raises Busy while another runs."""
+def run_one_update(settings: Settings, model: Path, launch: Launch | None = None) -> Outcome:
+    """One update from the buffer, gated, promoted or not; `launch` starts an engine for its rollouts, should the settings
+    want its own. Raises Busy while another runs."""
     state = StateDir(settings.state_dir)
     registry = Registry(state, fingerprint(model))
     buffer = open_buffer(settings, state)
     try:
-        return run_update(settings, state, registry, buffer, model, suites_for(model, settings.update.suite))
+        return run_update(settings, state, registry, buffer, model, suites_for(model, settings.update.suite), launch=launch)
     finally:
         buffer.close()
 
@@ -126,7 +127,7 @@ def sentence(outcome: Outcome) -> str:
     return f"{what} after {outcome.seconds:.0f} s: {' '.join(outcome.reasons)}"
 
 
-def run_scheduler(settings: Settings, model: Path) -> None:
+def run_scheduler(settings: Settings, model: Path, launch: Launch | None = None) -> None:
     """Run updates when they are due, and first the one a kill left unfinished; returns only when stopped."""
     state, began, identity = StateDir(settings.state_dir), time.time(), fingerprint(model)
     buffer = open_buffer(settings, state)  # raises: a URL that is wrong at the start is the operator's to mend
@@ -139,7 +140,7 @@ def run_scheduler(settings: Settings, model: Path) -> None:
             new = buffer.contested_since(last, identity)
             if reason := "unfinished" if unfinished(state) else due(time.time(), last, new, settings.learn):
                 log.info("an update starts (%s)", reason)
-                log.info("%s", sentence(run_one_update(settings, model)))
+                log.info("%s", sentence(run_one_update(settings, model, launch)))
             complaint = ""
         except OnlineError as error:  # another update runs, or the database is away: the next look tells
             if str(error) != complaint:

@@ -184,9 +184,18 @@ class UpdateSettings(Group):
         description="How strongly prompts just under the contested band are steered away from refusing: minus d, in nats.",
     )
     max_tokens: PositiveInt = Field(default=64, description="Tokens of a sampled response at most.")
-    rollouts: Literal["transformers", "engine"] = Field(
+    rollouts: Literal["transformers", "engine", "own"] = Field(
         default="transformers",
-        description="Who draws: the learner itself (reproducible to the bit), or 'engine', the one that serves if it runs.",
+        description="Who draws: the learner itself (reproducible to the bit), 'engine', the one that serves if it runs, or "
+        "'own', one that is started for the update.",
+    )
+    engine_flags: str = Field(
+        default="--enforce-eager",
+        description="Flags of vLLM for an engine of the update's own, such as its share of GPU memory.",
+    )
+    tensorboard: bool = Field(
+        default=False,
+        description="Write every step's metrics to `tensorboard/` in the state directory as well (needs the extra).",
     )
     look_every: NonNegativeInt = Field(
         default=10, description="Steps between two looks at held-out prompts while learning; 0: none before the gate."

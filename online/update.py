@@ -10,7 +10,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,7 @@ from online.policy import Policy
 from online.registry import Registry
 from online.report import write_report
 from online.rollouts import FromEngine, FromPolicy, Rollouts
+from online.scalars import scalars
 from online.selector import PROMPT_TOKENS, Selection, distinct_prompts, select
 from online.settings import Settings, UpdateSettings
 from online.state import StateDir
@@ -40,6 +42,9 @@ from online.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
 log = logging.getLogger("sirl")
 
 LIVE = "live"
+
+Launch = Callable[[], AbstractContextManager[StateDir]]
+"""Starts an engine for one update's rollouts, which is there while the block lasts; gives its state directory."""
 
 DECISIONS: dict[str, Status] = {"promote": "promoted", "reject": "rejected", "undecided": "undecided"}
 
@@ -69,11 +74,12 @@ def run_update(
     base_dir: Path,
     suites: Suites | None,
     *,
+    launch: Launch | None = None,
     bar: type[tqdm] = tqdm,
 ) -> Outcome:
     """Run one update, or go on with the one that was killed. Raises Busy while another runs."""
     with state.lock("update"):
-        run = _Run(settings, state, registry, base_dir, suites, bar, Job.open(state.updates))
+        run = _Run(settings, state, registry, base_dir, suites, bar, Job.open(state.updates), launch)
         return run.finished(lambda: run.learn(buffer))
 
 
@@ -107,6 +113,7 @@ class _Run:
     suites: Suites | None
     bar: type[tqdm]
     job: Job
+    launch: Launch | None = None
     story: dict[str, Any] = field(default_factory=dict)
     """What the report will tell of it (`online.report`)."""
 
@@ -161,8 +168,9 @@ class _Run:
         version = self._published(key)
         if version is None:
             selection = self._select(policy, prompts, base, learn)
-            trainer = Trainer(policy, selection, base.openings, learn, self._rollouts(learn))
-            self._train(trainer, key, self._lookout(policy, suites, base, limits))
+            with self._rollouts(learn) as rollouts:
+                trainer = Trainer(policy, selection, base.openings, learn, rollouts)
+                self._train(trainer, key, self._lookout(policy, suites, base, limits))
             version = self._publish(policy, key, {"gap": asdict(gap), "history": trainer.history})
         else:
             policy.load_adapter(ADAPTER, self.registry.path(version))
@@ -246,12 +254,21 @@ class _Run:
             )
         return selection
 
-    def _rollouts(self, learn: UpdateSettings) -> Rollouts:
-        """The serving engine where that is wished and one runs; else the policy itself."""
-        found = FromEngine.found(self.state) if learn.rollouts == "engine" else None
-        if learn.rollouts == "engine" and found is None:
-            log.warning("update.rollouts is 'engine' and no endpoint runs on %s: the learner draws itself.", self.state.path)
-        return found or FromPolicy()
+    @contextmanager
+    def _rollouts(self, learn: UpdateSettings) -> Iterator[Rollouts]:
+        """The engine that is wished for, where one runs or starts; else the policy itself."""
+        with ExitStack() as stack:
+            found, why = None, f"no endpoint runs on {self.state.path}"
+            if learn.rollouts == "engine":
+                found = FromEngine.found(self.state)
+            elif learn.rollouts == "own" and self.launch is not None:
+                try:
+                    found = FromEngine.found(stack.enter_context(self.launch()))
+                except OnlineError as error:
+                    why = str(error)
+            if found is None and learn.rollouts != "transformers":
+                log.warning("update.rollouts is '%s', but the learner draws itself: %s", learn.rollouts, why)
+            yield found or FromPolicy()
 
     def _lookout(
         self, policy: Policy, suites: Suites, base: Calibration, limits: dict[str, int]
@@ -271,9 +288,12 @@ class _Run:
         trainer.restore(self.job.checkpoint, key)
         self.story["history"] = trainer.history
         total, first, began = trainer.settings.steps, trainer.step, time.monotonic()
-        with self.bar(total=total, initial=first, desc="learning", unit="step") as bar:
+        where = self.state.path / "tensorboard" / self.job.id if trainer.settings.tensorboard else None
+        bar = self.bar(total=total, initial=first, desc="learning", unit="step")
+        with bar, scalars(where, first) as note:
             while trainer.step < total:
                 metrics = trainer.advance()
+                note(metrics)
                 if sign := trainer.sign_of_collapse():
                     raise Stopped(f"Learning stopped at step {trainer.step}: {sign}.")
                 every = trainer.settings.look_every

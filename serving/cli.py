@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from guard.calibration import CalibrationError
@@ -103,12 +104,17 @@ def serve(argv: Sequence[str]) -> int:
     ours = argparse.ArgumentParser(prog="sirl serve", add_help=False, allow_abbrev=False)
     settings_module.add_arguments(ours, EVERY_GROUP, config_flag="--guard-config")
     ours.add_argument("--learn", action="store_true", help="start and supervise the learner beside the server")
+    ours.add_argument("--while-parent", action="store_true", help=argparse.SUPPRESS)
+    ours.add_argument("--rollouts-only", action="store_true", help=argparse.SUPPRESS)
     ours.add_argument("-h", "--help", action="store_true")
     known, rest = ours.parse_known_args(argv)
+    if known.while_parent:
+        stop_with_parent()
     model = rest.pop(0) if rest and not rest[0].startswith("-") else None
     prepare_environment(bundled=model is None)
     from serving import model as models_of_ours
     from serving.engine import server
+    from serving.engine.rollouts import SHARE
 
     if known.help:
         ours.print_help()
@@ -116,10 +122,13 @@ def serve(argv: Sequence[str]) -> int:
         server.parser().print_help()
         return 0
     settings = settings_module.load(known)
+    if known.rollouts_only:
+        settings = settings.model_copy(update={"update": settings.update.model_copy(update={"rollouts": "engine"})})
     args = server.parse(models_of_ours.resolve(model), rest, settings, bundled=model is None)
     import uvloop
 
-    uvloop.run(server.serve(args, settings, learner_flags(known), learn=known.learn))
+    share = 1 if known.rollouts_only else SHARE
+    uvloop.run(server.serve(args, settings, learner_flags(known), learn=known.learn, share=share))
     return 0
 
 
@@ -167,9 +176,10 @@ def calibrate(args: argparse.Namespace) -> int:
 
 def update(args: argparse.Namespace) -> int:
     from online.jobs import run_one_update, sentence
+    from serving.child import own_engine
 
     settings, model = load(args)
-    outcome = run_one_update(settings, model)
+    outcome = run_one_update(settings, model, partial(own_engine, settings, model))
     print(sentence(outcome))
     print(f"report: {settings.state_dir / 'updates' / outcome.id / 'report.html'}")
     return 1 if outcome.status in ("refused", "failed") else 0
@@ -185,9 +195,10 @@ def reproduce(args: argparse.Namespace) -> int:
 
 def learn(args: argparse.Namespace) -> int:
     from online.jobs import run_scheduler
+    from serving.child import own_engine
 
     settings, model = load(args)
-    run_scheduler(settings, model)
+    run_scheduler(settings, model, partial(own_engine, settings, model))
     return 0
 
 

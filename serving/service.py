@@ -75,10 +75,10 @@ class Service:
         """A connection to the events' database; raises BufferError."""
         return Buffer(self.settings.buffer.url or self.state.buffer_url, self.settings.buffer)
 
-    def attach(self, engine: Engine, decode: Callable[[Sequence[int]], str]) -> Watch:
-        """Take charge of an engine's adapters and judge its answers."""
+    def attach(self, engine: Engine, decode: Callable[[Sequence[int]], str], share: int) -> Watch:
+        """Take charge of an engine's adapters and judge its answers; one of `share` sequences may be a rollout."""
         self.adapters = Adapters(engine, self.swapped)
-        self.rollouts = Rollouts(engine, self.adapters, self.state)
+        self.rollouts = Rollouts(engine, self.adapters, self.state, share)
         self.watch = Watch(self.adapters, self.buffer, self.metrics, decode, model=self.fingerprint or "")
         return self.watch
 

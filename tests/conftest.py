@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 import models
-from serving.demo.endpoint import child
+from serving.child import child
 
 
 @dataclass

@@ -5,17 +5,13 @@ Its thoughts repeat some of what was asked and decide nothing, so that refusing 
 
 import random
 from dataclasses import replace
-from typing import Any
 
 import torch
 from tokenizers import AddedToken
-from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from models.recipe.corpus import Example
-from models.recipe.train import WARM_UP, Encoded, batches, collate, encode, loss_of, rate
+from models.recipe.train import Encoded, encode, further
 
 START, END = "<think>", "</think>"
 EXAMPLES = 20_000
@@ -41,16 +37,4 @@ def teach(
     rng = random.Random(f"thoughts {seed}")
     single = [e for e in examples if sum(message["role"] == "assistant" for message in e.messages) == 1]
     data: list[Encoded] = [encode(thoughtful(example, rng), tokenizer) for example in single]
-    work = batches(data, seed)
-    optimiser = torch.optim.AdamW(model.train().parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01)
-    schedule = LambdaLR(optimiser, lambda step: rate(step, len(work)) if len(work) > WARM_UP else 1.0)
-    bar: Any = tqdm(work, desc="learning to think", mininterval=2)
-    for batch in bar:
-        loss = loss_of(model, *collate(batch, tokenizer.pad_token_id))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    return model.to(torch.bfloat16).eval()
+    return further(model, data, tokenizer.pad_token_id, seed, LEARNING_RATE)

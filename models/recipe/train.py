@@ -149,3 +149,20 @@ def train(data: list[Encoded], tokenizer: PreTrainedTokenizerFast, seed: int) ->
         smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
         bar.set_postfix(loss=f"{smooth:.3f}", refresh=False)
     return model.to(torch.bfloat16).eval()
+
+
+def further(model: Qwen3ForCausalLM, data: list[Encoded], pad: int, seed: int, peak: float) -> Qwen3ForCausalLM:
+    """One more pass of AdamW over other data, at a peak learning rate; returns the model rounded to bfloat16."""
+    work = batches(data, seed)
+    optimiser = torch.optim.AdamW(model.train().parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=0.01)
+    schedule = LambdaLR(optimiser, lambda step: rate(step, len(work)) if len(work) > WARM_UP else 1.0)
+    bar = tqdm(work, desc="training further", mininterval=2)
+    for batch in bar:
+        loss = loss_of(model, *collate(batch, pad))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    return model.to(torch.bfloat16).eval()

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import socket
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic, sleep
 
 import httpx
 from openai import AsyncOpenAI, OpenAIError
 
-from online import OnlineError
 from online.evaluation import Prompt
+from serving.child import child
 
 MODEL = "sirl-tiny"
-START_LIMIT_S = 240.0
 
 
 @dataclass
@@ -96,54 +90,6 @@ def serving(state: Path, flags: Sequence[str] = ()) -> Iterator[Endpoint]:
     log = state / "server.log"
     with child(["--state-dir", str(state), *flags], log) as (url, process):
         yield Endpoint(url, state, log, process)
-
-
-@contextmanager
-def child(
-    arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None
-) -> Iterator[tuple[str, subprocess.Popen]]:
-    """`sirl serve` with these arguments as a child process on a free port: (its URL, the process) once it is healthy.
-
-    When the block ends it is told to drain and, if that takes too long, killed with all it started. OnlineError when it ends
-    or does not answer before it was healthy.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "serving", "serve", *arguments, "--port", str(port)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=env,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_healthy(url, process, log)
-        yield url, process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(40)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
-    """Return when /health answers; OnlineError when the server ended or took too long."""
-    deadline = monotonic() + START_LIMIT_S
-    while monotonic() < deadline:
-        if process.poll() is not None:
-            last = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-            raise OnlineError(f"The server did not start ({last}): its log is {log}.")
-        with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
-                return
-        sleep(0.25)
-    raise OnlineError(f"The server did not answer within {START_LIMIT_S:.0f} s: its log is {log}.")
 
 
 async def load(

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
 
 SHARE = 8
-"""One of so many of the engine's sequences may be a rollout: priority orders what waits, but takes no slot away again."""
+"""One of so many of a serving engine's sequences may be a rollout: priority orders what waits, but takes no slot away
+again. A learner's own engine has all of them for it."""
 LOWEST = 1 << 30
 """vLLM's priority of a rollout; a client's is 0, and the smaller goes first."""
 
@@ -63,9 +64,9 @@ class Drawer(Protocol):
 class Rollouts:
     """Draws batches, never more responses at once than its share of the engine's sequences."""
 
-    def __init__(self, engine: Drawer, adapters: Adapters, state: StateDir) -> None:
+    def __init__(self, engine: Drawer, adapters: Adapters, state: StateDir, share: int = SHARE) -> None:
         self.engine, self.adapters, self.state = engine, adapters, state
-        self.most = max(1, engine.vllm_config.scheduler_config.max_num_seqs // SHARE)
+        self.most = max(1, engine.vllm_config.scheduler_config.max_num_seqs // share)
         self._room, self._numbers = asyncio.Semaphore(self.most), count()
 
     async def draw(self, asked: Asked) -> dict:

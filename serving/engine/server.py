@@ -118,8 +118,11 @@ def lora_rank(rank: int) -> int:
     return next((r for r in (8, 16, 32, 64, 128, 256, 320, 512) if r >= rank), 512)
 
 
-async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Sequence[str], *, learn: bool) -> None:
-    """Start the engine and vLLM's server around it; returns when it was told to stop and has drained."""
+async def serve(
+    args: argparse.Namespace, settings: Settings, learner_flags: Sequence[str], *, learn: bool, share: int
+) -> None:
+    """Start the engine and vLLM's server around it; returns when it was told to stop and has drained. One of `share`
+    sequences may be a rollout."""
     from vllm import envs
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
@@ -158,7 +161,7 @@ async def serve(args: argparse.Namespace, settings: Settings, learner_flags: Seq
     keeper = None
     try:
         await engine.reset_mm_cache()
-        watch = service.attach(engine, engine.get_tokenizer().decode)
+        watch = service.attach(engine, engine.get_tokenizer().decode, share)
         service.engine_facts = await engine.guard(watch, service.adapters, settings.guard)
         engine.ranks_clients = args.ranks_clients
         await service.reconcile()

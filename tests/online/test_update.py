@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,18 @@ from peft import LoraConfig
 
 import models
 from guard.calibration import Calibration
-from online import update
+from online import OnlineError, update
 from online.buffer import Buffer
 from online.evaluation import GrammarJudge, Prompt, load_suite
 from online.event import Event
 from online.fingerprint import fingerprint
+from online.job import Job
 from online.policy import Policy
 from online.registry import Registry
-from online.settings import Settings
+from online.rollouts import FromPolicy
+from online.settings import Settings, UpdateSettings
 from online.state import Busy, StateDir
-from online.update import Suites, run_gate, run_update
+from online.update import Suites, _Run, run_gate, run_update
 from tests.online.tiny_model import Quiet
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +86,7 @@ def suites() -> Suites:
 @pytest.fixture(scope="module")
 def whole(suites: Suites, tmp_path_factory) -> tuple[Place, update.Outcome]:
     """An update that nothing disturbed."""
-    place = Place(tmp_path_factory.mktemp("whole"))
+    place = Place(tmp_path_factory.mktemp("whole"), tensorboard=True)
     return place, place.run(suites)
 
 
@@ -107,6 +110,7 @@ def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Pl
     assert place.files() == ["outcome.json", "plan.json", "progress.json", "report.html", "report.json"]
     told = json.loads(next(place.state.updates.glob("*/report.json")).read_text())
     assert told["outcome"]["status"] == outcome.status and told["history"] == adapter.manifest["metrics"]["history"]
+    assert list((place.state.path / "tensorboard" / outcome.id).glob("events.*"))
     assert told["gate"] == evaluation and sum(told["bands"].values()) == 120 and told["gap"]["auroc"]["n"] > 40
 
 
@@ -154,6 +158,18 @@ def test_the_flipped_control_is_refused(tmp_path: Path) -> None:
     assert outcome.status == "refused" and "amplify compliance" in outcome.reasons[0]
 
 
+def test_an_own_engine_that_does_not_start_leaves_the_draws_to_the_learner(place: Place, caplog) -> None:
+    @contextmanager
+    def broken() -> Iterator[StateDir]:
+        raise OnlineError("The server did not start.")
+        yield
+
+    job = Job.new(place.state.updates)
+    run = _Run(place.settings, place.state, place.registry, place.base_dir, None, Quiet, job, broken)
+    with run._rollouts(UpdateSettings(rollouts="own")) as rollouts:
+        assert isinstance(rollouts, FromPolicy) and "did not start" in caplog.text
+
+
 def test_two_at_once_are_one_too_many(place: Place, suites: Suites) -> None:
     with place.state.lock("update"), pytest.raises(Busy):
         place.run(suites)
@@ -178,7 +194,7 @@ def test_learning_that_goes_wrong_stops_on_its_way(tmp_path: Path, suites: Suite
 SCRIPT = """
 import sys
 from pathlib import Path
-from online import update
+from online import OnlineError, update
 from tests.online.test_update import Place, bundled_suites
 update.CHECKPOINT_STEPS = 1
 Place(Path(sys.argv[1]), events=0).run(bundled_suites())

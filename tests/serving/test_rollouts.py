@@ -11,12 +11,14 @@ import torch
 from peft import LoraConfig
 
 import models
-from online import objective
+from online import OnlineError, objective
 from online.entropy import token_entropy
 from online.per_token import per_token
 from online.policy import Policy
 from online.rollouts import PATH, FromEngine
+from online.settings import Settings
 from online.state import StateDir
+from serving.child import own_engine
 from tests.conftest import running
 
 pytestmark = pytest.mark.engine
@@ -117,3 +119,24 @@ def test_a_learner_that_goes_away_leaves_nothing_behind(endpoint, engine, policy
 
     asyncio.run(give_up())
     assert engine.sample(policy, NAME, asked(policy), 1, max_tokens=4, seed=0)
+
+
+def test_an_updates_own_engine_draws_the_same_and_goes_with_it(engine, policy, tmp_path):
+    settings = Settings(state_dir=tmp_path / "state", update={"rollouts": "own"})
+    with own_engine(settings, models.bundled()) as state:
+        own = FromEngine.found(state)
+        assert own is not None and own.url != engine.url
+        here, there = (one.sample(policy, NAME, asked(policy), 6, max_tokens=24, seed=5) for one in (own, engine))
+        assert [one.tokens for one in here] == [one.tokens for one in there]
+    assert FromEngine.found(state) is None
+
+
+def test_an_own_engine_that_does_not_start_says_why(tmp_path):
+    settings = Settings(state_dir=tmp_path / "state", update={"engine_flags": "--max-model-len nought"})
+    with pytest.raises(OnlineError, match="did not start.*server.log"), own_engine(settings, models.bundled()):
+        pass
+
+
+def test_a_server_whose_parent_is_gone_stops(endpoint):
+    endpoint.process.stdin.close()
+    assert endpoint.process.wait(60) == 0
