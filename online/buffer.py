@@ -237,6 +237,19 @@ class Buffer:
                 for chunk in _chunks(list(identities))
             )
 
+    def of_client(self, client: str) -> list[str]:
+        """The ids of a client's events (its hash), the oldest first."""
+        query = sa.select(_events.c.id).where(_events.c.client == client).order_by(_events.c.time, _events.c.id)
+        with self._transaction() as connection:
+            return list(connection.scalars(query))
+
+    def scrub(self) -> None:
+        """Overwrites what deleted events left in an SQLite file and its log; another database keeps its own house."""
+        if self._file is not None:
+            with self._translated(), self._engine.connect() as connection:
+                connection.exec_driver_sql("VACUUM")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def counts(self) -> dict[str, int]:
         """Events by verdict."""
         query = sa.select(_events.c.verdict, sa.func.count()).group_by(_events.c.verdict)

@@ -5,6 +5,7 @@ import hmac
 import json
 import secrets
 from array import array
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -25,6 +26,11 @@ def new_event_id(now: float) -> str:
 def client_hash(key_or_address: str, salt: str) -> str:
     """32 hex digits that tell clients apart and, without the salt, lead back to none."""
     return hmac.new(salt.encode(), key_or_address.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:32]
+
+
+def prompt_hash(tokens: Sequence[int], salt: str) -> str:
+    """32 hex digits that tell prompts apart; without the salt not even a guessed prompt can be told from them."""
+    return hmac.new(salt.encode(), array("i", tokens).tobytes(), hashlib.sha256).hexdigest()[:32]
 
 
 def _storable(text: str) -> str:

@@ -31,14 +31,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An update's folder. `plan.json` says which data it learns from: events up to `started` (unix time, seconds),
-    with `key`, once it is known, as their digest together with settings and calibration. `attempt` counts its beginnings
-    since the last step that was kept."""
+    """An update's folder. `plan.json` says which data it learns from: events up to `until` (unix time, seconds; where it is
+    not given, up to `started`), with `key`, once it is known, as their digest together with settings and calibration.
+    `attempt` counts its beginnings since the last step that was kept."""
 
     folder: Path
     started: float
     key: str | None = None
     attempt: int = 1
+    until: float | None = None
 
     @classmethod
     def open(cls, updates: Path) -> Job:
@@ -50,18 +51,18 @@ class Job:
         return cls.new(updates)
 
     @classmethod
-    def new(cls, updates: Path) -> Job:
+    def new(cls, updates: Path, until: float | None = None) -> Job:
         now = time.time()
         folder = updates / f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         folder.mkdir(mode=0o700)
-        return cls(folder, now)._kept()
+        return cls(folder, now, until=until)._kept()
 
     def claim(self, key: str | None) -> Job:
         """Note the digest of what it learns from."""
         return replace(self, key=key)._kept()
 
     def _kept(self) -> Job:
-        plan = {"started": self.started, "key": self.key, "attempt": self.attempt}
+        plan = {"started": self.started, "key": self.key, "attempt": self.attempt, "until": self.until}
         write_atomic(self.folder / "plan.json", json.dumps(plan))
         return self
 
@@ -73,7 +74,12 @@ class Job:
     def discard(self) -> Job:
         """Forget this one and begin another."""
         shutil.rmtree(self.folder)
-        return Job.new(self.folder.parent)
+        return Job.new(self.folder.parent, self.until)
+
+    @property
+    def cutoff(self) -> float:
+        """Unix time in seconds before which an event must have come to teach."""
+        return self.started if self.until is None else self.until
 
     @property
     def id(self) -> str:

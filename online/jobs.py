@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from online.buffer import Buffer
 from online.calibrate import calibrate
 from online.evaluation import GrammarJudge, load_suite
 from online.fingerprint import fingerprint
+from online.forget import client_named, erase, rebuild
 from online.policy import Policy
 from online.progress import last_started, unfinished
 from online.registry import Registry
+from online.repeat import repeat
 from online.schedule import due
 from online.settings import Settings
 from online.state import StateDir
@@ -119,6 +122,42 @@ def gate_version(settings: Settings, model: Path, version: int) -> Outcome:
     state = StateDir(settings.state_dir)
     registry = Registry(state, fingerprint(model))
     return run_gate(settings, state, registry, model, suites_for(model, settings.update.suite), version)
+
+
+def forget(
+    settings: Settings, model: Path, clients: Sequence[str], events: Sequence[str], launch: Launch | None = None
+) -> Iterator[str]:
+    """Delete what clients sent and single events, with every adapter that learned from them, and teach anew what served;
+    tells what was done, as sentences."""
+    state = StateDir(settings.state_dir)
+    registry, buffer = Registry(state, fingerprint(model)), open_buffer(settings, state)
+    try:
+        named = [client_named(state, client) for client in clients]
+        done = erase(state, registry, buffer, named, events)
+        gone = ", ".join(f"v{version}" for version in done.versions) or "no adapter"
+        yield f"{done.events} events are deleted; {gone} had learned from them and {_is_or_are(done.versions)} destroyed."
+        if done.successor:
+            live = registry.live()
+            name = "the base" if live is None else f"v{live}"
+            yield f"{name} serves in place of v{done.successor.version}, which is taught anew without them."
+            suites = suites_for(model, settings.update.suite)
+            yield sentence(rebuild(done.successor, settings, state, registry, buffer, model, suites, launch))
+    finally:
+        buffer.close()
+
+
+def _is_or_are(versions: Sequence[int]) -> str:
+    return "are" if len(versions) > 1 else "is"
+
+
+def repeat_version(settings: Settings, model: Path, version: int) -> tuple[str, str]:
+    """SHA-256 of a version's weights as they are, and as the same events teach them now."""
+    state = StateDir(settings.state_dir)
+    buffer = open_buffer(settings, state)
+    try:
+        return repeat(state, Registry(state, fingerprint(model)), buffer, model, version)
+    finally:
+        buffer.close()
 
 
 def sentence(outcome: Outcome) -> str:

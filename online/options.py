@@ -47,7 +47,15 @@ class Group(BaseModel):
 class GuardSettings(Group):
     admin_key: Annotated[SecretStr | None, NoneAware] = Field(
         default=None,
-        description="Key that opens /guard/v1/, as a bearer token; none: open to a loopback peer that addresses localhost.",
+        description="Key that opens all of /guard/v1/, as a bearer token; without any key it is open to a loopback peer "
+        "that addresses localhost.",
+    )
+    operate_key: Annotated[SecretStr | None, NoneAware] = Field(
+        default=None,
+        description="Key that opens it for the role operate: all but activation against the gate.",
+    )
+    read_key: Annotated[SecretStr | None, NoneAware] = Field(
+        default=None, description="Key that opens it for the role read: what is going on, without texts."
     )
     mode: Mode = Field(
         default=Mode.OBSERVE,
@@ -92,9 +100,17 @@ class GuardSettings(Group):
             raise ValueError("guard.action is halt, regenerate or route")
         if self.action is Action.ROUTE and self.route_to is None:
             raise ValueError("guard.action = 'route' needs guard.route_to, the adapter to answer from")
+        if len(set(self.keys)) < len(self.keys):
+            raise ValueError("guard.admin_key, guard.operate_key and guard.read_key are three different keys")
         return self
 
-    @field_validator("admin_key")
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that are set, of whatever role."""
+        found = (self.admin_key, self.operate_key, self.read_key)
+        return tuple(key.get_secret_value() for key in found if key is not None)
+
+    @field_validator("admin_key", "operate_key", "read_key")
     @classmethod
     def _strong(cls, key: SecretStr | None) -> SecretStr | None:
         # An unset variable arrives as an empty string, and an empty key would open the door to everybody.

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from online.live import HISTORY, Live, LivePointer, RegistryError, dumps, now
 from online.state import StateDir, explained, sync_directory, sync_tree, write_atomic
 
-State = Literal["candidate", "rejected", "live", "retired", "damaged"]
+State = Literal["candidate", "rejected", "live", "retired", "forgotten", "damaged"]
 Attachment = Literal["evaluation", "calibration"]
 
 _LOCK = "registry"
@@ -26,6 +26,7 @@ _WEIGHTS = "adapter_model.safetensors"
 _REQUIRED = (_WEIGHTS, "adapter_config.json")
 _ATTACHED = ("evaluation.json", "calibration.json")
 _STAGING = ".staging-"
+_TOMB = "forgotten.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Adapter:
     Attributes:
         name: "v<version>".
         state: candidate until it was rejected by its evaluation, or live, or retired (it was live before);
-            damaged where its manifest cannot be read.
+            forgotten where it was destroyed, damaged where its manifest cannot be read.
         manifest: empty where damaged.
         decision: what its evaluation decided, None before it.
     """
@@ -212,6 +213,8 @@ class Registry:
     def verify(self, version: int) -> None:
         """Checks that it was made for this base, and the digest of every file its manifest lists; it may have no others."""
         manifest, directory = self.manifest(version), self.path(version)
+        if (directory / _TOMB).exists():
+            raise RegistryError(f"v{version} was destroyed, for it had learned from what was to be forgotten; use another.")
         if manifest["base"] != self._base:
             raise RegistryError(
                 f"v{version} was trained on another base than the one served: activate the base or a version of its own, or "
@@ -248,7 +251,9 @@ class Registry:
         decision = self._decision(version)
         served = {entry.get("version") for entry in live.history}
         state: State = "candidate"
-        if version == live.version:
+        if (path / _TOMB).exists():
+            state = "forgotten"
+        elif version == live.version:
             state = "live"
         elif decision == "rejected":
             state = "rejected"
@@ -279,6 +284,23 @@ class Registry:
                         return
                 raise RegistryError(f"v{version} has its {name} already, and keeps it; publish a new version.")
             write_atomic(path, text)
+
+    def destroy(self, version: int, *, actor: str, reason: str) -> None:
+        """Deletes a version's files for good; what stays is its manifest, without figures of its learning, and why.
+
+        To destroy it again is allowed, so that a killed command can be repeated. Raises RegistryError where it serves.
+        """
+        manifest = self.manifest(version)
+        with self._locked(), explained(self.path(version)):
+            if self._pointer.read().version == version:
+                raise RegistryError(f"v{version} serves: activate another version or the base before it is destroyed.")
+            folder = self.path(version)
+            self._state.audit("adapter.destroyed", version=version, actor=actor, reason=reason)
+            write_atomic(folder / _TOMB, dumps({"time": now(), "actor": actor, "reason": reason}))
+            for file in folder.iterdir():
+                if file.name not in (_MANIFEST, _TOMB):
+                    file.unlink()
+            write_atomic(folder / _MANIFEST, dumps({**manifest, "metrics": {}}))
 
     def watch_stamp(self) -> tuple[int, int, int]:
         """Changes whenever what is live does; cheap enough to ask every second."""

@@ -203,7 +203,7 @@ def _sentence(error: ErrorDetails, sources: Mapping[str, str], path: Path) -> st
     message = error["msg"].removeprefix("Value error, ")
     value = error["input"]
     # Secrets must not reach a log: neither the key nor a URL that may hold a password is repeated.
-    hidden = name in ("guard.admin_key", "buffer.url") or isinstance(value, (dict, SecretStr))
+    hidden = name == "guard" or name.endswith("_key") or name == "buffer.url" or isinstance(value, (dict, SecretStr))
     was = "" if hidden else f", not {value!r}"
     return f"{sources.get(name, f'{name} in {path}')} cannot be used: {message[0].lower()}{message[1:]}{was}."
 

@@ -6,7 +6,6 @@ with the same result; if its events, settings or calibration are no longer the s
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -29,12 +28,14 @@ from online.evaluation import Judge, Prompt
 from online.gap import entropy_gap, may_learn
 from online.gate import GateReport, Measured, compare, contradictions, held_out, measure
 from online.job import ATTEMPTS, Job, Outcome, Status
+from online.ledger import Ledger
+from online.lessons import Lessons
 from online.policy import Policy
 from online.registry import Registry
 from online.report import write_report
 from online.rollouts import FromEngine, FromPolicy, Rollouts
 from online.scalars import scalars
-from online.selector import PROMPT_TOKENS, Selection, distinct_prompts, select
+from online.selector import Selection, select
 from online.settings import Settings, UpdateSettings
 from online.state import StateDir
 from online.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
@@ -75,11 +76,14 @@ def run_update(
     suites: Suites | None,
     *,
     launch: Launch | None = None,
+    until: float | None = None,
     bar: type[tqdm] = tqdm,
 ) -> Outcome:
-    """Run one update, or go on with the one that was killed. Raises Busy while another runs."""
+    """Run one update, or go on with the one that was killed; with `until` (unix time, seconds) one from what the buffer
+    holds of the time before. Raises Busy while another runs."""
     with state.lock("update"):
-        run = _Run(settings, state, registry, base_dir, suites, bar, Job.open(state.updates), launch)
+        job = Job.open(state.updates) if until is None else Job.new(state.updates, until)
+        run = _Run(settings, state, registry, base_dir, suites, bar, job, launch)
         return run.finished(lambda: run.learn(buffer))
 
 
@@ -160,18 +164,19 @@ class _Run:
         if reason := may_learn(gap):
             raise Refused(reason)
         base = self._base_calibration(policy, suites, limits)
-        prompts, key = self._data(buffer, base, learn)
+        lessons, key = self._data(buffer, base, learn)
         if self.job.key not in (None, key):
             self.job = self.job.discard()
-            prompts, key = self._data(buffer, base, learn)
+            lessons, key = self._data(buffer, base, learn)
         self.job = self.job.claim(key)
         version = self._published(key)
         if version is None:
-            selection = self._select(policy, prompts, base, learn)
+            selection = self._select(policy, lessons.prompts, base, learn)
             with self._rollouts(learn) as rollouts:
                 trainer = Trainer(policy, selection, base.openings, learn, rollouts)
                 self._train(trainer, key, self._lookout(policy, suites, base, limits))
-            version = self._publish(policy, key, {"gap": asdict(gap), "history": trainer.history})
+            ledger = Ledger.of(lessons.until, lessons.events, selection, self.state.client_salt())
+            version = self._publish(policy, key, learn, ledger, {"gap": asdict(gap), "history": trainer.history})
         else:
             policy.load_adapter(ADAPTER, self.registry.path(version))
             self.story["history"] = self.registry.manifest(version)["metrics"]["history"]
@@ -229,19 +234,15 @@ class _Run:
             max_tokens=limits["max_tokens"],
         )
 
-    def _data(self, buffer: Buffer, base: Calibration, learn: UpdateSettings) -> tuple[list[Tokens], str]:
-        """The newest distinct prompts, as many as the steps can look at, and the digest of all that decides."""
-        most = learn.steps * learn.screened_per_step
-        events = buffer.events(until=self.job.started, model=self.registry.base, limit=4 * most)
-        # Sorted, for the same prompts must teach the same adapter in whatever order clients happened to send them.
-        prompts = sorted(distinct_prompts(events, PROMPT_TOKENS)[:most])
-        if len(prompts) < learn.min_prompts:
+    def _data(self, buffer: Buffer, base: Calibration, learn: UpdateSettings) -> tuple[Lessons, str]:
+        """As much as the steps can look at, and the digest of all that decides."""
+        lessons = Lessons.newest(buffer, self.registry.base, self.job.cutoff, learn.steps * learn.screened_per_step)
+        if len(lessons.prompts) < learn.min_prompts:
             raise Refused(
-                f"The buffer holds {len(prompts)} distinct prompts and update.min_prompts asks for "
+                f"The buffer holds {len(lessons.prompts)} distinct prompts and update.min_prompts asks for "
                 f"{learn.min_prompts}: wait for more traffic."
             )
-        decisive = [prompts, base.to_json(), learn.model_dump(mode="json"), self.registry.base]
-        return prompts, f"sha256:{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}"
+        return lessons, lessons.digest(base, learn, self.registry.base)
 
     def _select(self, policy: Policy, prompts: Sequence[Tokens], base: Calibration, learn: UpdateSettings) -> Selection:
         self.job.progress("selecting")
@@ -314,13 +315,14 @@ class _Run:
                 return adapter.version
         return None
 
-    def _publish(self, policy: Policy, key: str, metrics: dict[str, Any]) -> int:
+    def _publish(self, policy: Policy, key: str, learn: UpdateSettings, ledger: Ledger, metrics: dict[str, Any]) -> int:
         with self.registry.stage() as staged:
             policy.save_adapter(ADAPTER, staged)
+            ledger.save(staged)
             return self.registry.publish(
                 staged,
                 parent=None,
-                settings=self.settings.update.model_dump(mode="json"),
+                settings=learn.model_dump(mode="json"),
                 data_fingerprint=key,
                 metrics={"update": self.job.id, **metrics},
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 from online.buffer import Buffer, BufferError
 from online.event import SAMPLED, Event
 from online.options import BufferSettings
-from online.state import StateDir, append_durably, exclusive
+from online.state import StateDir, append_durably, exclusive, write_all
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,18 @@ class Spill:
         else:
             self._report(None)
         return stored
+
+    def remove(self, gone: Callable[[Event], bool]) -> list[str]:
+        """Takes events out of the journal; returns their ids. Raises OSError."""
+        if self.empty():
+            return []
+        with exclusive(self.path) as handle:
+            events = list(self._parsed(handle))
+            kept = [event for event in events if not gone(event)]
+            os.ftruncate(handle, 0)
+            write_all(handle, "".join(event.to_json() + "\n" for event in kept).encode())
+            os.fsync(handle)
+        return [event.id for event in events if gone(event)]
 
     def _parsed(self, handle: int) -> Iterator[Event]:
         with open(os.dup(handle), "rb") as lines:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import re
 from dataclasses import asdict
 from typing import Annotated
@@ -15,51 +14,16 @@ from pydantic import BaseModel
 
 from online import OnlineError, progress
 from online.buffer import BufferError
+from online.ledger import Ledger, LedgerError
 from online.state import Busy
+from serving.access import Role, allow, needs
 from serving.engine.rollouts import Asked
 from serving.engine.version import EngineError
 from serving.service import Service
 
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 SWITCH_TIMEOUT_S = 30.0
 NUMBER = re.compile(r"v?[0-9]{1,9}")
 """A version; a longer number would be no file's name."""
-
-
-def loopback(host: str) -> bool:
-    """Whether a host name or address, port and brackets aside, is this machine's own."""
-    name = (
-        host.rsplit("]", 1)[0].lstrip("[")
-        if host.startswith("[")
-        else host.rsplit(":", 1)[0]
-        if host.count(":") == 1
-        else host
-    )
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def authorise(request: Request) -> None:
-    """With an admin key: by that key only. Without: a loopback peer that itself addresses localhost.
-
-    The second half keeps a proxy on this machine (HTTP/1.0 is nginx's unless told otherwise), or a web page, from opening
-    the door: a page may name localhost itself, but its browser says that a page asks.
-    """
-    key = request.app.state.sirl.settings.guard.admin_key
-    if key is not None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
-            raise HTTPException(401, "The admin key is missing or wrong: send it as `Authorization: Bearer <key>`.")
-        return
-    peer = request.client.host if request.client else ""
-    proxied = any(name in request.headers for name in FORWARDED) or request.scope.get("http_version") == "1.0"
-    page = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or "origin" in request.headers
-    if proxied or page or not loopback(peer) or not loopback(request.headers.get("host", "")):
-        raise HTTPException(403, "Without --guard-admin-key administration is open to localhost only: set a key.")
 
 
 def get_service(request: Request) -> Service:
@@ -94,10 +58,11 @@ def ours(service: Annotated[Service, Depends(get_service)], request: Request) ->
 
 Served = Annotated[Service, Depends(get_service)]
 internal = APIRouter(prefix="/guard/v1", dependencies=[Depends(ours)], include_in_schema=False)
-router = APIRouter(prefix="/guard/v1", dependencies=[Depends(authorise)], tags=["guard"], responses=fails(401, 403))
+READ, OPERATE = [Depends(needs(Role.READ))], [Depends(needs(Role.OPERATE))]
+router = APIRouter(prefix="/guard/v1", tags=["guard"], responses=fails(401, 403, 429))
 
 
-@router.get("/status")
+@router.get("/status", dependencies=READ)
 async def status(service: Served) -> dict:
     """What serves, from which state, and every problem known, in sentences."""
     live = service.adapters.slots[service.adapters.live]
@@ -127,11 +92,12 @@ async def status(service: Served) -> dict:
 @router.get("/events", responses=fails(400, 503))
 async def events(
     service: Served,
+    role: Annotated[Role, READ[0]],
     verdict: Annotated[list[str] | None, Query()] = None,
     since: float | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict:
-    """The newest stored events, without their per-token entropies."""
+    """The newest stored events, without their per-token entropies; for the role read without their texts."""
 
     def read() -> list[dict]:
         with_buffer = service.open_buffer()
@@ -139,7 +105,8 @@ async def events(
             found = with_buffer.events(verdicts=verdict, since=since, limit=limit)
         finally:
             with_buffer.close()
-        hidden = ("entropies", "prompt_tokens", "response_tokens")
+        texts = ("prompt", "response") if role < Role.OPERATE else ()
+        hidden = ("entropies", "prompt_tokens", "response_tokens", *texts)
         return [{k: v for k, v in asdict(event).items() if k not in hidden} for event in found]
 
     try:
@@ -148,7 +115,7 @@ async def events(
         raise HTTPException(503, str(error)) from None
 
 
-@router.get("/adapters", responses=fails(409))
+@router.get("/adapters", dependencies=READ, responses=fails(409))
 async def adapters(service: Served) -> dict:
     """Every version in the registry and its state; `live` is null while the base model serves alone."""
     registry = registered(service)
@@ -167,9 +134,12 @@ async def adapters(service: Served) -> dict:
     return {"adapters": listed, "live": None if live == "base" else live}
 
 
-@router.post("/adapters/{version}/activate", responses=fails(400, 404, 409, 502, 504))
-async def activate(service: Served, version: str, force: bool = False) -> dict:
-    """Make a registered version ("v3", "3") or "base" live; answers when new responses get it."""
+@router.post("/adapters/{version}/activate", dependencies=OPERATE, responses=fails(400, 404, 409, 502, 504))
+async def activate(service: Served, request: Request, version: str, force: bool = False) -> dict:
+    """Make a registered version ("v3", "3") or "base" live; answers when new responses get it. `force`, for one that its
+    gate did not promote, takes the role approve."""
+    if force:
+        await asyncio.to_thread(allow, request, Role.APPROVE)
     registry = registered(service)
     if version != "base" and not NUMBER.fullmatch(version):
         raise HTTPException(404, f"{version} names no adapter: use a version such as v3, or base.")
@@ -181,6 +151,19 @@ async def activate(service: Served, version: str, force: bool = False) -> dict:
     return await switched(service)
 
 
+@router.get("/adapters/{version}/ledger", dependencies=READ, responses=fails(404, 409))
+async def ledger(service: Served, version: str) -> dict:
+    """The events that taught a version ("v3", "3"), without their text."""
+    registry = registered(service)
+    if not NUMBER.fullmatch(version):
+        raise HTTPException(404, f"{version} names no adapter: use a version such as v3.")
+    try:
+        found = await asyncio.to_thread(Ledger.load, registry.path(int(version.removeprefix("v"))))
+    except LedgerError as error:
+        raise HTTPException(404, str(error)) from None
+    return {"until": found.until, "events": [asdict(entry) for entry in found.entries]}
+
+
 @internal.post("/rollouts")
 async def rollouts(service: Served, asked: Asked) -> dict:
     """Responses of an adapter in training, for the learner beside us."""
@@ -190,7 +173,7 @@ async def rollouts(service: Served, asked: Asked) -> dict:
         raise HTTPException(409, str(error)) from None
 
 
-@router.post("/rollback", responses=fails(409, 502, 504))
+@router.post("/rollback", dependencies=OPERATE, responses=fails(409, 502, 504))
 async def rollback(service: Served) -> dict:
     """Make the version that was live before live again."""
     try:
@@ -200,13 +183,13 @@ async def rollback(service: Served) -> dict:
     return await switched(service)
 
 
-@router.get("/updates")
+@router.get("/updates", dependencies=READ)
 async def updates(service: Served) -> dict:
     """Every update known, the newest last."""
     return {"updates": [update(service, folder.name) for folder in progress.folders(service.state)]}
 
 
-@router.post("/updates", status_code=202, responses=fails(409))
+@router.post("/updates", dependencies=OPERATE, status_code=202, responses=fails(409))
 async def start(service: Served) -> dict:
     """Start one update in the background."""
     registered(service)
@@ -220,7 +203,7 @@ async def start(service: Served) -> dict:
     return {"started": True}
 
 
-@router.get("/updates/{name}", responses=fails(404))
+@router.get("/updates/{name}", dependencies=READ, responses=fails(404))
 async def one(service: Served, name: str) -> dict:
     """One update: its progress, and its outcome when it has one."""
     if name not in (folder.name for folder in progress.folders(service.state)):
@@ -228,7 +211,7 @@ async def one(service: Served, name: str) -> dict:
     return update(service, name)
 
 
-@router.get("/updates/{name}/report", response_class=HTMLResponse, responses=fails(404))
+@router.get("/updates/{name}/report", dependencies=READ, response_class=HTMLResponse, responses=fails(404))
 async def report(service: Served, name: str) -> HTMLResponse:
     """What an update did, as a page."""
     if (await one(service, name))["outcome"] is None:

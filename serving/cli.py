@@ -81,6 +81,21 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-gate", dest="gate", action="store_false", help="import only: leave it a candidate")
     sub.add_argument("action", choices=("list", "import", "activate", "rollback"))
     sub.add_argument("target", nargs="?", help="a version (v3, base), or for import a PEFT adapter folder")
+    sub = command("explain", explain, "list the events that taught an adapter", ("top",), model=False)
+    sub.add_argument("version", help="such as v7")
+    sub.add_argument("--json", action="store_true", help="print the ledger as JSON")
+    sub = command(
+        "forget",
+        forget,
+        "delete events, destroy the adapters that learned from them, teach anew what served",
+        ("top", "buffer", "calibrate", "update", "gate"),
+    )
+    sub.add_argument("--client", action="append", default=[], help="API key, address, or the hash that events show")
+    sub.add_argument("--event", action="append", default=[], help="id of one event, as responses and `sirl explain` show it")
+    about = "teach an adapter once more from its ledger and compare it bit for bit"
+    sub = command("repeat", repeat, about, ("top", "buffer"), model=False)
+    sub.add_argument("--model", help="model folder (default: the bundled sirl-tiny)")
+    sub.add_argument("version", help="such as v7")
     sub = command("doctor", doctor, "look the installation over and say what is not sound", ("top", "buffer"))
     sub.add_argument("--json", action="store_true", help="print the findings as JSON")
     sub.add_argument("--fast", action="store_true", help="leave out the engine self-test (half a minute)")
@@ -233,6 +248,49 @@ def adapters(args: argparse.Namespace) -> int:
         back = registry.rollback(actor="cli", reason="asked for")
         print(f"{'base' if back is None else f'v{back}'} is live again.")
     return 0
+
+
+def explain(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from online.jobs import version_of
+    from online.ledger import Ledger
+    from online.state import StateDir
+
+    version = version_of(args.version)
+    ledger = Ledger.load(StateDir(settings_module.load(args).state_dir).registry / f"v{version}")
+    if args.json:
+        print(json.dumps({"until": ledger.until, "events": [asdict(entry) for entry in ledger.entries]}, indent=1))
+        return 0
+    clients, prompts = ({getattr(entry, name) for entry in ledger.entries} for name in ("client", "prompt"))
+    print(f"v{version} was taught by {len(ledger.entries)} events: {len(prompts)} prompts of {len(clients)} clients")
+    for entry in ledger.entries:
+        when = datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="seconds")
+        print(f"{when}\t{entry.id}\tclient {entry.client}\tprompt {entry.prompt}\t{entry.band}")
+    return 0
+
+
+def forget(args: argparse.Namespace) -> int:
+    from online.jobs import forget as run
+    from serving.child import own_engine
+
+    if not args.client and not args.event:
+        raise OnlineError("nothing is named to be forgotten: give --client or --event.")
+    settings, model = load(args)
+    for line in run(settings, model, args.client, args.event, partial(own_engine, settings, model)):
+        print(line, flush=True)
+    return 0
+
+
+def repeat(args: argparse.Namespace) -> int:
+    from online.jobs import repeat_version, version_of
+
+    settings, model = load(args)
+    there, again = repeat_version(settings, model, version_of(args.version))
+    same = there == again
+    print(f"{args.version} came out {'the same, bit for bit' if same else 'otherwise'}: sha256 {there}, and now {again}")
+    return 0 if same else 1
 
 
 def doctor(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from serving import admin
+from serving.access import Access
 from serving.middleware import GuardMiddleware
 from serving.service import Service
 
@@ -16,7 +17,7 @@ def install(app: FastAPI, service: Service, draining: Callable[[], bool]) -> Non
 
     vLLM's `build_app` returns an application whose middleware stack is built, so ours goes around the whole of it.
     """
-    app.state.sirl = service
+    app.state.sirl, app.state.access = service, Access(service.settings.guard, service.state)
     app.include_router(admin.router)
     app.include_router(admin.internal)
     app.middleware_stack = GuardMiddleware(

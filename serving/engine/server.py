@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +59,9 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
             "--api-server-count and --data-parallel-size above 1 cannot be used with the guard, for one process must see "
             "every response: run several endpoints behind a load balancer."
         )
+    theirs = [*(args.api_key or ()), *filter(None, [os.environ.get("VLLM_API_KEY")])]
+    if set(theirs) & set(settings.guard.keys):
+        raise EngineError("A client's API key opens the administration too: give --api-key and --guard-admin-key two keys.")
     needed = ROOM + TRIALS + 1 + len(args.lora_modules or ())
     if args.enable_lora and "--max-loras" not in given:
         args.max_loras, args.max_cpu_loras = needed, max(needed + 1, args.max_cpu_loras or 0)

@@ -65,6 +65,8 @@ def test_an_update_is_not_promised_while_another_runs(server):
 def test_unknown_names_are_404_and_paths_are_no_names(server):
     assert server.get("/guard/v1/updates/nothing").status_code == 404
     assert server.post("/guard/v1/adapters/v999/activate", {}).status_code == 409
+    for name in ("v999", "..%2f..%2ftmp", "base"):
+        assert server.get(f"/guard/v1/adapters/{name}/ledger").status_code == 404
     for name in ("..%2f..%2ftmp", "%2ftmp%2flora", "v1;rm", "v" + "9" * 400, "9" * 5000):
         assert server.post(f"/guard/v1/adapters/{name}/activate", {}).status_code in (404, 405)
 
@@ -80,7 +82,7 @@ def test_with_a_key_only_the_key_opens_it(tmp_path):
     """With vLLM's own API key, an unwritable buffer, no report and a learner that is killed it serves all the same."""
     flags = ["--guard-admin-key", "the-admins-own-key", "--api-key", "a-client-key", "--no-guard-report"]
     flags += ["--buffer-url", f"sqlite:///{tmp_path}/gone/buffer.sqlite", "--learn", "--learn-interval-s", "none"]
-    flags += ["--shutdown-timeout", "4"]
+    flags += ["--shutdown-timeout", "4", "--guard-read-key", "a-readers-own-key", "--guard-operate-key", "operators-own-key"]
     with running(tmp_path / "state", *flags) as server:
         assert server.get("/guard/v1/status").status_code == 401
         assert server.get("/guard/v1/status", headers={"authorization": "Bearer a-client-key"}).status_code == 401
@@ -101,8 +103,44 @@ def test_with_a_key_only_the_key_opens_it(tmp_path):
         (first,) = server.wait(lambda: learners(server))
         os.kill(first, signal.SIGKILL)
         server.wait(lambda: learners(server) not in ([], [first]))
+        every_role_opens_what_it_is_for(server)
+        wrong_keys_are_slowed_down(server, good)
         drains(server, client)
     assert learners(server) == []
+
+
+def every_role_opens_what_it_is_for(server) -> None:
+    """Whoever reads sees no text, whoever operates cannot overrule the gate, and what they tried is on record."""
+
+    def ask(name: str, method: str, path: str) -> int:
+        headers = {"authorization": f"Bearer {name}"}
+        return httpx.request(method, f"{server.url}/guard/v1/{path}", headers=headers, timeout=30).status_code
+
+    reader, operator, admin = "a-readers-own-key", "operators-own-key", "the-admins-own-key"
+    force = "adapters/v999/activate?force=true"
+    for path, wanted in (("status", (200, 200, 200)), ("adapters", (200, 200, 200))):
+        assert tuple(ask(name, "GET", path) for name in (reader, operator, admin)) == wanted
+    for path, wanted in (
+        ("rollback", (403, 409, 409)),
+        (force, (403, 403, 409)),
+        ("adapters/v999/activate", (403, 409, 409)),
+    ):
+        assert tuple(ask(name, "POST", path) for name in (reader, operator, admin)) == wanted, path
+    lines = [json.loads(line) for line in (server.state / "audit.jsonl").read_text().splitlines()]
+    seen = [(line["event"], line.get("role"), line["path"]) for line in lines if line["event"].startswith("admin.")]
+    assert ("admin.denied", "read", "/guard/v1/rollback") in seen
+    assert ("admin.request", "operate", "/guard/v1/rollback") in seen
+    assert ("admin.denied", "operate", "/guard/v1/adapters/v999/activate") in seen
+
+
+def wrong_keys_are_slowed_down(server, good: dict[str, str]) -> None:
+    wrong = {"authorization": "Bearer a-guess-at-the-key"}
+    statuses = [server.get("/guard/v1/status", headers=wrong).status_code for _ in range(14)]
+    assert statuses[0] == 401 and statuses[-1] == 429
+    right = {"authorization": good["authorization"]}
+    assert server.get("/guard/v1/status", headers=right).status_code == 429, "a right guess is told from no wrong one"
+    assert server.get("/guard/v1/status", headers=good).status_code == 200, "other addresses, as a proxy names them, go on"
+    assert "a-guess-at-the-key" not in server.log.read_text() + (server.state / "audit.jsonl").read_text()
 
 
 def the_report_of_an_update_is_for_the_admin(updates, ask, ask_without_key) -> None:

@@ -73,6 +73,8 @@ def test_a_model_without_tokenizer(model):
         (["--max-loras", "5", "--lora-modules", '{"name": "own", "path": "there"}'], "--max-loras"),
         (["--guard-admin-key", ""], "--guard-admin-key"),
         (["--guard-admin-key", "short"], "--guard-admin-key"),
+        (["--guard-read-key", "k" * 16, "--guard-operate-key", "k" * 16], "different keys"),
+        (["--guard-admin-key", "k" * 16, "--api-key", "k" * 16], "two keys"),
         (["--learn-cron", "every day"], "--learn-cron"),
     ],
 )

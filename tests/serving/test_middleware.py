@@ -14,7 +14,7 @@ from guard.policy import Action, Mode, Policy
 from guard.record import ResponseRecord
 from guard.verdict import Verdict
 from online.options import GuardSettings
-from serving.admin import loopback
+from serving.access import loopback
 from serving.metrics import Metrics
 from serving.middleware import GuardMiddleware, spliced
 from serving.policies import Policies

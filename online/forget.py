@@ -1,0 +1,133 @@
+"""Forgetting: delete what a client sent (or single events), destroy every adapter that learned from it, and teach the one
+that served anew from the base, from the same buffer without it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from online import OnlineError
+from online.buffer import Buffer
+from online.event import client_hash
+from online.job import Outcome
+from online.ledger import Ledger, LedgerError
+from online.registry import Registry, RegistryError
+from online.settings import Settings, UpdateSettings
+from online.state import StateDir, explained, write_atomic
+from online.update import Launch, Suites, run_update
+from online.writer import Spill
+
+PLAN = "forgetting.json"
+ACTOR = "forget"
+REASON = "it learned from data that was to be forgotten"
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """What the version that was live is to be taught anew from and with: events before `until`, its own settings.
+
+    Kept in the state directory until that is done, so that a killed command can be repeated.
+    """
+
+    version: int
+    until: float
+    settings: dict[str, Any]
+
+    @classmethod
+    def planned(cls, state: StateDir) -> Successor | None:
+        try:
+            return cls(**json.loads((state.path / PLAN).read_text("utf-8")))
+        except FileNotFoundError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How many events were deleted, which versions had learned from them and are destroyed, and who is to be taught anew."""
+
+    events: int
+    versions: tuple[int, ...]
+    successor: Successor | None
+
+
+def client_named(state: StateDir, name: str) -> str:
+    """The hash of a client: as events show it, or of the API key or address that it came with."""
+    return name if re.fullmatch(r"[0-9a-f]{32}", name) else client_hash(name, state.client_salt())
+
+
+def erase(state: StateDir, registry: Registry, buffer: Buffer, clients: Collection[str], ids: Collection[str]) -> Forgotten:
+    """Delete the events of these clients (hashes) and those of these ids, and destroy what learned from them.
+
+    Killed half-way it can be repeated: adapters go before the events that tell which they are. Raises Busy while an update
+    runs, which might be learning from them.
+    """
+    with state.lock("update"):
+        buffered = {identity for client in clients for identity in buffer.of_client(client)} | set(ids)
+        tainted, live = _tainted(registry, buffered, clients), _live(registry)
+        if live is not None and live in tainted:
+            ledger, manifest = Ledger.load(registry.path(live)), registry.manifest(live)
+            plan = Successor(live, ledger.until, manifest["settings"])
+            write_atomic(state.path / PLAN, json.dumps(asdict(plan)))
+            registry.activate(_clean(registry, tainted), actor=ACTOR, reason=f"v{live} is to be forgotten")
+        for version in tainted:
+            registry.destroy(version, actor=ACTOR, reason=REASON)
+        for folder in (state.rollouts, *(p.parent for p in state.updates.glob("*/checkpoint.pt"))):  # weights half learned
+            shutil.rmtree(folder, ignore_errors=True)
+        with explained(state.spill_path):
+            journal = Spill(state.spill_path).remove(lambda event: event.client in clients or event.id in ids)
+        deleted = buffer.delete(buffered) + len(set(journal) - buffered)
+        buffer.scrub()
+        state.audit("events.forgotten", events=deleted, versions=tainted)
+    return Forgotten(deleted, tuple(tainted), Successor.planned(state))
+
+
+def rebuild(
+    successor: Successor,
+    settings: Settings,
+    state: StateDir,
+    registry: Registry,
+    buffer: Buffer,
+    base_dir: Path,
+    suites: Suites | None,
+    launch: Launch | None = None,
+) -> Outcome:
+    """Teach the version that was live anew: the update that it would have been had the data never come, through the gate."""
+    wanted = settings.model_copy(update={"update": UpdateSettings(**successor.settings)})
+    until = successor.until
+    outcome = run_update(wanted, state, registry, buffer, base_dir, suites, launch=launch, until=until)
+    (state.path / PLAN).unlink(missing_ok=True)
+    return outcome
+
+
+def _tainted(registry: Registry, ids: Collection[str], clients: Collection[str]) -> list[int]:
+    """Versions whose ledger names one of these events, or one of these clients', which the buffer may have dropped since."""
+    found = []
+    for adapter in registry.versions():
+        with suppress(LedgerError):
+            entries = Ledger.load(adapter.path).entries
+            if any(entry.id in ids or entry.client in clients for entry in entries):
+                found.append(adapter.version)
+    return found
+
+
+def _live(registry: Registry) -> int | None:
+    try:
+        return registry.live()
+    except RegistryError:
+        return None
+
+
+def _clean(registry: Registry, tainted: Collection[int]) -> int | None:
+    """The newest promoted version that learned nothing of it; None: the base."""
+    for adapter in reversed(registry.versions()):
+        if adapter.version not in tainted and adapter.decision == "promoted":
+            with suppress(OnlineError):
+                registry.verify(adapter.version)
+                return adapter.version
+    return None

@@ -1,0 +1,50 @@
+"""What an update may learn from: the newest of the buffer, or once more what a ledger names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from guard.calibration import Calibration
+from guard.openings import Tokens
+from online.buffer import Buffer
+from online.event import Event, prompt_hash
+from online.ledger import Ledger, LedgerError
+from online.selector import PROMPT_TOKENS, distinct_prompts
+from online.settings import UpdateSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """Distinct prompts, sorted, and the events that they came with, all before `until` (unix time, seconds)."""
+
+    until: float
+    prompts: Sequence[Tokens]
+    events: Sequence[Event]
+
+    @classmethod
+    def newest(cls, buffer: Buffer, model: str, until: float, most: int) -> Self:
+        """Of the events before `until`, the newest distinct prompts, at most so many. Sorted, for the same prompts must
+        teach the same adapter in whatever order clients happened to send them."""
+        events = buffer.events(until=until, model=model, limit=4 * most)
+        return cls(until, sorted(distinct_prompts(events, PROMPT_TOKENS)[:most]), events)
+
+    @classmethod
+    def named(cls, buffer: Buffer, ledger: Ledger, salt: str) -> Self:
+        """Those of a ledger once more. Raises LedgerError where a prompt is no longer in the buffer."""
+        events = [event for entry in ledger.entries if (event := buffer.get(entry.id)) is not None]
+        prompts = {prompt_hash(event.prompt_tokens, salt): event.prompt_tokens for event in events}
+        if gone := {entry.prompt for entry in ledger.entries} - prompts.keys():
+            raise LedgerError(
+                f"{len(gone)} of the prompts are no longer in the buffer, so it cannot be taught again: they were deleted, "
+                "or are older than buffer.max_age_days."
+            )
+        return cls(ledger.until, sorted(prompts.values()), events)
+
+    def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:
+        """Of all that decides which adapter comes of them: prompts, the base and its calibration, settings."""
+        decisive = [self.prompts, base.to_json(), learn.model_dump(mode="json"), model]
+        return f"sha256:{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}"

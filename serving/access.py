@@ -1,0 +1,154 @@
+"""Who may administer: by key and role, or from this machine. Wrong keys are slowed down, and every act is put on record."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from time import monotonic
+
+from fastapi import HTTPException, Request
+
+from online.options import GuardSettings
+from online.state import StateDir
+
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+WRONG_KEYS = (1 / 6, 10)
+"""Wrong keys that one address may send: so many a second, and so many at once."""
+REQUESTS = (50.0, 200)
+"""Administrative requests that are answered: so many a second, and so many at once."""
+ADDRESSES = 4096
+"""Addresses whose wrong keys are counted; the ones longest quiet are let go first."""
+
+
+class Role(IntEnum):
+    """What a key opens; each opens what the ones before it do."""
+
+    READ = 1
+    """What is going on; no text of any prompt."""
+    OPERATE = 2
+    """Texts, updates, rollback, activation of what passed its gate."""
+    APPROVE = 3
+    """Activation against the gate."""
+
+
+class Bucket:
+    """Tokens that refill at `rate` a second up to `most`."""
+
+    def __init__(self, rate: float, most: float) -> None:
+        self.rate, self.most, self.left, self.at = rate, most, float(most), monotonic()
+
+    def take(self) -> bool:
+        """Whether there was a token."""
+        now = monotonic()
+        self.left, self.at = min(self.most, self.left + (now - self.at) * self.rate), now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+    @property
+    def empty(self) -> bool:
+        return self.left + (monotonic() - self.at) * self.rate < 1
+
+
+class Access:
+    """The keys of one endpoint, and who has used them up. Called from the server's threads."""
+
+    def __init__(self, settings: GuardSettings, state: StateDir) -> None:
+        named = ((Role.READ, settings.read_key), (Role.OPERATE, settings.operate_key), (Role.APPROVE, settings.admin_key))
+        self.keys = [(role, key.get_secret_value().encode()) for role, key in named if key is not None]
+        self.state = state
+        self._lock = threading.Lock()
+        self._wrong: OrderedDict[str, Bucket] = OrderedDict()
+        self._requests = Bucket(*REQUESTS)
+
+    def role(self, request: Request) -> Role:
+        """What the one who asks may do. Raises HTTPException 401, 403 or 429."""
+        peer = request.client.host if request.client else ""
+        if not self.keys:
+            if not at_home(request.headers, peer, request.scope.get("http_version", "")):
+                raise HTTPException(403, "Without --guard-admin-key administration is open to localhost only: set a key.")
+            return Role.APPROVE
+        with self._lock:
+            if (bucket := self._wrong.get(peer)) and bucket.empty:
+                raise HTTPException(429, "Too many wrong keys came from this address: wait a minute.")
+        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+        # All keys are compared, each in constant time: how long it takes says nothing about any of them.
+        opened = max((role for role, key in self.keys if hmac.compare_digest(given, key)), default=None)
+        if opened is None:
+            self._count(peer)
+            self.state.audit("admin.denied", method=request.method, path=request.url.path, peer=peer)
+            raise HTTPException(401, "The admin key is missing or wrong: send it as `Authorization: Bearer <key>`.")
+        return opened
+
+    def admit(self) -> None:
+        """Raises HTTPException 429 where administration is asked too often."""
+        with self._lock:
+            if not self._requests.take():
+                raise HTTPException(429, f"More than {REQUESTS[0]:g} administrative requests came a second: ask less often.")
+
+    def _count(self, peer: str) -> None:
+        with self._lock:
+            bucket = self._wrong.setdefault(peer, Bucket(*WRONG_KEYS))
+            self._wrong.move_to_end(peer)
+            bucket.take()
+            while len(self._wrong) > ADDRESSES:
+                self._wrong.popitem(last=False)
+
+
+def needs(role: Role) -> Callable[[Request], Role]:
+    """A dependency: `allow`. Not async, so that the audit's disk holds up no stream."""
+
+    def check(request: Request) -> Role:
+        return allow(request, role)
+
+    return check
+
+
+def allow(request: Request, role: Role) -> Role:
+    """Let the one who asks go on in this role, and put what is no mere look on record; returns the role that their key has.
+
+    Raises HTTPException 401, 403 or 429.
+    """
+    access: Access = request.app.state.access
+    has = access.role(request)
+    access.admit()
+    about = {"method": request.method, "path": request.url.path, "peer": request.client.host if request.client else ""}
+    if has < role:
+        access.state.audit("admin.denied", role=has.name.lower(), **about)
+        raise HTTPException(403, f"This key is for the role {has.name.lower()}, and {role.name.lower()} is needed.")
+    if role > Role.READ:
+        access.state.audit("admin.request", role=has.name.lower(), **about)
+    return has
+
+
+def at_home(headers: Mapping[str, str], peer: str, http_version: str) -> bool:
+    """Whether a loopback peer itself addresses localhost.
+
+    That keeps a proxy on this machine (HTTP/1.0 is nginx's unless told otherwise), or a web page, from opening the door: a
+    page may name localhost itself, but its browser says that a page asks.
+    """
+    proxied = any(name in headers for name in FORWARDED) or http_version == "1.0"
+    page = headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or "origin" in headers
+    return not proxied and not page and loopback(peer) and loopback(headers.get("host", ""))
+
+
+def loopback(host: str) -> bool:
+    """Whether a host name or address, port and brackets aside, is this machine's own."""
+    name = (
+        host.rsplit("]", 1)[0].lstrip("[")
+        if host.startswith("[")
+        else host.rsplit(":", 1)[0]
+        if host.count(":") == 1
+        else host
+    )
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

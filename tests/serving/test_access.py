@@ -1,0 +1,64 @@
+"""Keys and their roles, without an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fastapi import HTTPException
+
+from online.options import GuardSettings
+from online.state import StateDir
+from serving import access
+from serving.access import Access, Bucket, Role
+
+
+def asks(key: str = "", peer: str = "10.0.0.1") -> SimpleNamespace:
+    """A request, as much of it as is looked at."""
+    return SimpleNamespace(
+        client=SimpleNamespace(host=peer), headers={"authorization": f"Bearer {key}"}, scope={"http_version": "1.1"},
+        method="GET", url=SimpleNamespace(path="/guard/v1/status"),
+    )  # fmt: skip
+
+
+def status(opened: Access, key: str, peer: str = "10.0.0.1") -> int:
+    with pytest.raises(HTTPException) as refused:
+        opened.role(asks(key, peer))
+    return refused.value.status_code
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Access:
+    return Access(GuardSettings(admin_key="a" * 16, read_key="r" * 16), StateDir(tmp_path))
+
+
+def test_a_key_has_its_role_and_no_key_has_none(opened: Access, tmp_path: Path) -> None:
+    assert opened.role(asks("a" * 16)) is Role.APPROVE and opened.role(asks("r" * 16)) is Role.READ
+    for wrong in ("", "a" * 15, "a" * 17, "é" * 16):
+        assert status(opened, wrong) == 401
+    alone = Access(GuardSettings(), StateDir(tmp_path))
+    assert status(alone, "") == 403 and status(alone, "", "127.0.0.1") == 403, "a loopback peer names localhost too"
+
+
+def test_an_address_that_guesses_waits_and_others_do_not(opened: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(access, "monotonic", lambda: clock[0])
+    assert [status(opened, "guess") for _ in range(12)] == [401] * 10 + [429] * 2
+    assert opened.role(asks("a" * 16, "10.0.0.2")) is Role.APPROVE
+    clock[0] += 7
+    assert [status(opened, "guess") for _ in range(2)] == [401, 429]
+    for number in range(access.ADDRESSES + 10):
+        opened._count(f"address {number}")
+    assert len(opened._wrong) == access.ADDRESSES
+
+
+def test_a_bucket_refills_to_its_brim(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(access, "monotonic", lambda: clock[0])
+    bucket = Bucket(2.0, 3)
+    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+    clock[0] += 0.5
+    assert [bucket.take(), bucket.take()] == [True, False]
+    clock[0] += 60
+    assert not bucket.empty and [bucket.take() for _ in range(4)] == [True, True, True, False]
