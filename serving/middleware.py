@@ -77,12 +77,13 @@ class GuardMiddleware:
             return await self.app(scope, receive, send)
         if scope["method"] == "GET" and scope["path"].startswith(STORED):
             return await self.app(scope, receive, replay(send))
-        if scope["method"] != "POST":
-            return await self.app(scope, receive, send)
-        if self.draining():
+        asks = scope["method"] == "POST"
+        if self.draining() and (asks or scope["path"] == "/health"):  # a load balancer is to look elsewhere too
             for message in refusal(503, "The server is shutting down: send the request elsewhere.", "unavailable"):
                 await send(message)
             return None
+        if not asks:
+            return await self.app(scope, receive, send)
         request = self.open(scope)
         try:
             body, messages = await drink(receive, self.most)

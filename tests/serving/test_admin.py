@@ -174,6 +174,7 @@ def drains(server, client: dict[str, str]) -> None:
             )
 
         server.wait(turned_away, 5)
+        assert server.get("/health").status_code == 503, "a load balancer is told too"
         assert how_they_ended(lines) == ["length"]
         assert how_they_ended(others) == ["abort"] * 8
     assert server.process.wait(30) == 0
