@@ -162,27 +162,22 @@ def dose_plot(results: Results, base: int) -> Canvas:
                 axes.annotate("", (gap, after), (gap, before), arrowprops={"arrowstyle": "->", "color": colour})
                 axes.plot(gap, before, "o", color=colour, markersize=4)
         axes.axvline(0.5, color="lightgrey", zorder=0)
-        axes.set(xlim=(0, 1), ylim=(-2, 101), xlabel="gap AUROC before", ylabel="%", title=f"{title}, before → after, T=1")
+        axes.set(xlim=(0, 1), ylim=(-2, 101), xlabel="gap AUROC before; red: the learner refuses", ylabel="%")
+        axes.set_title(f"{title}, before → after, T=1")
     return canvas
 
 
 def refresh_plot(results: Results, base: int) -> Canvas:
     """Each refresh against the base (dotted)."""
     canvas = Canvas(figsize=(10, 3.2), layout="constrained")
-    keys = {
-        "dsr_seen": "DSR seen",
-        "dsr_unseen": "DSR never seen",
-        "wrapped": "refused wrapped",
-        "borderline": "refused borderline",
-    }
+    keys = dict(zip(("dsr_seen", "dsr_unseen", "borderline", "wrapped"), LINES.values(), strict=True))
     for column, (name, (mode, _)) in enumerate(MODES.items()):
         axes: Axes = canvas.add_subplot(1, 2, column + 1)
         runs = [run for link in LINKS["refreshes"] for run in results.of(base, link)[:1]]
         bare = results.of(base, "base")[0]["part"]
         for number, (key, label) in enumerate(keys.items()):
-            axes.plot(
-                range(1, len(runs) + 1), [percent([run], mode, key) for run in runs], ".-", color=f"C{number}", label=label
-            )
+            ys = [percent([run], mode, key) for run in runs]
+            axes.plot(range(1, len(ys) + 1), ys, ".-", color=f"C{number}", label=label)
             axes.axhline(percent([bare], mode, key), color=f"C{number}", linestyle=":")
         axes.set(title=f"{name}; dotted: the base", ylim=(-2, 101), xlabel="refresh", ylabel="%")
         if column:
