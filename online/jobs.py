@@ -134,8 +134,9 @@ def forget(
     try:
         named = [client_named(state, client) for client in clients]
         done = erase(state, registry, buffer, named, events)
-        gone = ", ".join(f"v{version}" for version in done.versions) or "no adapter"
-        yield f"{done.events} events are deleted; {gone} had learned from them and {_is_or_are(done.versions)} destroyed."
+        gone = ", ".join(f"v{version}" for version in done.versions)
+        fate = f"{gone} had learned from them, now destroyed" if gone else "no adapter had learned from them"
+        yield f"{done.events} events are deleted; {fate}."
         if done.successor:
             live = registry.live()
             name = "the base" if live is None else f"v{live}"
@@ -144,10 +145,6 @@ def forget(
             yield sentence(rebuild(done.successor, settings, state, registry, buffer, model, suites, launch))
     finally:
         buffer.close()
-
-
-def _is_or_are(versions: Sequence[int]) -> str:
-    return "are" if len(versions) > 1 else "is"
 
 
 def repeat_version(settings: Settings, model: Path, version: int) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def test_what_taught_a_version_is_listed_and_can_be_forgotten(tmp_path: Path) ->
         failed = sirl(*words, *where)
         assert failed.returncode == 1 and why in failed.stderr and "Traceback" not in failed.stderr
     forgotten = sirl("forget", "--client", "sk-hers", *where)
-    assert forgotten.returncode == 0 and "v1 had learned from them and is destroyed" in forgotten.stdout
+    assert forgotten.returncode == 0 and "v1 had learned from them, now destroyed" in forgotten.stdout
     (version,) = registry.versions()
     assert version.state == "forgotten" and version.manifest["metrics"] == {}
     assert "0 events are deleted; no adapter" in sirl("forget", "--client", "nobody", *where).stdout
