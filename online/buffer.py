@@ -225,9 +225,16 @@ class Buffer:
             return [_event(row) for row in connection.execute(query).mappings()]
 
     def get(self, identity: str) -> Event | None:
+        return next(iter(self.named([identity])), None)
+
+    def named(self, identities: Collection[str]) -> list[Event]:
+        """Those of these ids that are there, in no order."""
         with self._transaction() as connection:
-            row = connection.execute(sa.select(_events).where(_events.c.id == identity)).mappings().first()
-        return None if row is None else _event(row)
+            return [
+                _event(row)
+                for chunk in _chunks(list(identities))
+                for row in connection.execute(sa.select(_events).where(_events.c.id.in_(chunk))).mappings()
+            ]
 
     def delete(self, identities: Collection[str]) -> int:
         """Returns how many there were."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from online import OnlineError
 from online.event import Event, prompt_hash
@@ -69,5 +69,8 @@ class Ledger:
             raise LedgerError(f"the ledger of {folder.name} cannot be read ({error}): restore its folder.") from None
 
     def save(self, folder: Path) -> None:
-        document = {"until": self.until, "events": [asdict(entry) for entry in self.entries]}
-        write_atomic(folder / FILE, json.dumps(document))
+        write_atomic(folder / FILE, json.dumps(self.to_dict()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"until": self.until, "events": [asdict(entry) for entry in self.entries]}

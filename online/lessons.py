@@ -35,7 +35,7 @@ class Lessons:
     @classmethod
     def named(cls, buffer: Buffer, ledger: Ledger, salt: str) -> Self:
         """Those of a ledger once more. Raises LedgerError where a prompt is no longer in the buffer."""
-        events = [event for entry in ledger.entries if (event := buffer.get(entry.id)) is not None]
+        events = buffer.named([entry.id for entry in ledger.entries])
         prompts = {prompt_hash(event.prompt_tokens, salt): event.prompt_tokens for event in events}
         if gone := {entry.prompt for entry in ledger.entries} - prompts.keys():
             raise LedgerError(

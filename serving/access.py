@@ -41,18 +41,19 @@ class Bucket:
     def __init__(self, rate: float, most: float) -> None:
         self.rate, self.most, self.left, self.at = rate, most, float(most), monotonic()
 
-    def take(self) -> bool:
-        """Whether there was a token."""
+    @property
+    def empty(self) -> bool:
+        """Whether there is no token now."""
         now = monotonic()
         self.left, self.at = min(self.most, self.left + (now - self.at) * self.rate), now
-        if self.left < 1:
+        return self.left < 1
+
+    def take(self) -> bool:
+        """Whether there was a token."""
+        if self.empty:
             return False
         self.left -= 1
         return True
-
-    @property
-    def empty(self) -> bool:
-        return self.left + (monotonic() - self.at) * self.rate < 1
 
 
 class Access:

@@ -161,7 +161,7 @@ async def ledger(service: Served, version: str) -> dict:
         found = await asyncio.to_thread(Ledger.load, registry.path(int(version.removeprefix("v"))))
     except LedgerError as error:
         raise HTTPException(404, str(error)) from None
-    return {"until": found.until, "events": [asdict(entry) for entry in found.entries]}
+    return found.to_dict()
 
 
 @internal.post("/rollouts")

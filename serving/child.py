@@ -31,8 +31,9 @@ def own_engine(settings: Settings, model: Path) -> Iterator[StateDir]:
     """
     state = StateDir(settings.state_dir / "own-engine")
     named = [] if model == models.bundled() else [str(model)]
-    flags = ["--rollouts-only", "--state-dir", str(state.path), "--update-lora-rank", str(settings.update.lora_rank)]
-    with child([*named, *flags, *shlex.split(settings.update.engine_flags)], state.path / "server.log"):
+    flags = ["--rollouts-only", "--update-rollouts", "engine", "--update-lora-rank", str(settings.update.lora_rank)]
+    flags += ["--state-dir", str(state.path), *shlex.split(settings.update.engine_flags)]
+    with child([*named, *flags], state.path / "server.log"):
         yield state
 
 

@@ -137,8 +137,6 @@ def serve(argv: Sequence[str]) -> int:
         server.parser().print_help()
         return 0
     settings = settings_module.load(known)
-    if known.rollouts_only:
-        settings = settings.model_copy(update={"update": settings.update.model_copy(update={"rollouts": "engine"})})
     args = server.parse(models_of_ours.resolve(model), rest, settings, bundled=model is None)
     import uvloop
 
@@ -251,7 +249,6 @@ def adapters(args: argparse.Namespace) -> int:
 
 
 def explain(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
     from datetime import UTC, datetime
 
     from online.jobs import version_of
@@ -261,7 +258,7 @@ def explain(args: argparse.Namespace) -> int:
     version = version_of(args.version)
     ledger = Ledger.load(StateDir(settings_module.load(args).state_dir).registry / f"v{version}")
     if args.json:
-        print(json.dumps({"until": ledger.until, "events": [asdict(entry) for entry in ledger.entries]}, indent=1))
+        print(json.dumps(ledger.to_dict(), indent=1))
         return 0
     clients, prompts = ({getattr(entry, name) for entry in ledger.entries} for name in ("client", "prompt"))
     print(f"v{version} was taught by {len(ledger.entries)} events: {len(prompts)} prompts of {len(clients)} clients")

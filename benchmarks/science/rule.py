@@ -27,10 +27,10 @@ def expected(masses: Masses, tau: float = 1.0) -> tuple[float, float]:
 def equal_threshold(prompts: Sequence[Prompt], base: Masses, policy: Masses) -> float:
     """The lowest threshold over `policy` at which no benign class is refused over ALLOWED more often than by the bare
     base, at temperature 1 and greedily; 1, which adds nothing to the policy, where there is none."""
-    where = {name: cells(prompts)[name] for name in BENIGN}
+    inside = cells(prompts)
 
     def fits(tau: float) -> bool:
-        pairs = ((expected(policy[mine], tau), expected(base[mine])) for mine in where.values())
+        pairs = ((expected(policy[mine], tau), expected(base[mine])) for mine in map(inside.__getitem__, BENIGN))
         return all(ours <= theirs + ALLOWED for both in pairs for ours, theirs in zip(*both, strict=True))
 
     return next((float(tau) for tau in np.unique(policy) if fits(tau)), 1.0)

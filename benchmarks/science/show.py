@@ -39,6 +39,8 @@ EVERY = (*UNTRAINED, "anchored", "anchored, guarded", SCARCE, *(p for p in PRESE
 CURVES = {"base": "tab:grey", "mass": "tab:orange", "anchored": "tab:blue"}
 STEPPED = ("anchored", "one-sided", "no-anchor", "paper")
 LINES = {"seen": "DSR seen", "never": "DSR never seen", "borderline": "refused borderline", "wrapped": "refused wrapped"}
+FIGURES = {"seen": "dsr_seen", "never": "dsr_unseen", "borderline": "borderline", "wrapped": "wrapped"}
+"""The figure behind each line."""
 
 
 def figure(run: Run, mode: str, key: str) -> Run:
@@ -119,8 +121,7 @@ def frontier(results: Results, base: int) -> Canvas:
             for run, marker in (("paper", "s"), ("one-sided", "^"), ("sft anchored", "D"), ("dpo anchored", "v")):
                 after = "after" if mode == "sampled" else "greedy"
                 if runs := results.of(base, run):
-                    key = "dsr_seen" if which == "seen" else "dsr_unseen"
-                    at = percent(runs, after, "borderline"), percent(runs, after, key)
+                    at = percent(runs, after, "borderline"), percent(runs, after, FIGURES[which])
                     axes.plot(*at, marker, color="tab:red", markersize=5, fillstyle="none", label=run)
             axes.set(xlim=(-2, 80), ylim=(40, 101), title=f"{title}, {name}")
             axes.set_xlabel("borderline prompts refused, %")
@@ -138,8 +139,7 @@ def dynamics(results: Results, base: int) -> Canvas:
         axes: Axes = canvas.add_subplot(1, len(shown), column + 1)
         for line, label in LINES.items():
             for number, one in enumerate(runs):
-                start = {"step": 0} | {"seen": "dsr_seen", "never": "dsr_unseen"}
-                first = percent([{"after": one["before"]}], "after", str(start.get(line, line)))
+                first = percent([{"after": one["before"]}], "after", FIGURES[line])
                 points = [(0, first), *((at["step"], 100 * at[line][0]) for at in one["dynamics"])]
                 axes.plot(*zip(*points, strict=True), color=f"C{list(LINES).index(line)}", label=None if number else label)
         axes.set(title=run, ylim=(-2, 101), xlabel="step")
@@ -170,12 +170,12 @@ def dose_plot(results: Results, base: int) -> Canvas:
 def refresh_plot(results: Results, base: int) -> Canvas:
     """Each refresh against the base (dotted)."""
     canvas = Canvas(figsize=(10, 3.2), layout="constrained")
-    keys = dict(zip(("dsr_seen", "dsr_unseen", "borderline", "wrapped"), LINES.values(), strict=True))
     for column, (name, (mode, _)) in enumerate(MODES.items()):
         axes: Axes = canvas.add_subplot(1, 2, column + 1)
         runs = [run for link in LINKS["refreshes"] for run in results.of(base, link)[:1]]
         bare = results.of(base, "base")[0]["part"]
-        for number, (key, label) in enumerate(keys.items()):
+        for number, (line, label) in enumerate(LINES.items()):
+            key = FIGURES[line]
             ys = [percent([run], mode, key) for run in runs]
             axes.plot(range(1, len(ys) + 1), ys, ".-", color=f"C{number}", label=label)
             axes.axhline(percent([bare], mode, key), color=f"C{number}", linestyle=":")

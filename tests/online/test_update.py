@@ -194,7 +194,7 @@ def test_learning_that_goes_wrong_stops_on_its_way(tmp_path: Path, suites: Suite
 SCRIPT = """
 import sys
 from pathlib import Path
-from online import OnlineError, update
+from online import update
 from tests.online.test_update import Place, bundled_suites
 update.CHECKPOINT_STEPS = 1
 Place(Path(sys.argv[1]), events=0).run(bundled_suites())
