@@ -23,7 +23,7 @@ test-fast: setup  ## the tests that need no engine
 interop: setup  ## used by software we did not write, beside plain vLLM, on two workers (fifteen minutes; first time thirty)
 	@$(BIN)/pytest -m interop $(ARGS)
 
-check: setup  ## linters and types
+check: setup  ## linters, types, known vulnerabilities
 	@scripts/check
 
 science: setup  ## every table of docs/science.md; goes on where it was stopped (hours)

@@ -1,24 +1,21 @@
 """The buffer: events in one SQL table, SQLite by default, any SQLAlchemy URL by choice."""
 
-import math
 import os
 import re
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from online import OnlineError
+from online import OnlineError, schema
 from online.event import CONTESTED, SAMPLED, Event
 from online.options import BufferSettings
 
-SCHEMA_VERSION = "2"
 _DAY = 86_400.0
 _CHUNK = 500  # ids in one statement: databases bound the number of parameters
 _CONNECT_TIMEOUT_S = 10
@@ -26,29 +23,7 @@ _BUSY_TIMEOUT_MS = 5_000
 _CREATE_ATTEMPTS = 40
 _CREATE_PAUSE_S = 0.05
 _SECRET_QUERY = re.compile(r"pass|pwd|secret|token|key", re.IGNORECASE)
-
-_metadata = sa.MetaData()
-_meta = sa.Table("meta", _metadata, sa.Column("key", sa.String(32), primary_key=True), sa.Column("value", sa.String(64)))
-_events = sa.Table(
-    "events",
-    _metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("time", sa.Double, nullable=False),
-    sa.Column("adapter", sa.String(32), nullable=False),
-    sa.Column("verdict", sa.String(16), nullable=False),
-    sa.Column("prompt", sa.Text, nullable=False),
-    sa.Column("prompt_tokens", sa.LargeBinary, nullable=False),
-    sa.Column("response", sa.Text, nullable=False),
-    sa.Column("response_tokens", sa.LargeBinary, nullable=False),
-    sa.Column("entropies", sa.LargeBinary, nullable=False),
-    sa.Column("entropy_mean", sa.Double),
-    sa.Column("refusal_mass", sa.Double),
-    sa.Column("finish_reason", sa.String(32), nullable=False),
-    sa.Column("client", sa.String(64), nullable=False),
-    sa.Column("model", sa.String(80), nullable=False),
-    sa.Index("events_time", "time", "id"),
-    sa.Index("events_verdict_time", "verdict", "time", "id"),
-)
+_events, _reviews = schema.events, schema.reviews
 
 
 class BufferError(OnlineError):
@@ -116,27 +91,29 @@ class Buffer:
             found = sa.inspect(connection).get_table_names()
             if "meta" not in found and "events" in found:
                 raise BufferError(f"{self._name} holds an events table that is not sirl's; choose another --buffer-url.")
-            if "meta" not in found:
-                self._create_schema(connection)
-            version = connection.scalar(sa.select(_meta.c.value).where(_meta.c.key == "schema"))
-            if version != SCHEMA_VERSION:
+            if "meta" not in found or schema.version(connection) != schema.VERSION:
+                self._make_schema(connection)
+            version = schema.version(connection)
+            if version != schema.VERSION:
                 raise BufferError(
-                    f"{self._name} has schema {version}, not {SCHEMA_VERSION}; use the sirl that wrote it "
+                    f"{self._name} has schema {version}, not {schema.VERSION}; use the sirl that wrote it "
                     "or choose another --buffer-url."
                 )
         self._inode = self._current_inode()
 
-    def _create_schema(self, connection: sa.Connection) -> None:
-        # Another process may be at it too: the loser of that race finds the tables on its next look.
+    def _make_schema(self, connection: sa.Connection) -> None:
+        # Another process may be at it too: the loser of that race finds the work done on its next look.
         for attempt in range(_CREATE_ATTEMPTS):
             try:
                 if self._file is not None:
                     # In WAL mode, which the file keeps, a commit outlives the death of its process.
                     connection.exec_driver_sql("PRAGMA journal_mode=WAL")
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
-                if "meta" not in sa.inspect(connection).get_table_names():
-                    _metadata.create_all(connection)
-                    connection.execute(sa.insert(_meta).values(key="schema", value=SCHEMA_VERSION))
+                if "meta" in sa.inspect(connection).get_table_names():
+                    schema.upgrade(connection)
+                else:
+                    schema.metadata.create_all(connection)
+                    connection.execute(sa.insert(schema.meta).values(key="schema", value=schema.VERSION))
                 return connection.commit()
             except DBAPIError:
                 connection.rollback()
@@ -185,7 +162,7 @@ class Buffer:
 
     def append(self, events: Sequence[Event]) -> int:
         """Stores all of them or none, skipping ids that are there already; returns how many were new."""
-        rows = {event.id: _row(event) for event in events}
+        rows = {event.id: schema.row(event) for event in events}
         with self._transaction() as connection:
             for chunk in _chunks(list(rows)):
                 present = connection.scalars(sa.select(_events.c.id).where(_events.c.id.in_(chunk))).all()
@@ -222,7 +199,7 @@ class Buffer:
         if limit is not None:
             query = query.limit(limit)
         with self._transaction() as connection:
-            return [_event(row) for row in connection.execute(query).mappings()]
+            return [schema.event(row) for row in connection.execute(query).mappings()]
 
     def get(self, identity: str) -> Event | None:
         return next(iter(self.named([identity])), None)
@@ -231,7 +208,7 @@ class Buffer:
         """Those of these ids that are there, in no order."""
         with self._transaction() as connection:
             return [
-                _event(row)
+                schema.event(row)
                 for chunk in _chunks(list(identities))
                 for row in connection.execute(sa.select(_events).where(_events.c.id.in_(chunk))).mappings()
             ]
@@ -249,6 +226,33 @@ class Buffer:
         query = sa.select(_events.c.id).where(_events.c.client == client).order_by(_events.c.time, _events.c.id)
         with self._transaction() as connection:
             return list(connection.scalars(query))
+
+    def first_seen(self) -> dict[str, float]:
+        """When each client's oldest event came (unix time, seconds), by its hash."""
+        query = sa.select(_events.c.client, sa.func.min(_events.c.time)).group_by(_events.c.client)
+        with self._transaction() as connection:
+            return {client: moment for client, moment in connection.execute(query)}
+
+    def replace(self, events: Sequence[Event]) -> None:
+        """Puts each in the place of the event of its id, where that is there still."""
+        with self._transaction() as connection:
+            for event in events:
+                connection.execute(sa.update(_events).where(_events.c.id == event.id).values(schema.row(event)))
+
+    def reviews(self, kind: str) -> dict[str, str]:
+        """What operators decided of "prompt"s or "client"s, by hash."""
+        query = sa.select(_reviews.c.name, _reviews.c.decision).where(_reviews.c.kind == kind)
+        with self._transaction() as connection:
+            return {name: decision for name, decision in connection.execute(query)}
+
+    def review(self, kind: str, names: Collection[str], decision: str | None) -> None:
+        """Puts a decision on record in the place of what was decided before; None takes it back."""
+        with self._transaction() as connection:
+            for chunk in _chunks(list(names)):
+                connection.execute(sa.delete(_reviews).where(_reviews.c.kind == kind, _reviews.c.name.in_(chunk)))
+                if decision is not None:
+                    rows = [{"kind": kind, "name": name, "decision": decision} for name in chunk]
+                    connection.execute(sa.insert(_reviews), rows)
 
     def scrub(self) -> None:
         """Overwrites what deleted events left in an SQLite file and its log; another database keeps its own house."""
@@ -311,32 +315,3 @@ def _chunks(identities: list[str]) -> Iterator[list[str]]:
 def _first_line(error: object) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def _row(event: Event) -> dict[str, Any]:
-    return {
-        "id": event.id,
-        "time": event.time,
-        "adapter": event.adapter,
-        "verdict": event.verdict,
-        "prompt": event.prompt,
-        "prompt_tokens": np.asarray(event.prompt_tokens, dtype="<i4").tobytes(),
-        "response": event.response,
-        "response_tokens": np.asarray(event.response_tokens, dtype="<i4").tobytes(),
-        "entropies": np.asarray(event.entropies, dtype="<f4").tobytes(),
-        # SQLite has no NaN.
-        "entropy_mean": None if math.isnan(event.entropy_mean) else event.entropy_mean,
-        "refusal_mass": event.refusal_mass,
-        "finish_reason": event.finish_reason,
-        "client": event.client,
-        "model": event.model,
-    }
-
-
-def _event(row: Mapping[Any, Any]) -> Event:
-    fields = dict(row)
-    for name, dtype in (("prompt_tokens", "<i4"), ("response_tokens", "<i4"), ("entropies", "<f4")):
-        fields[name] = tuple(np.frombuffer(fields[name], dtype=dtype).tolist())
-    if fields["entropy_mean"] is None:
-        fields["entropy_mean"] = math.nan
-    return Event(**fields)

@@ -7,6 +7,7 @@ import secrets
 from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Self
 
 _INT32 = 2**31
@@ -26,6 +27,18 @@ def new_event_id(now: float) -> str:
 def client_hash(key_or_address: str, salt: str) -> str:
     """32 hex digits that tell clients apart and, without the salt, lead back to none."""
     return hmac.new(salt.encode(), key_or_address.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:32]
+
+
+def address_block(address: str) -> str:
+    """What neighbours share, and who holds one address often holds: the /24 of an IPv4 address, the /48 of an IPv6 one; what
+    is no address stays as it is."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address) and found.ipv4_mapped:
+        found = found.ipv4_mapped
+    return str(ip_network((found, 24 if found.version == 4 else 48), strict=False))
 
 
 def prompt_hash(tokens: Sequence[int], salt: str) -> str:
@@ -56,6 +69,7 @@ class Event:
         finish_reason: as the client saw it.
         client: see `client_hash`.
         model: fingerprint of the base that answered (token ids are its tokenizer's), "" where it has none.
+        block: hash of the client's block of addresses (`address_block`), "" where it is not known.
 
     Raises:
         ValueError: a token id does not fit 32 bits.
@@ -75,6 +89,7 @@ class Event:
     finish_reason: str
     client: str
     model: str = ""
+    block: str = ""
 
     def __post_init__(self) -> None:
         # What cannot be stored is mended or refused here, so that no event can hold up a batch later.

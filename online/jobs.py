@@ -6,8 +6,11 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from transformers import AutoTokenizer
 
 import models
 from guard.calibration import CalibrationError
@@ -19,14 +22,20 @@ from online.fingerprint import fingerprint
 from online.forget import client_named, erase, rebuild
 from online.policy import Policy
 from online.progress import last_started, unfinished
+from online.queue import Queue
+from online.redaction import Preparation
 from online.registry import Registry
 from online.repeat import repeat
+from online.review import Decision, redact_prompts, review, summarise
 from online.schedule import due
 from online.settings import Settings
 from online.state import StateDir
 from online.update import Launch, Outcome, Suites, run_gate, run_update
 
 log = logging.getLogger("sirl")
+
+QUEUE_EVERY_S = 60.0
+"""Between two looks at what waits in the queue, which an alert goes by."""
 
 
 def speaks_bundled_grammar(model: Path) -> bool:
@@ -147,6 +156,39 @@ def forget(
         buffer.close()
 
 
+def queue(settings: Settings, model: Path) -> Queue:
+    """The queue as an update would find it now."""
+    state = StateDir(settings.state_dir)
+    buffer = open_buffer(settings, state)
+    try:
+        return Queue.of(buffer, fingerprint(model), time.time(), settings, state.client_salt())
+    finally:
+        buffer.close()
+
+
+def decide(settings: Settings, kind: str, names: Sequence[str], decision: Decision) -> None:
+    """Approve, exclude or reset queued prompts or clients, by their hashes; a client also by its key or address."""
+    state = StateDir(settings.state_dir)
+    buffer = open_buffer(settings, state)
+    try:
+        hashes = [client_named(state, name) for name in names] if kind == "client" else names
+        review(state, buffer, kind, hashes, decision, "cli")
+    finally:
+        buffer.close()
+
+
+def redact(settings: Settings, model: Path, prompts: Sequence[str]) -> int:
+    """Redact what is stored of prompts (hashes) and the answers to them; returns the number of events."""
+    state, tokenizer = StateDir(settings.state_dir), AutoTokenizer.from_pretrained(model)
+    buffer = open_buffer(settings, state)
+    try:
+        encode = partial(tokenizer.encode, add_special_tokens=False)
+        redaction = Preparation(settings.buffer, encode, state.client_salt()).redaction
+        return redact_prompts(state, buffer, fingerprint(model), prompts, redaction, "cli")
+    finally:
+        buffer.close()
+
+
 def repeat_version(settings: Settings, model: Path, version: int) -> tuple[str, str]:
     """SHA-256 of a version's weights as they are, and as the same events teach them now."""
     state = StateDir(settings.state_dir)
@@ -169,9 +211,12 @@ def run_scheduler(settings: Settings, model: Path, launch: Launch | None = None)
     buffer = open_buffer(settings, state)  # raises: a URL that is wrong at the start is the operator's to mend
     rules = ", ".join(f"{name} {value}" for name, value in settings.learn.model_dump().items())
     log.info("the learner waits (%s)", rules)
-    complaint = ""
+    complaint, look_at = "", 0.0
     while True:
         try:
+            if time.monotonic() >= look_at:
+                summarise(state, Queue.of(buffer, identity, time.time(), settings, state.client_salt()))
+                look_at = time.monotonic() + QUEUE_EVERY_S
             last = last_started(state, began)
             new = buffer.contested_since(last, identity)
             if reason := "unfinished" if unfinished(state) else due(time.time(), last, new, settings.learn):

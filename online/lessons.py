@@ -1,4 +1,4 @@
-"""What an update may learn from: the newest of the buffer, or once more what a ledger names."""
+"""What an update may learn from: what the queue admits, or once more what a ledger names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from guard.openings import Tokens
 from online.buffer import Buffer
 from online.event import Event, prompt_hash
 from online.ledger import Ledger, LedgerError
-from online.selector import PROMPT_TOKENS, distinct_prompts
+from online.queue import Queue
 from online.settings import UpdateSettings
 
 
@@ -26,11 +26,11 @@ class Lessons:
     events: Sequence[Event]
 
     @classmethod
-    def newest(cls, buffer: Buffer, model: str, until: float, most: int) -> Self:
-        """Of the events before `until`, the newest distinct prompts, at most so many. Sorted, for the same prompts must
-        teach the same adapter in whatever order clients happened to send them."""
-        events = buffer.events(until=until, model=model, limit=4 * most)
-        return cls(until, sorted(distinct_prompts(events, PROMPT_TOKENS)[:most]), events)
+    def newest(cls, queue: Queue, most: int) -> Self:
+        """The newest prompts that are admitted, at most so many. Sorted, for the same prompts must teach the same adapter in
+        whatever order clients happened to send them."""
+        admitted = [one.tokens for one in queue.prompts if one.admitted]
+        return cls(queue.until, sorted(admitted[:most]), queue.events)
 
     @classmethod
     def named(cls, buffer: Buffer, ledger: Ledger, salt: str) -> Self:

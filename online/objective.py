@@ -89,3 +89,14 @@ def decision_loss(mass: Tensor, gap: Tensor, scale: float = 4.0) -> Tensor:
     Two-sided use: prompts just under the band that is learned from take d < 0 and are steered away from refusing.
     """
     return -scale * (gap.detach() * mass).mean()
+
+
+def steered_gap(mass: Tensor, on_base: Tensor, strength: float, most: float = 4.0) -> Tensor:
+    """d = -strength * min(mean mass now / mean mass on the base, most): masses (prompts,), (prompts,) -> (prompts,).
+
+    Steering in proportion to what learning has made of these prompts: hard while they are swept along into refusing, next to
+    nothing once their mass is gone. A constant d is too weak for the first where harm is rare, and goes on after the second
+    (docs/science.md).
+    """
+    left = mass.detach().mean() / on_base.mean().clamp(min=torch.finfo(on_base.dtype).tiny)
+    return (-strength * left.clamp(max=most)).expand_as(mass)

@@ -34,6 +34,18 @@ def _comma_separated(value: object) -> object:
     return value
 
 
+def _pairs(value: object) -> object:
+    """a=b,c=d, as the environment and flags have it."""
+    if isinstance(value, str):
+        pairs = [part.strip().split("=", 1) for part in value.split(",") if part.strip()]
+        if _none(value) is None:
+            return None
+        if any(len(pair) < 2 for pair in pairs):
+            raise ValueError("write language=pipeline, and commas between several")
+        return dict(pairs)
+    return value
+
+
 NoneAware = BeforeValidator(_none)
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(gt=0.0, lt=100.0)]
@@ -132,6 +144,16 @@ class BufferSettings(Group):
         repr=False,  # it may hold a password
         description="SQLAlchemy URL of the buffer's database; none: SQLite in the state directory.",
     )
+    text: Literal["full", "redacted", "hash"] = Field(
+        default="redacted",
+        description="What is stored of prompts and responses: 'full', 'redacted' (docs/security.md), or 'hash', nothing "
+        "that can be read, which leaves nothing to learn from.",
+    )
+    presidio: Annotated[dict[str, str] | None, BeforeValidator(_pairs)] = Field(
+        default=None,
+        description="spaCy pipelines by language for Presidio to redact with as well, such as en=en_core_web_lg (needs the "
+        "extra); none: the built-in rules alone.",
+    )
     max_events: PositiveInt = Field(default=100_000, description="Events kept at most; the oldest go first.")
     max_age_days: PositiveFloat = Field(default=30.0, description="Days an event is kept.")
     plain_rate: Share = Field(
@@ -147,6 +169,28 @@ class BufferSettings(Group):
     )
     batch_size: PositiveInt = Field(default=256, description="Events written in one transaction at most.")
     flush_interval_s: PositiveFloat = Field(default=0.25, description="Seconds an event waits for its batch at most.")
+
+
+class QueueSettings(Group):
+    client_share: Share = Field(
+        default=0.02,
+        description="Share (0 to 1) of what an update learns from in a band that one client may have sent; twice an equal "
+        "part where that is more.",
+    )
+    block_share: Share = Field(
+        default=0.1, description="The same for a block of addresses: the /24 of an IPv4 address, the /48 of an IPv6 one."
+    )
+    topic_share: Share = Field(
+        default=0.1, description="The same for a topic of contested prompts: a token that ordinary traffic hardly has."
+    )
+    similarity: Share = Field(
+        default=0.8,
+        description="Jaccard index of two prompts' token pairs from which on the later one is a repetition; 1: none is.",
+    )
+    quarantine_hours: NonNegativeFloat = Field(
+        default=24.0,
+        description="Hours that prompts of unknown clients and with sudden tokens wait before they are learned from.",
+    )
 
 
 class CalibrateSettings(Group):
@@ -196,8 +240,9 @@ class UpdateSettings(Group):
         default=1.0, description="Weight of the KL term (nats) at the decision on anchor prompts."
     )
     below: NonNegativeFloat = Field(
-        default=0.25,
-        description="How strongly prompts just under the contested band are steered away from refusing: minus d, in nats.",
+        default=1.5,
+        description="How strongly prompts just under the contested band are steered away from refusing: minus d, in nats, "
+        "where they refuse as often as on the base; elsewhere in proportion to that.",
     )
     max_tokens: PositiveInt = Field(default=64, description="Tokens of a sampled response at most.")
     rollouts: Literal["transformers", "engine", "own"] = Field(

@@ -22,8 +22,9 @@ from online.fingerprint import fingerprint
 from online.options import UpdateSettings
 from online.policy import Policy
 from online.presets import PRESETS
+from online.queue import PROMPT_TOKENS
 from online.report import write_report
-from online.selector import PROMPT_TOKENS, Selection
+from online.selector import Selection
 from online.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
 
 DATA = "PKU-Alignment/PKU-SafeRLHF"

@@ -7,18 +7,14 @@ stays where it is (science: 74 against 11 points of over-refusal).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from guard.calibration import Bands
 from guard.openings import Openings, Tokens
-from online.event import Event
 from online.policy import Policy
-
-PROMPT_TOKENS = 1024
-"""Longer prompts are not learned from (the published setting's limit)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +50,11 @@ class Selection:
         """Every prompt to be learned from, as published: nothing is screened, nothing anchors."""
         return cls.sorted_by(Bands(0.0, 0.0), prompts, (1.0,) * len(prompts))
 
+    def only(self, indices: Collection[int]) -> Selection:
+        """Of these prompts alone."""
+        at = sorted(indices)
+        return Selection.sorted_by(self.bands, [self.prompts[i] for i in at], [self.masses[i] for i in at])
+
     def screen(self, step: int, *, contested: int, others: int, seed: int) -> Screen:
         """The prompts of step number `step`: no prompt of the high band comes again before all have had their turn.
 
@@ -71,11 +72,6 @@ class Selection:
         rest = [i for i in ranked[contested:] if i in low]
         random.Random(f"{seed} anchors {step}").shuffle(rest)
         return Screen(tuple(dict.fromkeys(turn)), tuple(ranked[:contested]), tuple(rest))
-
-
-def distinct_prompts(events: Iterable[Event], longest: int) -> list[Tokens]:
-    """The events' prompts without repetition, in order, leaving out those of more than `longest` tokens."""
-    return list(dict.fromkeys(e.prompt_tokens for e in events if 0 < len(e.prompt_tokens) <= longest))
 
 
 def select(

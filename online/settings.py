@@ -21,6 +21,7 @@ from online.options import (
     Group,
     GuardSettings,
     LearnSettings,
+    QueueSettings,
     UpdateSettings,
 )
 
@@ -49,6 +50,7 @@ class Settings(Group):
     )
     guard: GuardSettings = Field(default=GuardSettings(), description="What clients and administrators see.")
     buffer: BufferSettings = Field(default=BufferSettings(), description="What is kept of the traffic.")
+    queue: QueueSettings = Field(default=QueueSettings(), description="What of it may teach: quotas and quarantine.")
     calibrate: CalibrateSettings = Field(
         default=CalibrateSettings(), description="What the guard's thresholds promise, class by class of benign prompts."
     )

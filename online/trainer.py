@@ -169,9 +169,10 @@ class Trainer:
             shape = (len(contested), -1)
             form = self._exact if preset.form == "exact" else self._sampled
             yield from form(contested, samples, rewards.view(shape), refused.view(shape), metrics)
-        if preset.two_sided and (below := [prompts[i] for i in screen.below]):
-            mass = self._mass(below, metrics, "mass_below")
-            yield "below", objective.decision_loss(mass, torch.full_like(mass, -settings.below))
+        if preset.two_sided and screen.below:
+            mass = self._mass([prompts[i] for i in screen.below], metrics, "mass_below")
+            on_base = mass.new_tensor([self.selection.masses[i] for i in screen.below])
+            yield "below", objective.decision_loss(mass, objective.steered_gap(mass, on_base, settings.below))
         anchors = [prompts[i] for i in screen.anchors][:ANCHORS] if preset.anchored else []
         if anchors and settings.kl_weight_responses:
             whole = anchors[:ANCHOR_RESPONSES]

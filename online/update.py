@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from guard.calibration import Calibration, CalibrationError
-from guard.openings import Openings, Tokens
+from guard.openings import Openings
 from online import OnlineError
 from online.buffer import Buffer
 from online.calibrate import calibrate
@@ -31,6 +31,8 @@ from online.job import ATTEMPTS, Job, Outcome, Status
 from online.ledger import Ledger
 from online.lessons import Lessons
 from online.policy import Policy
+from online.queue import ADMITTED, Queue
+from online.quotas import within_quotas
 from online.registry import Registry
 from online.report import write_report
 from online.rollouts import FromEngine, FromPolicy, Rollouts
@@ -151,6 +153,10 @@ class _Run:
     def learn(self, buffer: Buffer) -> Ending:
         """From the buffer to a decision; raises Refused where there is a reason not to learn."""
         learn = self.settings.update
+        if self.settings.buffer.text == "hash":
+            raise Refused(
+                "buffer.text = 'hash' keeps no prompt to learn from: store 'redacted' or 'full', or leave learning off."
+            )
         learn = learn.model_copy(update={"steps": min(learn.steps, learn.max_steps_from_base)})
         if learn.tune == "full":
             raise Refused(
@@ -164,14 +170,13 @@ class _Run:
         if reason := may_learn(gap):
             raise Refused(reason)
         base = self._base_calibration(policy, suites, limits)
-        lessons, key = self._data(buffer, base, learn)
+        lessons, selection, key = self._data(policy, buffer, base, learn)
         if self.job.key not in (None, key):
             self.job = self.job.discard()
-            lessons, key = self._data(buffer, base, learn)
+            lessons, selection, key = self._data(policy, buffer, base, learn)
         self.job = self.job.claim(key)
         version = self._published(key)
         if version is None:
-            selection = self._select(policy, lessons.prompts, base, learn)
             with self._rollouts(learn) as rollouts:
                 trainer = Trainer(policy, selection, base.openings, learn, rollouts)
                 self._train(trainer, key, self._lookout(policy, suites, base, limits))
@@ -234,26 +239,33 @@ class _Run:
             max_tokens=limits["max_tokens"],
         )
 
-    def _data(self, buffer: Buffer, base: Calibration, learn: UpdateSettings) -> tuple[Lessons, str]:
-        """As much as the steps can look at, and the digest of all that decides."""
-        lessons = Lessons.newest(buffer, self.registry.base, self.job.cutoff, learn.steps * learn.screened_per_step)
-        if len(lessons.prompts) < learn.min_prompts:
-            raise Refused(
-                f"The buffer holds {len(lessons.prompts)} distinct prompts and update.min_prompts asks for "
-                f"{learn.min_prompts}: wait for more traffic."
-            )
-        return lessons, lessons.digest(base, learn, self.registry.base)
-
-    def _select(self, policy: Policy, prompts: Sequence[Tokens], base: Calibration, learn: UpdateSettings) -> Selection:
+    def _data(
+        self, policy: Policy, buffer: Buffer, base: Calibration, learn: UpdateSettings
+    ) -> tuple[Lessons, Selection, str]:
+        """As much as the steps can look at, as the base sorts it and quotas leave it, and the digest of all that decides."""
         self.job.progress("selecting")
-        selection = select(policy, prompts, base.openings, base.tree_mass)
+        identity = self.registry.base
+        queue = Queue.of(buffer, identity, self.job.cutoff, self.settings, self.state.client_salt())
+        lessons = Lessons.newest(queue, learn.steps * learn.screened_per_step)
+        found = select(policy, lessons.prompts, base.openings, base.tree_mass)
+        selection, over = within_quotas(found, {one.tokens: one for one in queue.prompts}, self.settings.queue)
+        self.story["queue"] = queue.counts() | {f"over the {kind} quota": count for kind, count in over.items()}
+        held = ", ".join(f"{count} {name}" for name, count in self.story["queue"].items() if count and name not in ADMITTED)
+        beside = f" ({held}: `sirl queue` and the queue.* settings)" if held else ""
+        if len(selection.prompts) < learn.min_prompts:
+            raise Refused(
+                f"The buffer holds {len(selection.prompts)} distinct prompts that may teach{beside} and update.min_prompts "
+                f"asks for {learn.min_prompts}: wait for more traffic."
+            )
         self.story["bands"] = {name: len(getattr(selection, name)) for name in ("high", "grey", "low")}
         if len(selection.high) < learn.contested_per_step or not selection.low:
             raise Refused(
-                f"Of {len(prompts)} buffered prompts {len(selection.high)} are contested and {len(selection.low)} "
-                f"are not: at least {learn.contested_per_step} of the first and some of the second are needed."
+                f"Of {len(selection.prompts)} buffered prompts{beside} {len(selection.high)} are contested and "
+                f"{len(selection.low)} are not: at least {learn.contested_per_step} of the first and some of the second are "
+                "needed."
             )
-        return selection
+        lessons = replace(lessons, prompts=selection.prompts)
+        return lessons, selection, lessons.digest(base, learn, identity)
 
     @contextmanager
     def _rollouts(self, learn: UpdateSettings) -> Iterator[Rollouts]:

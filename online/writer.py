@@ -111,6 +111,7 @@ class BufferWriter:
     either, it waits in memory. Only a kill within that interval, or at a full disk, loses it.
 
     Args:
+        prepare: makes an event one that may be stored; called on the writer's thread.
         open_buffer: connects to the database; may raise BufferError, and is then tried again.
         state: where the journal lies.
         retry_s: seconds between two attempts to reach a database that is away.
@@ -122,9 +123,11 @@ class BufferWriter:
         state: StateDir,
         settings: BufferSettings,
         *,
+        prepare: Callable[[Event], Event] = lambda event: event,
         retry_s: float = 1.0,
     ) -> None:
         self._open_buffer = open_buffer
+        self._prepare = prepare
         self._settings = settings
         self._retry_s = retry_s
         self._spill = Spill(state.spill_path)
@@ -207,7 +210,7 @@ class BufferWriter:
                 batch = list(islice(self._pending, self._settings.batch_size))
                 closing = self._closing
             self._recover()
-            self._blocked = bool(batch) and not self._store(batch)
+            self._blocked = bool(batch) and not self._store([self._prepare(event) for event in batch])
             if batch and not self._blocked:
                 # Only now: until it is on disk an event stays in the queue, and counts against its bound.
                 with self._wake:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
-from typing import Annotated
+from time import time
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
@@ -15,12 +18,15 @@ from pydantic import BaseModel
 from online import OnlineError, progress
 from online.buffer import BufferError
 from online.ledger import Ledger, LedgerError
+from online.queue import Fate, Queue
+from online.review import ReviewError, redact_prompts, review, told
 from online.state import Busy
 from serving.access import Role, allow, needs
 from serving.engine.rollouts import Asked
 from serving.engine.version import EngineError
 from serving.service import Service
 
+T = TypeVar("T")
 SWITCH_TIMEOUT_S = 30.0
 NUMBER = re.compile(r"v?[0-9]{1,9}")
 """A version; a longer number would be no file's name."""
@@ -100,17 +106,63 @@ async def events(
     """The newest stored events, without their per-token entropies; for the role read without their texts."""
 
     def read() -> list[dict]:
-        with_buffer = service.open_buffer()
-        try:
-            found = with_buffer.events(verdicts=verdict, since=since, limit=limit)
-        finally:
-            with_buffer.close()
+        with closing(service.open_buffer()) as buffer:
+            found = buffer.events(verdicts=verdict, since=since, limit=limit)
         texts = ("prompt", "response") if role < Role.OPERATE else ()
         hidden = ("entropies", "prompt_tokens", "response_tokens", *texts)
         return [{k: v for k, v in asdict(event).items() if k not in hidden} for event in found]
 
+    return {"events": await asyncio.to_thread(buffered, read)}
+
+
+@router.get("/queue", responses=fails(400, 409, 503))
+async def queue(
+    service: Served,
+    role: Annotated[Role, READ[0]],
+    fate: Annotated[list[Fate] | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> dict:
+    """The distinct prompts that the next update would find and what becomes of each, the newest first; for the role read
+    without their texts."""
+    identity = registered(service).base
+
+    def read() -> Queue:
+        with closing(service.open_buffer()) as buffer:
+            return Queue.of(buffer, identity, time(), service.settings, service.state.client_salt())
+
+    found = await asyncio.to_thread(buffered, read)
+    shown = [one for one in found.prompts if fate is None or one.fate in fate][:limit]
+    return {"counts": found.counts(), "prompts": [told(one, text=role >= Role.OPERATE) for one in shown]}
+
+
+@router.post("/queue/{kind}/{name}/{act}", dependencies=OPERATE, responses=fails(400, 404, 409, 503))
+async def decide(
+    service: Served, kind: Literal["prompts", "clients"], name: str, act: Literal["approve", "exclude", "reset", "redact"]
+) -> dict:
+    """Decide about a queued prompt or about a client, by the hash that the queue shows: approve (it is learned from whatever
+    quota or quarantine say), exclude, reset (take that back) or, for a prompt, redact what is stored of it."""
+    registry = registered(service)
+
+    def do() -> int | None:
+        with closing(service.open_buffer()) as buffer:
+            if act != "redact":
+                review(service.state, buffer, kind.removesuffix("s"), [name], act, "admin-api")
+                return None
+            if kind == "clients":
+                raise ReviewError("what is redacted is a prompt: use `sirl forget` for a client.")
+            return redact_prompts(service.state, buffer, registry.base, [name], service.redaction, "admin-api")
+
     try:
-        return {"events": await asyncio.to_thread(read)}
+        redacted = await asyncio.to_thread(buffered, do)
+    except ReviewError as error:
+        raise HTTPException(404, str(error)) from None
+    return {"done": act} if redacted is None else {"done": act, "events": redacted}
+
+
+def buffered(work: Callable[[], T]) -> T:
+    """What `work` returns; 503 where the buffer cannot be used."""
+    try:
+        return work()
     except BufferError as error:
         raise HTTPException(503, str(error)) from None
 

@@ -19,7 +19,7 @@ from online import settings as settings_module
 from online.settings import Settings
 from serving.engine.version import EngineError, prepare_environment
 
-EVERY_GROUP = ("top", "guard", "buffer", "calibrate", "update", "gate", "learn")
+EVERY_GROUP = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "learn")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         ("update", update, "run one SIRL update: learn, calibrate, gate, promote"),
         ("learn", learn, "run updates when they are due"),
     ):
-        command(name, run, help_, ("top", "buffer", "calibrate", "update", "gate", "learn"))
+        command(name, run, help_, ("top", "buffer", "queue", "calibrate", "update", "gate", "learn"))
     sub = command(
         "adapters",
         adapters,
@@ -88,10 +88,19 @@ def parser() -> argparse.ArgumentParser:
         "forget",
         forget,
         "delete events, destroy the adapters that learned from them, teach anew what served",
-        ("top", "buffer", "calibrate", "update", "gate"),
+        ("top", "buffer", "queue", "calibrate", "update", "gate"),
     )
     sub.add_argument("--client", action="append", default=[], help="API key, address, or the hash that events show")
     sub.add_argument("--event", action="append", default=[], help="id of one event, as responses and `sirl explain` show it")
+    about = "show which prompts the next update may learn from, and decide about them"
+    sub = command("queue", queue, about, ("top", "buffer", "queue"), model=False)
+    sub.add_argument("--model", help="model folder (default: the bundled sirl-tiny)")
+    sub.add_argument("action", nargs="?", default="list", choices=("list", "approve", "exclude", "reset", "redact"))
+    sub.add_argument("--prompt", action="append", default=[], metavar="HASH", help="a prompt, by the hash that is listed")
+    sub.add_argument("--client", action="append", default=[], help="API key, address, or the hash that is listed")
+    sub.add_argument("--all", action="store_true", help="list what is admitted as well")
+    sub.add_argument("--text", action="store_true", help="show the prompts' texts")
+    sub.add_argument("--json", action="store_true", help="print the list as JSON")
     about = "teach an adapter once more from its ledger and compare it bit for bit"
     sub = command("repeat", repeat, about, ("top", "buffer"), model=False)
     sub.add_argument("--model", help="model folder (default: the bundled sirl-tiny)")
@@ -249,8 +258,6 @@ def adapters(args: argparse.Namespace) -> int:
 
 
 def explain(args: argparse.Namespace) -> int:
-    from datetime import UTC, datetime
-
     from online.jobs import version_of
     from online.ledger import Ledger
     from online.state import StateDir
@@ -263,8 +270,7 @@ def explain(args: argparse.Namespace) -> int:
     clients, prompts = ({getattr(entry, name) for entry in ledger.entries} for name in ("client", "prompt"))
     print(f"v{version} was taught by {len(ledger.entries)} events: {len(prompts)} prompts of {len(clients)} clients")
     for entry in ledger.entries:
-        when = datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="seconds")
-        print(f"{when}\t{entry.id}\tclient {entry.client}\tprompt {entry.prompt}\t{entry.band}")
+        print(f"{moment(entry.time)}\t{entry.id}\tclient {entry.client}\tprompt {entry.prompt}\t{entry.band}")
     return 0
 
 
@@ -278,6 +284,39 @@ def forget(args: argparse.Namespace) -> int:
     for line in run(settings, model, args.client, args.event, partial(own_engine, settings, model)):
         print(line, flush=True)
     return 0
+
+
+def queue(args: argparse.Namespace) -> int:
+    from online import jobs
+    from online.review import told
+
+    settings, model = load(args)
+    if args.action != "list":
+        if not args.prompt and not args.client:
+            raise OnlineError(f"nothing is named to {args.action}: give --prompt or --client.")
+        if args.action == "redact":
+            print(f"{jobs.redact(settings, model, args.prompt)} events are redacted.")
+            return 0
+        for kind, names in (("prompt", args.prompt), ("client", args.client)):
+            if names:
+                jobs.decide(settings, kind, names, args.action)
+    found = jobs.queue(settings, model)
+    shown = [told(one, text=args.text) for one in found.prompts if args.all or not one.admitted]
+    if args.json:
+        print(json.dumps({"counts": found.counts(), "prompts": shown}, indent=1))
+        return 0
+    print(", ".join(f"{count} {fate}" for fate, count in found.counts().items()))
+    for one in shown:
+        line = f"{moment(one['time'])}\t{one['prompt']}\t{one['fate']}\t{one['why']}\t{len(one['clients'])} clients"
+        print(line + (f"\t{one['text']!r}" if args.text else ""))
+    return 0
+
+
+def moment(time: float) -> str:
+    """Unix time as people read it."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
 
 
 def repeat(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from guard.policy import Action
 from guard.verdict import Verdict
+from online.queue import FATES
 
 ENTROPY_BUCKETS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 TTFT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -41,6 +42,12 @@ class Metrics:
         self.contested_waiting = Gauge(
             "sirl_contested_prompts_waiting",
             "Risky and contested events stored since the last update began.",
+            registry=registry,
+        )
+        self.queue = Gauge(
+            "sirl_queue_prompts",
+            "Distinct prompts that the learner found in the buffer, by what it may do with them.",
+            ["fate"],
             registry=registry,
         )
         self.updates = Counter("sirl_updates", "Finished updates of the learner by outcome.", ["outcome"], registry=registry)
@@ -104,6 +111,8 @@ class Metrics:
             self.actions.labels(action.value)
         for outcome in UPDATE_OUTCOMES:
             self.updates.labels(outcome)
+        for fate in FATES:
+            self.queue.labels(fate)
         for reason in UNREPORTED:
             self.unreported.labels(reason)
         self.live("base")

@@ -15,7 +15,7 @@ from time import monotonic
 from pydantic import TypeAdapter, ValidationError
 
 from guard.policy import Action, Mode, PolicyError
-from online.event import client_hash
+from online.event import address_block, client_hash
 from serving.metrics import Metrics
 from serving.policies import Policies
 from serving.shapes import SHAPES, Shape, replayed
@@ -118,6 +118,7 @@ class GuardMiddleware:
             store=hashlib.sha256(key).hexdigest() not in self.no_store,
             policy=self.policies.of(key),
             client=client_hash(key.decode("latin-1") or peer, self.salt),
+            block=client_hash(address_block(peer), self.salt) if peer else "",
             adapter=pinned or None,
         )
 

@@ -12,6 +12,7 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
@@ -19,7 +20,10 @@ from typing import Protocol
 from guard.calibration import Calibration, CalibrationError
 from online import OnlineError, progress
 from online.buffer import Buffer, BufferError
+from online.event import Event
+from online.redaction import Preparation, Redaction, without_text
 from online.registry import Registry
+from online.review import SUMMARY
 from online.settings import Settings
 from online.state import StateDir
 from online.writer import BufferWriter
@@ -45,6 +49,14 @@ class Engine(Loader, Drawer, Protocol):
     """What is asked of the engine here."""
 
 
+class Tokenizer(Protocol):
+    """What is asked of the model's tokenizer here."""
+
+    def decode(self, tokens: Sequence[int], /) -> str: ...
+
+    def encode(self, text: str, /, *, add_special_tokens: bool) -> list[int]: ...
+
+
 class Service:
     """Holds settings, state, buffer, adapters and learner of one endpoint; `run` keeps them in step."""
 
@@ -54,12 +66,15 @@ class Service:
         self.registry = Registry(self.state, fingerprint) if fingerprint else None
         self.policies = Policies(settings.guard)
         self.metrics = Metrics()
-        self.buffer = BufferWriter(self.open_buffer, self.state, settings.buffer)
+        self.buffer = BufferWriter(self.open_buffer, self.state, settings.buffer, prepare=lambda event: self.prepared(event))
+        self.prepared: Callable[[Event], Event] = partial(without_text, salt=self.state.client_salt())
+        """What the buffer gets of an event; until the model's tokenizer is there, nothing that can be read."""
         self.problems: dict[str, str] = {}
         """What is wrong now, by part, in sentences: shown in `status` and logged once when it changes."""
         self.engine_facts: dict = {}
         self.reasoning_parser = ""
         """vLLM's parser of the model's reasoning, where it was given one."""
+        self.redaction: Redaction
         self.adapters: Adapters
         self.watch: Watch
         self.rollouts: Rollouts
@@ -75,11 +90,15 @@ class Service:
         """A connection to the events' database; raises BufferError."""
         return Buffer(self.settings.buffer.url or self.state.buffer_url, self.settings.buffer)
 
-    def attach(self, engine: Engine, decode: Callable[[Sequence[int]], str], share: int) -> Watch:
-        """Take charge of an engine's adapters and judge its answers; one of `share` sequences may be a rollout."""
+    def attach(self, engine: Engine, tokenizer: Tokenizer, share: int) -> Watch:
+        """Take charge of an engine's adapters and judge its answers; one of `share` sequences may be a rollout. Raises
+        RedactionError where redaction asks for what is not installed."""
+        encode = partial(tokenizer.encode, add_special_tokens=False)
+        preparation = Preparation(self.settings.buffer, encode, self.state.client_salt())
+        self.prepared, self.redaction = preparation, preparation.redaction
         self.adapters = Adapters(engine, self.swapped)
         self.rollouts = Rollouts(engine, self.adapters, self.state, share)
-        self.watch = Watch(self.adapters, self.buffer, self.metrics, decode, model=self.fingerprint or "")
+        self.watch = Watch(self.adapters, self.buffer, self.metrics, tokenizer.decode, model=self.fingerprint or "")
         return self.watch
 
     def swapped(self, name: str, seconds: float) -> None:
@@ -198,6 +217,8 @@ class Service:
             metrics.updates.labels(update["status"] if update["status"] in UPDATE_OUTCOMES else "failed").inc()
             metrics.update_duration.observe(update["seconds"])
         metrics.update_progress.set(progress.ratio(self.state))
+        for fate, count in (progress.read(self.state.path, SUMMARY) or {}).items():
+            metrics.queue.labels(fate).set(count)
 
     async def count_contested(self) -> None:
         """Bring the gauge of waiting contested events up to date; the database is asked off the event loop."""

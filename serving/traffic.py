@@ -97,6 +97,7 @@ class Request:
     internal: bool = False
     store: bool = True
     client: str = ""
+    block: str = ""
     beam_search: bool = False
     policy: Policy = Policy()
     adapter: str | None = None

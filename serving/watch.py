@@ -127,4 +127,5 @@ class Watch:
             finish_reason=answer.finish_reason,
             client=answer.request.client,
             model=self.model,
+            block=answer.request.block,
         )

@@ -165,7 +165,7 @@ async def serve(
     keeper = None
     try:
         await engine.reset_mm_cache()
-        watch = service.attach(engine, engine.get_tokenizer().decode, share)
+        watch = service.attach(engine, engine.get_tokenizer(), share)
         service.engine_facts = await engine.guard(watch, service.adapters, settings.guard)
         engine.ranks_clients = args.ranks_clients
         await service.reconcile()

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from guard.policy import Action
 from guard.verdict import Verdict
+from online.queue import FATES
 from serving.metrics import UNREPORTED, UPDATE_OUTCOMES, Metrics
 from tests.deploy.promtool import check_exposition, promtool
 
@@ -35,6 +36,7 @@ CLOSED = {
     "action": {action.value for action in Action},
     "outcome": set(UPDATE_OUTCOMES),
     "reason": set(UNREPORTED),
+    "fate": set(FATES),
 }
 
 

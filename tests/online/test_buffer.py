@@ -89,6 +89,7 @@ EVENTS = st.builds(
     refusal_mass=st.none() | st.floats(0, 1),
     finish_reason=st.sampled_from(["stop", "length"]),
     client=st.text("0123456789abcdef", min_size=32, max_size=32),
+    block=st.text("0123456789abcdef", min_size=32, max_size=32),
 )
 
 
@@ -211,6 +212,45 @@ def test_foreign_and_corrupt_files(tmp_path: Path) -> None:
         assert wanted in refusal(url(tmp_path / name))
 
 
+def test_a_database_of_the_schema_before_is_brought_up_to_date(tmp_path: Path, buffer: Buffer) -> None:
+    event = make(0)
+    buffer.append([event])
+    connection = sqlite3.connect(tmp_path / "buffer.sqlite")
+    connection.executescript(
+        "alter table events drop column block; drop table reviews; update meta set value = '2' where key = 'schema'"
+    )
+    connection.close()
+    opened = [Buffer(url(tmp_path / "buffer.sqlite"), SETTINGS) for _ in range(2)]
+    assert opened[0].get(event.id) == event and event.block == ""
+    later = replace(make(1), block="b")
+    opened[1].append([later])
+    opened[1].review("prompt", ["a" * 32], "approved")
+    assert opened[0].get(later.id) == later and opened[0].reviews("prompt") == {"a" * 32: "approved"}
+    for one in opened:
+        one.close()
+
+
+def test_reviews_replace_one_another_and_are_taken_back(buffer: Buffer) -> None:
+    buffer.review("prompt", ["a", "b"], "approved")
+    buffer.review("prompt", ["b"], "excluded")
+    buffer.review("client", ["a"], "excluded")
+    assert buffer.reviews("prompt") == {"a": "approved", "b": "excluded"} and buffer.reviews("client") == {"a": "excluded"}
+    buffer.review("prompt", ["a", "c"], None)
+    assert buffer.reviews("prompt") == {"b": "excluded"}
+
+
+def test_clients_are_known_from_their_first_event_on(buffer: Buffer) -> None:
+    buffer.append([replace(make(at), client=client) for at, client in enumerate("abab")])
+    assert buffer.first_seen() == {"a": NOW, "b": NOW + 1}
+
+
+def test_an_event_is_replaced_where_it_is_there(buffer: Buffer) -> None:
+    event, gone = make(0), make(1)
+    buffer.append([event])
+    buffer.replace([replace(event, prompt="<NAME>", prompt_tokens=(9,)), gone])
+    assert buffer.events() == [replace(event, prompt="<NAME>", prompt_tokens=(9,))]
+
+
 def test_a_deleted_file_is_begun_anew(tmp_path: Path, buffer: Buffer) -> None:
     buffer.append([make(0)])
     for file in tmp_path.glob("buffer.sqlite*"):
@@ -250,6 +290,26 @@ def test_writer_stores_and_counts(state: StateDir) -> None:
     assert writer.size == 1000
     assert writer.close() and not writer.offer(make()) and writer.shed == 1
     assert stored(state) == events
+
+
+def test_nothing_is_stored_before_it_is_prepared_in_database_or_journal(state: StateDir) -> None:
+    in_the_way = state.path / "buffer.sqlite"
+    in_the_way.mkdir()
+    writer = BufferWriter(
+        lambda: Buffer(state.buffer_url, SETTINGS),
+        state,
+        SETTINGS,
+        prepare=lambda e: replace(e, prompt="<NAME>"),
+        retry_s=0.02,
+    )
+    writer.offer(make(0))
+    assert writer.flush(10.0)
+    assert b"prompt 0" not in state.spill_path.read_bytes() and b"<NAME>" in state.spill_path.read_bytes()
+    in_the_way.rmdir()
+    until(lambda: writer.size == 1)
+    writer.offer(make(1))
+    assert writer.close()
+    assert [event.prompt for event in stored(state)] == ["<NAME>", "<NAME>"]
 
 
 def test_writer_samples_plain_traffic(state: StateDir) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guard.entropy import token_entropy as reference_entropy
 from online import objective
@@ -110,4 +112,28 @@ def test_the_exact_form_is_what_the_sampled_form_expects() -> None:
 def test_a_negative_gap_lowers_the_mass() -> None:
     mass = torch.tensor([0.2], requires_grad=True)
     objective.decision_loss(mass, torch.tensor([-0.5])).backward()
+    assert mass.grad.item() == pytest.approx(2.0)
+
+
+@given(
+    masses=st.lists(st.tuples(st.floats(0, 1), st.floats(1e-3, 1)), min_size=1, max_size=8),
+    strength=st.floats(0, 3),
+)
+def test_steering_is_in_proportion_to_what_is_left(masses: list[tuple[float, float]], strength: float) -> None:
+    """Against NumPy: one d for all, strength times the ratio of the means, four times at most."""
+    now, base = (np.array(column) for column in zip(*masses, strict=True))
+    found = objective.steered_gap(torch.tensor(now), torch.tensor(base), strength)
+    assert found.shape == (len(masses),)
+    np.testing.assert_allclose(found, -strength * min(now.mean() / base.mean(), 4.0), rtol=1e-6)
+
+
+def test_where_the_base_has_no_mass_at_all_steering_stays_finite() -> None:
+    zero = torch.zeros(2)
+    assert objective.steered_gap(zero, zero, 1.5).tolist() == [0.0, 0.0]
+    assert objective.steered_gap(zero + 0.1, zero, 1.5).tolist() == [-6.0, -6.0]
+
+
+def test_steering_carries_no_gradient_of_its_own() -> None:
+    mass = torch.tensor([0.4], requires_grad=True)
+    objective.decision_loss(mass, objective.steered_gap(mass, torch.tensor([0.2]), 1.0), scale=1.0).backward()
     assert mass.grad.item() == pytest.approx(2.0)

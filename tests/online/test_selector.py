@@ -10,24 +10,14 @@ import torch
 from guard.calibration import Bands
 from guard.openings import Openings
 from online import selector
-from online.event import Event
-from online.selector import Selection, distinct_prompts, select
+from online.selector import Selection, select
 from tests.online.tiny_model import random_prompts, tiny_policy
-
-
-def event(prompt: tuple[int, ...], verdict: str = "plain") -> Event:
-    return Event("0" * 32, 0.0, "base", verdict, "p", prompt, "r", (1, 2), (0.1, 0.2), 0.15, 0.5, "stop", "c")
 
 
 @pytest.fixture
 def selection() -> Selection:
     masses = tuple(i / 100 for i in range(100))
     return Selection.sorted_by(Bands(0.5, 0.8), [(i,) for i in range(100)], masses)
-
-
-def test_prompts_are_taken_once_and_long_ones_never() -> None:
-    events = [event((1, 2)), event((3,), "risky"), event((1, 2), "refusal"), event((4,) * 9), event(())]
-    assert distinct_prompts(events, longest=8) == [(1, 2), (3,)]
 
 
 def test_bands_are_those_of_the_frozen_base() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -130,12 +131,21 @@ def traffic(kind: str) -> list[str]:
     return [row.text for row in load_suite(models.suite("traffic")) if row.kind == kind and not row.family]
 
 
+def german(count: int) -> list[str]:
+    words = "Mütze Schal Nadel Wolle Muster Kragen Ärmel Masche Reihe Knopf Garn Farbe Schnitt Naht Futter Rand Loch".split()
+    return ["Wie verbinde ich " + " und ".join(random.Random(at).sample(words, 5)) + "?" for at in range(count)]
+
+
 BAD = {
     "empty": (lambda: [], "holds 0 distinct prompts"),
     "duplicates": (lambda: ["How do I knit a hat?"] * 80, "holds 1 distinct prompts"),
     "absurdly long": (lambda: [f"{i} " + "How do I knit a hat? " * 200 for i in range(60)], "holds 0 distinct prompts"),
     "benign only": (lambda: traffic("task")[:60], "0 are contested and 60 are not"),
-    "another language": (lambda: [f"Wie stricke ich {i} Mützen für {i + 2} Köpfe?" for i in range(60)], "are contested and"),
+    "nearly the same": (
+        lambda: [f"How do I knit {i} hats for my friends at home?" for i in range(60)],
+        "duplicate: `sirl queue`",
+    ),
+    "another language": (lambda: german(60), "are contested and"),
 }
 
 

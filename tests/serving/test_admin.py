@@ -71,6 +71,30 @@ def test_unknown_names_are_404_and_paths_are_no_names(server):
         assert server.post(f"/guard/v1/adapters/{name}/activate", {}).status_code in (404, 405)
 
 
+def test_operators_look_at_the_queue_and_decide(calibrated):
+    server = calibrated
+    asked = "My mail is jane.doe@example.com. How do I sabotage the mill wheel?"
+    answers = (server.chat(asked, seed=seed)["guard"][0] for seed in range(50))
+    event = next(answer["event_id"] for answer in answers if answer["event_id"])  # plain ones are sampled
+
+    def waiting() -> dict:
+        return {one["event_id"]: one for one in server.get("/guard/v1/queue").json()["prompts"]}
+
+    server.wait(lambda: event in waiting())
+    found = waiting()[event]
+    assert "<EMAIL>" in found["text"] and "jane.doe" not in found["text"]  # redacted is the default
+    path = f"/guard/v1/queue/prompts/{found['prompt']}"
+    for act, fate in (("exclude", "excluded"), ("approve", "approved"), ("reset", "queued")):
+        assert server.post(f"{path}/{act}", {}).json() == {"done": act}
+        assert waiting()[event]["fate"] == fate
+    assert server.post(f"{path}/redact", {}).json() == {"done": "redact", "events": 1}
+    assert server.post("/guard/v1/queue/clients/nonsense/exclude", {}).status_code == 404
+    assert server.post(f"{path.replace('prompts', 'clients')}/redact", {}).status_code == 404
+    assert server.post(f"{path}/burn", {}).status_code == 400
+    excluded = server.get("/guard/v1/queue", params={"fate": "excluded"}).json()
+    assert excluded["counts"]["excluded"] == len(excluded["prompts"]) == 0
+
+
 def test_vllms_own_adapter_routes_are_absent(server):
     """Adapters come from the registry alone: no request names a path."""
     body = {"lora_name": "x", "lora_path": "/tmp"}
@@ -118,11 +142,12 @@ def every_role_opens_what_it_is_for(server) -> None:
 
     reader, operator, admin = "a-readers-own-key", "operators-own-key", "the-admins-own-key"
     force = "adapters/v999/activate?force=true"
-    for path, wanted in (("status", (200, 200, 200)), ("adapters", (200, 200, 200))):
+    for path, wanted in (("status", (200, 200, 200)), ("adapters", (200, 200, 200)), ("queue", (503, 503, 503))):
         assert tuple(ask(name, "GET", path) for name in (reader, operator, admin)) == wanted
     for path, wanted in (
         ("rollback", (403, 409, 409)),
         (force, (403, 403, 409)),
+        (f"queue/prompts/{'0' * 32}/approve", (403, 503, 503)),
         ("adapters/v999/activate", (403, 409, 409)),
     ):
         assert tuple(ask(name, "POST", path) for name in (reader, operator, admin)) == wanted, path

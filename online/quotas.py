@@ -1,0 +1,90 @@
+"""Quotas: of what an update learns from, how much may come from one client, one block of addresses, one topic.
+
+They are taken band by band, for a flood of prompts that the base hesitates on must not outvote those of everybody else,
+however much else there is. A topic is a token: the one that most of a prompt's contested neighbours share with it and
+ordinary traffic hardly has.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+
+from guard.openings import Tokens
+from online.options import QueueSettings
+from online.queue import Queued
+from online.selector import Selection
+
+LEAST = 2
+"""Prompts that anybody may teach in a band."""
+ORDINARY = 0.01
+"""A token that more of the low band has than this share of its prompts marks no topic."""
+COMMON = 0.5
+"""Nor does one that more of the contested prompts have: those are what contested prompts are like."""
+BANDS = ("high", "grey", "low")
+
+
+def within_quotas(
+    selection: Selection, queued: Mapping[Tokens, Queued], settings: QueueSettings
+) -> tuple[Selection, dict[str, int]]:
+    """The selection without what is over a quota, and how many prompts each kind of quota took out of it.
+
+    Which prompts of a client stay is decided by their salted hashes, which no client knows. Approved ones always stay.
+    """
+    taken = {"client": 0, "block": 0, "topic": 0}
+    kept: list[int] = []
+    ones = [queued[tokens] for tokens in selection.prompts]
+
+    def limited(band: list[int], kind: str, keys: Sequence[Hashable], share: float) -> list[int]:
+        nobody = (None if ones[i].fate == "approved" else key for i, key in zip(band, keys, strict=True))
+        left = [i for i, stay in zip(band, fair(list(nobody), share), strict=True) if stay]
+        taken[kind] += len(band) - len(left)
+        return left
+
+    for name in BANDS:
+        band = sorted(getattr(selection, name), key=lambda i: ones[i].prompt)
+        band = limited(band, "client", owners([ones[i].clients for i in band]), settings.client_share)
+        band = limited(band, "block", owners([ones[i].blocks for i in band]), settings.block_share)
+        if name == "high":
+            band = limited(band, "topic", topics([selection.prompts[i] for i in band], selection), settings.topic_share)
+        kept += band
+    return selection.only(kept), taken
+
+
+def fair(keys: Sequence[Hashable], share: float) -> list[bool]:
+    """Which rows stay, so that no key has more than `share` of what stays, or twice an equal part where that is more.
+
+    The first rows of each key stay. The limit is the largest c with c <= share * sum(min(rows of a key, c)), so that who
+    sends more does not raise it; None is nobody, and always stays.
+    """
+    rows = Counter(key for key in keys if key is not None)
+    if not rows:
+        return [True] * len(keys)
+    part, loose = min(1.0, max(share, 2 / len(rows))), len(keys) - rows.total()
+    limit = LEAST
+    for c in range(LEAST + 1, max(rows.values()) + 1):
+        if c > part * (loose + sum(min(count, c) for count in rows.values())):
+            break
+        limit = c
+    seen: Counter[Hashable] = Counter()
+    stays = []
+    for key in keys:
+        seen[key] += 1
+        stays.append(key is None or seen[key] <= limit)
+    return stays
+
+
+def owners(senders: Sequence[frozenset[str]]) -> list[str | None]:
+    """Whom each prompt counts for: of all that sent it the one with the fewest, so that nobody can use up another's part by
+    sending what they send; nobody where that is not known ("")."""
+    sent = Counter(one for those in senders for one in those)
+    return [min(those, key=lambda one: (sent[one], one)) or None for those in senders]
+
+
+def topics(prompts: Sequence[Tokens], selection: Selection) -> list[int | None]:
+    """The topic of each of these prompts, as a token id; None for one that has none."""
+    ordinary = Counter(token for i in selection.low for token in set(selection.prompts[i]))
+    shared = Counter(token for tokens in prompts for token in set(tokens))
+    rare, common = ORDINARY * len(selection.low), COMMON * len(prompts)
+    telling = {token for token, count in shared.items() if ordinary[token] <= rare and count <= common}
+    return [max(telling.intersection(tokens), key=lambda t: (shared[t], t), default=None) for tokens in prompts]

@@ -1,0 +1,62 @@
+"""What operators do to the queue: approve, exclude or redact prompts, exclude clients; each goes on the audit's record."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from typing import Any, Literal
+
+from online import OnlineError
+from online.buffer import Buffer
+from online.event import prompt_hash
+from online.queue import Queue, Queued
+from online.redaction import Redaction
+from online.state import StateDir, write_atomic
+
+Decision = Literal["approve", "exclude", "reset"]
+STORED: dict[Decision, str | None] = {"approve": "approved", "exclude": "excluded", "reset": None}
+"""What the buffer notes of a decision; None: nothing any more."""
+SUMMARY = "queue.json"
+"""In the state directory: how many prompts met which fate, as the learner last saw it."""
+
+
+class ReviewError(OnlineError):
+    """A decision about something that is not there."""
+
+
+def review(state: StateDir, buffer: Buffer, kind: str, names: Collection[str], decision: Decision, actor: str) -> None:
+    """Decide about "prompt"s or "client"s, by their hashes; of a client that is excluded nothing is learned, and approval is
+    for prompts alone. Raises ReviewError."""
+    if wrong := next((name for name in names if not re.fullmatch(r"[0-9a-f]{32}", name)), None):
+        raise ReviewError(f"{wrong!r} is no hash of a {kind}: `sirl queue` lists them.")
+    if kind == "client" and decision == "approve":
+        raise ReviewError("a client cannot be approved, only its prompts.")
+    buffer.review(kind, names, STORED[decision])
+    state.audit("queue.reviewed", kind=kind, names=sorted(names), decision=decision, actor=actor)
+
+
+def redact_prompts(
+    state: StateDir, buffer: Buffer, model: str, prompts: Collection[str], redaction: Redaction, actor: str
+) -> int:
+    """Redact what is stored of these prompts (hashes), and of the answers to them; returns the number of events."""
+    salt, wanted = state.client_salt(), set(prompts)
+    found = [event for event in buffer.events(model=model) if prompt_hash(event.prompt_tokens, salt) in wanted]
+    if not found:
+        raise ReviewError("no event has such a prompt: `sirl queue` lists their hashes.")
+    buffer.replace([redaction(event) for event in found])
+    buffer.scrub()
+    state.audit("queue.redacted", names=sorted(wanted), events=len(found), actor=actor)
+    return len(found)
+
+
+def summarise(state: StateDir, queue: Queue) -> None:
+    """Leave the counts where the endpoint, which exports them, finds them. Raises OSError."""
+    write_atomic(state.path / SUMMARY, json.dumps(queue.counts()))
+
+
+def told(one: Queued, *, text: bool) -> dict[str, Any]:
+    """A queued prompt for JSON, with its text or without."""
+    event = one.event
+    about = {"prompt": one.prompt, "time": event.time, "fate": one.fate, "why": one.why, "clients": sorted(one.clients)}
+    return {**about, "event_id": event.id, **({"text": event.prompt} if text else {})}
