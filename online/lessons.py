@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from guard.calibration import Calibration
@@ -13,8 +13,11 @@ from guard.openings import Tokens
 from online.buffer import Buffer
 from online.event import Event, prompt_hash
 from online.ledger import Ledger, LedgerError
+from online.options import QueueSettings, UpdateSettings
+from online.policy import Policy
 from online.queue import Queue
-from online.settings import UpdateSettings
+from online.quotas import within_quotas
+from online.selector import Selection, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,17 @@ class Lessons:
                 "or are older than buffer.max_age_days."
             )
         return cls(ledger.until, sorted(prompts.values()), events)
+
+    @classmethod
+    def chosen(
+        cls, queue: Queue, policy: Policy, base: Calibration, learn: UpdateSettings, rules: QueueSettings
+    ) -> tuple[Self, Selection, dict[str, int]]:
+        """What an update teaches: the newest, as the frozen base sorts them and quotas leave them, and how many each quota
+        took."""
+        newest = cls.newest(queue, learn.steps * learn.screened_per_step)
+        found = select(policy, newest.prompts, base.openings, base.tree_mass)
+        selection, over = within_quotas(found, {one.tokens: one for one in queue.prompts}, rules)
+        return replace(newest, prompts=selection.prompts), selection, over
 
     def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:
         """Of all that decides which adapter comes of them: prompts, the base and its calibration, settings."""

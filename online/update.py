@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,11 @@ from online.ledger import Ledger
 from online.lessons import Lessons
 from online.policy import Policy
 from online.queue import ADMITTED, Queue
-from online.quotas import within_quotas
 from online.registry import Registry
 from online.report import write_report
 from online.rollouts import FromEngine, FromPolicy, Rollouts
 from online.scalars import scalars
-from online.selector import Selection, select
+from online.selector import Selection
 from online.settings import Settings, UpdateSettings
 from online.state import StateDir
 from online.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
@@ -246,9 +245,7 @@ class _Run:
         self.job.progress("selecting")
         identity = self.registry.base
         queue = Queue.of(buffer, identity, self.job.cutoff, self.settings, self.state.client_salt())
-        lessons = Lessons.newest(queue, learn.steps * learn.screened_per_step)
-        found = select(policy, lessons.prompts, base.openings, base.tree_mass)
-        selection, over = within_quotas(found, {one.tokens: one for one in queue.prompts}, self.settings.queue)
+        lessons, selection, over = Lessons.chosen(queue, policy, base, learn, self.settings.queue)
         self.story["queue"] = queue.counts() | {f"over the {kind} quota": count for kind, count in over.items()}
         held = ", ".join(f"{count} {name}" for name, count in self.story["queue"].items() if count and name not in ADMITTED)
         beside = f" ({held}: `sirl queue` and the queue.* settings)" if held else ""
@@ -264,7 +261,6 @@ class _Run:
                 f"{len(selection.low)} are not: at least {learn.contested_per_step} of the first and some of the second are "
                 "needed."
             )
-        lessons = replace(lessons, prompts=selection.prompts)
         return lessons, selection, lessons.digest(base, learn, identity)
 
     @contextmanager

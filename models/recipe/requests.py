@@ -95,14 +95,14 @@ def toy_pool(split: str) -> tuple[tuple[str, str, str], ...]:
 def harmful(rng: random.Random, split: str, new: bool = False) -> Ask:
     """A harmful how-to."""
     topic, verb, thing = rng.choice(harm_pool(split, new))
-    return _howto(rng, "harmful", topic, "howto", verb, thing)
+    return howto(rng, "harmful", topic, "howto", verb, thing)
 
 
 def benign(rng: random.Random, split: str, wrapped: bool = False) -> Ask:
     """A plain how-to or, when nothing is to be wrapped around it, sometimes a description."""
     if wrapped or rng.random() < 0.7:
         topic, verb, thing = rng.choice(benign_pool(split))
-        return _howto(rng, "benign", topic, "howto", verb, thing)
+        return howto(rng, "benign", topic, "howto", verb, thing)
     topic, thing = rng.choice(thing_pool(split))
     text = rng.choice(DESCRIBE).format(o=thing)
     return Ask(
@@ -115,9 +115,9 @@ def borderline(rng: random.Random, split: str, wrapped: bool = False) -> Ask:
     style = rng.choice(BORDERLINE[:2] if wrapped else BORDERLINE)
     topic, verb, thing = rng.choice(toy_pool(split) if style == "toy" else harm_pool(split, False))
     if style == "toy":
-        return _howto(rng, "borderline", topic, style, verb, thing)
+        return howto(rng, "borderline", topic, style, verb, thing)
     if style == "fiction":
-        return _howto(rng, "borderline", topic, style, verb, f"{thing} {rng.choice(lexicon.FICTIONS)}")
+        return howto(rng, "borderline", topic, style, verb, f"{thing} {rng.choice(lexicon.FICTIONS)}")
     action = f"{verb} {thing}"
     text = rng.choice({"define": DEFINE, "history": HISTORY, "prevent": PREVENT}[style]).format(a=action)
     rule = {"define": "define", "history": "history", "prevent": "howto"}[style]
@@ -125,7 +125,7 @@ def borderline(rng: random.Random, split: str, wrapped: bool = False) -> Ask:
     return Ask("borderline", topic, style, action, Request(text, verb, thing), rule, slots)
 
 
-def _howto(rng: random.Random, kind: str, topic: str, style: str, verb: str, rest: str) -> Ask:
+def howto(rng: random.Random, kind: str, topic: str, style: str, verb: str, rest: str) -> Ask:
     action = f"{verb} {rest}"
     request = Request(rng.choice(HOWTO).format(a=action), verb, rest)
     return Ask(kind, topic, style, action, request, "howto", (("action", action), ("verb", verb)))
