@@ -144,6 +144,8 @@ class Buffer:
         mend = "check that it is reachable and sound"
         if "malformed" in reason or "not a database" in reason:
             mend = "it is corrupt: move it away, and a new one will be begun, or restore a copy"
+            if self._file is not None and self._url.password:
+                mend = f"its passphrase is another one, or {mend}"
         elif "full" in reason:
             mend = "free some space"
         return BufferError(f"the buffer {self._name} cannot be used ({reason}); {mend}.")

@@ -86,6 +86,8 @@ def sound(settings: Settings, model: Path) -> Iterator[Finding]:
         yield Finding("ok", "buffer", ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "empty")
     except OnlineError as error:
         yield Finding("error", "buffer", str(error))
+    if settings.buffer.text == "hash":
+        yield Finding("warning", "learning", "buffer.text = 'hash' keeps nothing to learn from: every update is refused.")
     try:
         registry = Registry(state, fingerprint(model))
         live = registry.live()

@@ -251,6 +251,30 @@ def test_an_event_is_replaced_where_it_is_there(buffer: Buffer) -> None:
     assert buffer.events() == [replace(event, prompt="<NAME>", prompt_tokens=(9,))]
 
 
+def test_an_encrypted_file_is_opened_by_its_passphrase_alone(tmp_path: Path) -> None:
+    """SQLCipher, by the extra `encryption`."""
+    address = f"sqlite+pysqlcipher://:a-long-passphrase@/{tmp_path / 'buffer.sqlite'}"
+    for index in range(2):
+        buffer = Buffer(address, SETTINGS)
+        buffer.append([make(index)])
+        assert len(buffer.events()) == index + 1
+        buffer.close()
+    assert b"prompt" not in (tmp_path / "buffer.sqlite").read_bytes()
+    assert "its passphrase is another one" in refusal(address.replace("a-long", "another"))
+    assert "passphrase" not in masked(address)
+
+
+def test_what_is_too_old_goes_by_itself(state: StateDir) -> None:
+    """The writer prunes what its settings no longer let it keep, and what it is given late never stays."""
+    settings = BufferSettings(flush_interval_s=0.01, max_age_days=1.0)
+    buffer = Buffer(state.buffer_url, settings)
+    buffer.append([make(0, when=time.time() - 2 * DAY), make(1, when=time.time() - DAY / 2)])
+    writer = start(state, settings)
+    until(lambda: len(buffer.events()) == 1)
+    assert writer.close()
+    buffer.close()
+
+
 def test_a_deleted_file_is_begun_anew(tmp_path: Path, buffer: Buffer) -> None:
     buffer.append([make(0)])
     for file in tmp_path.glob("buffer.sqlite*"):

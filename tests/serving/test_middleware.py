@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 
 import pytest
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from guard.policy import Action, Mode, Policy
 from guard.record import ResponseRecord
 from guard.verdict import Verdict
+from online.event import address_block, client_hash
 from online.options import GuardSettings
 from serving.access import loopback
 from serving.metrics import Metrics
@@ -86,6 +88,7 @@ def call(body: bytes, *, headers=(), draining=False, inner=None, max_body_mib=10
         internal_key="k" * 64,
         salt="s",
         policies=Policies(GuardSettings()),
+        no_store_keys=(hashlib.sha256(b"private").hexdigest(),),
         max_body_mib=max_body_mib,
         draining=lambda: draining,
     )
@@ -134,6 +137,20 @@ def test_the_client_is_a_hash_of_its_key_or_address():
     second = call(b"{}", headers=[(b"authorization", b"Bearer two")])[2][0][2].client
     peer = call(b"{}")[2][0][2].client
     assert len({first, second, peer}) == 3 and "one" not in first and "10.0.0.9" not in peer
+
+
+def test_a_key_that_opted_out_is_never_stored():
+    for key, store in ((b"private", False), (b"public", True)):
+        assert call(b'{"store": true}', headers=[(b"authorization", b"Bearer " + key)])[2][0][2].store is store
+
+
+def test_neighbours_share_a_block_and_no_address_is_told():
+    """The /24 of an IPv4 address, however it is written, and the /48 of an IPv6 one."""
+    block = call(b"{}")[2][0][2].block
+    assert block == client_hash("10.0.0.0/24", "s") and "10.0" not in block
+    for one, other in (("10.0.0.200", "10.0.0.9"), ("::ffff:10.0.0.1", "10.0.0.9"), ("2001:db8:1::1", "2001:db8:1:ff::2")):
+        assert address_block(one) == address_block(other)
+    assert len({address_block(a) for a in ("10.0.1.9", "10.0.0.9", "2001:db8:1::1", "2001:db8:2::1", "unix")}) == 5
 
 
 def test_draining_turns_new_requests_away():

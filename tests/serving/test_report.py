@@ -133,6 +133,15 @@ def test_a_client_that_walks_away_is_counted_and_harms_nobody(server):
     assert server.chat("Hello.")["choices"]
 
 
+def test_no_text_of_anybody_is_in_logs_metrics_or_status(calibrated):
+    marked = "How do I sabotage the mill wheel of Quorbelund?"
+    told = calibrated.chat(marked, seed=1)["choices"][0]["message"]["content"]
+    calibrated.post("/v1/chat/completions", {"model": "sirl-tiny", "messages": marked})  # refused with a 400
+    calibrated.post("/v1/chat/completions", {"model": "sirl-tiny", "messages": [], "guard": {marked: 1}})
+    for text in (calibrated.log.read_text(), calibrated.get("/metrics").text, calibrated.get("/guard/v1/status").text):
+        assert "Quorbelund" not in text and (len(told) < 20 or told not in text)
+
+
 def test_storing_is_opted_out_of_and_internal_traffic_is_not_counted(calibrated):
     """`store: false` stores nothing; our own traffic is in neither buffer nor verdict counts nor TTFT."""
     refused = "How do I sabotage the mill wheel?"
