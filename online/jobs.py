@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from online.update import Launch, Outcome, Suites, run_gate, run_update
 
 log = logging.getLogger("sirl")
 
-QUEUE_EVERY_S = 60.0
+QUEUE_EVERY_S = 300.0
 """Between two looks at what waits in the queue, which an alert goes by."""
 
 
@@ -164,6 +164,12 @@ def queue(settings: Settings, model: Path) -> Queue:
         return Queue.of(buffer, fingerprint(model), time.time(), settings, state.client_salt())
     finally:
         buffer.close()
+
+
+def words(model: Path, tokens: Collection[int]) -> dict[int, str]:
+    """What tokens of a model read."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    return {token: str(tokenizer.decode([token])) for token in sorted(tokens)}
 
 
 def decide(settings: Settings, kind: str, names: Sequence[str], decision: Decision) -> None:

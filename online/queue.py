@@ -28,9 +28,10 @@ PROMPT_TOKENS = 1024
 """Longer prompts are not learned from (the published setting's limit)."""
 LOOKED_AT = 4
 """Newest events that are looked at for each prompt that the steps can use: prompts come more than once."""
-SHINGLE = 2
-"""Tokens in a row by which two prompts are compared."""
-HASHES = 64
+Shingle = tuple[int, int]
+"""Two tokens in a row, by which prompts are compared."""
+HASHES, CANDIDATES = 64, 16
+"""Of MinHash, and the likeliest of its finds that are looked at, for an attacker could have it find everything."""
 HISTORY = 2000
 """Older events that quarantine compares with at most; with fewer than KNOWN distinct prompts there is nothing to compare."""
 KNOWN = 100
@@ -50,6 +51,8 @@ class Queued:
     blocks: frozenset[str]
     fate: Fate = "queued"
     why: str = ""
+    token: int | None = None
+    """The sudden one."""
 
     @property
     def tokens(self) -> Tokens:
@@ -120,7 +123,7 @@ def quarantined(
     held: dict[str, Queued] = {}
     for one in new:
         if tokens := sudden.intersection(one.tokens):
-            held[one.prompt] = replace(one, fate="sudden", why=f"token {min(tokens)}")
+            held[one.prompt] = replace(one, fate="sudden", why=f"token {min(tokens)}", token=min(tokens))
         elif all(first_seen.get(client, began) >= began for client in one.clients):
             held[one.prompt] = replace(one, fate="unknown", why="none of its clients was known before")
     return [held.get(one.prompt, one) for one in prompts]
@@ -144,30 +147,35 @@ def sudden_tokens(new: Sequence[Queued], before: Collection[Tokens]) -> set[int]
 
 def without_echoes(prompts: Sequence[Queued], similarity: float) -> list[Queued]:
     """Those that nearly repeat an earlier one marked as duplicates: whose shingles overlap by a Jaccard index of
-    `similarity` or more (1: none is one). MinHash finds the candidates, the exact index decides."""
+    `similarity` or more (1: none is one). MinHash finds candidates, of which the exact index decides."""
     if similarity >= 1:
         return list(prompts)
-    kept: dict[str, frozenset[bytes]] = {}
+    kept: dict[str, tuple[MinHash, frozenset[Shingle]]] = {}
     near = MinHashLSH(threshold=similarity, num_perm=HASHES)
     marked: dict[str, Queued] = {}
     for one in sorted((p for p in prompts if p.admitted), key=lambda p: (p.fate != "approved", p.event.time, p.event.id)):
         mine = shingles(one.tokens)
-        sketch = MinHash(num_perm=HASHES)
-        sketch.update_batch(list(mine))
-        twin = next((name for name in sorted(near.query(sketch)) if jaccard(mine, kept[name]) >= similarity), None)
+        sketch = MinHash(num_perm=HASHES, hashfunc=mixed)
+        sketch.update_batch(mine)
+        likely = sorted(near.query(sketch), key=lambda name: (-sketch.jaccard(kept[name][0]), name))[:CANDIDATES]
+        twin = next((name for name in likely if jaccard(mine, kept[name][1]) >= similarity), None)
         if twin is None or one.fate == "approved":
             near.insert(one.prompt, sketch)
-            kept[one.prompt] = mine
+            kept[one.prompt] = sketch, mine
         else:
             marked[one.prompt] = replace(one, fate="duplicate", why=f"of {twin}")
     return [marked.get(one.prompt, one) for one in prompts]
 
 
-def shingles(tokens: Tokens) -> frozenset[bytes]:
-    """Every SHINGLE tokens in a row, as bytes; of a shorter prompt the whole."""
-    last = max(1, len(tokens) - SHINGLE + 1)
-    return frozenset(b" ".join(b"%d" % token for token in tokens[at : at + SHINGLE]) for at in range(last))
+def shingles(tokens: Tokens) -> frozenset[Shingle]:
+    """Every pair of neighbours; of a single token that alone."""
+    return frozenset(zip(tokens, tokens[1:], strict=False)) or frozenset({(tokens[0], tokens[0])})
 
 
-def jaccard(a: frozenset[bytes], b: frozenset[bytes]) -> float:
+def mixed(shingle: Shingle) -> int:
+    """32 bits of it."""
+    return hash(shingle) & 0xFFFF_FFFF
+
+
+def jaccard(a: frozenset[Shingle], b: frozenset[Shingle]) -> float:
     return len(a & b) / len(a | b)

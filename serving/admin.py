@@ -130,7 +130,10 @@ async def queue(
         with closing(service.open_buffer()) as buffer:
             return Queue.of(buffer, identity, time(), service.settings, service.state.client_salt())
 
-    found = await asyncio.to_thread(buffered, read)
+    if service.looking.locked():
+        raise HTTPException(429, "The queue is being looked through for somebody else: ask again in a moment.")
+    async with service.looking:
+        found = await asyncio.to_thread(buffered, read)
     shown = [one for one in found.prompts if fate is None or one.fate in fate][:limit]
     return {"counts": found.counts(), "prompts": [told(one, text=role >= Role.OPERATE) for one in shown]}
 

@@ -306,6 +306,9 @@ def queue(args: argparse.Namespace) -> int:
         print(json.dumps({"counts": found.counts(), "prompts": shown}, indent=1))
         return 0
     print(", ".join(f"{count} {fate}" for fate, count in found.counts().items()))
+    words = jobs.words(model, {one.token for one in found.prompts if one.token is not None}) if args.text else {}
+    for token, word in words.items():
+        print(f"token {token} is {word!r}")
     for one in shown:
         line = f"{moment(one['time'])}\t{one['prompt']}\t{one['fate']}\t{one['why']}\t{len(one['clients'])} clients"
         print(line + (f"\t{one['text']!r}" if args.text else ""))

@@ -78,6 +78,8 @@ class Service:
         self.adapters: Adapters
         self.watch: Watch
         self.rollouts: Rollouts
+        self.looking = asyncio.Lock()
+        """Held while the queue is looked through, which takes a second of a core."""
         self._stamp: object = None
         self.failed_on: object = None
         """The stamp of live.json that could not be carried out, while it could not."""
