@@ -4,7 +4,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,8 @@ _BUSY_TIMEOUT_MS = 5_000
 _CREATE_ATTEMPTS = 40
 _CREATE_PAUSE_S = 0.05
 _SECRET_QUERY = re.compile(r"pass|pwd|secret|token|key", re.IGNORECASE)
-_events, _reviews = schema.events, schema.reviews
+_events, _reviews, _clients = schema.events, schema.reviews, schema.clients
+_ANSWERS = (_events.c.response, _events.c.response_tokens, _events.c.entropies)
 
 
 class BufferError(OnlineError):
@@ -172,6 +173,7 @@ class Buffer:
                     del rows[identity]
             if rows:
                 connection.execute(sa.insert(_events), list(rows.values()))
+                _remember(connection, rows.values())
         return len(rows)
 
     def events(
@@ -203,6 +205,23 @@ class Buffer:
         with self._transaction() as connection:
             return [schema.event(row) for row in connection.execute(query).mappings()]
 
+    def in_turns(self, model: str, until: float, most: int, longest: int) -> list[Event]:
+        """Events before `until` (unix time, seconds) with a prompt of 1 to `longest` tokens, at most `most` of them and
+        without their responses: everybody's newest, then everybody's second, and so on, so that who sends more does not push
+        out others; none of an excluded client."""
+        out = sa.select(_reviews.c.name).where(_reviews.c.kind == "client", _reviews.c.decision == "excluded")
+        size = sa.func.length(_events.c.prompt_tokens)
+        wanted = _events.c.model == model, _events.c.time < until, size.between(1, 4 * longest), _events.c.client.not_in(out)
+        turns = sa.select(_events.c.id, _events.c.time, _turn()).where(*wanted).subquery()
+        order = turns.c.turn, turns.c.time.desc(), turns.c.id.desc()
+        ranked = sa.select(turns.c.id, sa.func.row_number().over(order_by=order).label("place")).limit(most)
+        first = ranked.order_by(sa.text("place")).subquery()
+        columns = [column for column in _events.c if column not in _ANSWERS]
+        query = sa.select(*columns).join(first, _events.c.id == first.c.id).order_by(first.c.place)
+        with self._transaction() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [schema.event({**row, "response": "", "response_tokens": b"", "entropies": b""}) for row in rows]
+
     def get(self, identity: str) -> Event | None:
         return next(iter(self.named([identity])), None)
 
@@ -230,10 +249,15 @@ class Buffer:
             return list(connection.scalars(query))
 
     def first_seen(self) -> dict[str, float]:
-        """When each client's oldest event came (unix time, seconds), by its hash."""
-        query = sa.select(_events.c.client, sa.func.min(_events.c.time)).group_by(_events.c.client)
+        """When each client first came (unix time, seconds), by its hash, though its events may be gone."""
         with self._transaction() as connection:
-            return {client: moment for client, moment in connection.execute(query)}
+            return {row.name: row.first for row in connection.execute(sa.select(_clients))}
+
+    def unsee(self, clients: Collection[str]) -> None:
+        """Forgets that clients ever came."""
+        with self._transaction() as connection:
+            for chunk in _chunks(list(clients)):
+                connection.execute(sa.delete(_clients).where(_clients.c.name.in_(chunk)))
 
     def replace(self, events: Sequence[Event]) -> None:
         """Puts each in the place of the event of its id, where that is there still."""
@@ -277,15 +301,19 @@ class Buffer:
             return connection.scalar(query) or 0
 
     def prune(self, now: float) -> int:
-        """Drops what is too old, then the oldest sampled events over their cap, then the oldest of all."""
+        """Drops what is too old, then sampled events over their cap, then any; the oldest of those who sent most go first,
+        so that a flood pushes out itself. Clients are forgotten after that long, too."""
         settings = self._settings
         with self._transaction() as connection:
             dropped = connection.execute(
                 sa.delete(_events).where(_events.c.time < now - settings.max_age_days * _DAY)
             ).rowcount
             sampled = _events.c.verdict.in_(SAMPLED)
-            dropped += _drop_oldest(connection, sampled, settings.plain_max)
-            return dropped + _drop_oldest(connection, sa.true(), settings.max_events)
+            dropped += _drop(connection, sampled, settings.plain_max)
+            dropped += _drop(connection, sa.true(), settings.max_events)
+            gone = _clients.c.first < now - settings.max_age_days * _DAY, _clients.c.name.not_in(sa.select(_events.c.client))
+            connection.execute(sa.delete(_clients).where(*gone))
+        return dropped
 
     def close(self) -> None:
         self._engine.dispose()
@@ -299,14 +327,33 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _drop_oldest(connection: sa.Connection, among: sa.ColumnElement[bool], keep: int) -> int:
-    newest_first = (_events.c.time.desc(), _events.c.id.desc())
-    query = sa.select(_events.c.time, _events.c.id).where(among).order_by(*newest_first).offset(keep).limit(1)
-    last = connection.execute(query).first()
-    if last is None:
+def _turn() -> sa.Label[int]:
+    """Each event's place among its client's, the newest first."""
+    newest = _events.c.time.desc(), _events.c.id.desc()
+    return sa.func.row_number().over(partition_by=_events.c.client, order_by=newest).label("turn")
+
+
+def _drop(connection: sa.Connection, among: sa.ColumnElement[bool], keep: int) -> int:
+    """Deletes all but `keep` of these events: everybody's newest stay, then everybody's second, and so on."""
+    if (connection.scalar(sa.select(sa.func.count()).select_from(_events).where(among)) or 0) <= keep:
         return 0
-    older = sa.or_(_events.c.time < last.time, sa.and_(_events.c.time == last.time, _events.c.id <= last.id))
-    return connection.execute(sa.delete(_events).where(among, older)).rowcount
+    turns = sa.select(_events.c.id, _events.c.time, _turn()).where(among).subquery()
+    order = turns.c.turn, turns.c.time.desc(), turns.c.id.desc()
+    places = sa.select(turns.c.id, sa.func.row_number().over(order_by=order).label("place")).subquery()
+    over = sa.select(places.c.id).where(places.c.place > keep)
+    return connection.execute(sa.delete(_events).where(_events.c.id.in_(over))).rowcount
+
+
+def _remember(connection: sa.Connection, rows: Collection[Mapping[str, Any]]) -> None:
+    """Notes when clients first came that were not there before."""
+    first: dict[str, float] = {}
+    for row in rows:
+        first[row["client"]] = min(row["time"], first.get(row["client"], row["time"]))
+    for chunk in _chunks(list(first)):
+        for client in connection.scalars(sa.select(_clients.c.name).where(_clients.c.name.in_(chunk))):
+            del first[client]
+    if first:
+        connection.execute(sa.insert(_clients), [{"name": name, "first": moment} for name, moment in first.items()])
 
 
 def _chunks(identities: list[str]) -> Iterator[list[str]]:

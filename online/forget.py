@@ -82,6 +82,7 @@ def erase(state: StateDir, registry: Registry, buffer: Buffer, clients: Collecti
         with explained(state.spill_path):
             journal = Spill(state.spill_path).remove(lambda event: event.client in clients or event.id in ids)
         deleted = buffer.delete(buffered) + len(set(journal) - buffered)
+        buffer.unsee(clients)
         buffer.scrub()
         state.audit("events.forgotten", events=deleted, versions=tainted)
     return Forgotten(deleted, tuple(tainted), Successor.planned(state))

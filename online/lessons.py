@@ -56,6 +56,10 @@ class Lessons:
         newest = cls.newest(queue, learn.steps * learn.screened_per_step)
         found = select(policy, newest.prompts, base.openings, base.tree_mass)
         selection, over = within_quotas(found, {one.tokens: one for one in queue.prompts}, rules)
+        if any(
+            over.values()
+        ):  # which prompts are scored together decides the last bits, and only these are kept to repeat it
+            selection = select(policy, selection.prompts, base.openings, base.tree_mass)
         return replace(newest, prompts=selection.prompts), selection, over
 
     def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:

@@ -101,6 +101,11 @@ class GuardSettings(Group):
     max_body_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
         default=100, description="Largest request body taken, in MiB; a larger one is refused with a 413."
     )
+    clients: Literal["auto", "keys", "addresses"] = Field(
+        default="auto",
+        description="What clients are told apart by: their API keys, their addresses, or 'auto', keys where vLLM checks "
+        "them (--api-key): a key that nobody checks is anybody's choice.",
+    )
     no_store_keys: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
         default=(),
         description="SHA-256 digests (hex, comma-separated) of API keys whose traffic is never stored.",

@@ -7,7 +7,7 @@ ordinary traffic hardly has.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
 from guard.openings import Tokens
@@ -20,7 +20,7 @@ LEAST = 2
 ORDINARY = 0.01
 """A token that more of the low band has than this share of its prompts marks no topic."""
 COMMON = 0.5
-"""Nor does one that more of the contested prompts have: those are what contested prompts are like."""
+"""Nor does one that more of the contested prompts have, from more of their senders: that is what such prompts are like."""
 BANDS = ("high", "grey", "low")
 
 
@@ -46,7 +46,8 @@ def within_quotas(
         band = limited(band, "client", owners([ones[i].clients for i in band]), settings.client_share)
         band = limited(band, "block", owners([ones[i].blocks for i in band]), settings.block_share)
         if name == "high":
-            band = limited(band, "topic", topics([selection.prompts[i] for i in band], selection), settings.topic_share)
+            found = topics([selection.prompts[i] for i in band], owners([ones[i].clients for i in band]), selection)
+            band = limited(band, "topic", found, settings.topic_share)
         kept += band
     return selection.only(kept), taken
 
@@ -81,10 +82,18 @@ def owners(senders: Sequence[frozenset[str]]) -> list[str | None]:
     return [min(those, key=lambda one: (sent[one], one)) or None for those in senders]
 
 
-def topics(prompts: Sequence[Tokens], selection: Selection) -> list[int | None]:
-    """The topic of each of these prompts, as a token id; None for one that has none."""
+def topics(prompts: Sequence[Tokens], senders: Sequence[str | None], selection: Selection) -> list[int | None]:
+    """The topic of each of these prompts, which count for these senders, as a token id; None for one that has none."""
     ordinary = Counter(token for i in selection.low for token in set(selection.prompts[i]))
     shared = Counter(token for tokens in prompts for token in set(tokens))
-    rare, common = ORDINARY * len(selection.low), COMMON * len(prompts)
-    telling = {token for token, count in shared.items() if ordinary[token] <= rare and count <= common}
+    among: defaultdict[int, set[str | None]] = defaultdict(set)
+    for tokens, sender in zip(prompts, senders, strict=True):
+        for token in tokens:
+            among[token].add(sender)
+    rare, all_senders = ORDINARY * len(selection.low), len(set(senders))
+    telling = {
+        token
+        for token, count in shared.items()
+        if ordinary[token] <= rare and not (count > COMMON * len(prompts) and len(among[token]) > COMMON * all_senders)
+    }
     return [max(telling.intersection(tokens), key=lambda t: (shared[t], t), default=None) for tokens in prompts]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -33,7 +32,9 @@ MAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,}\b
 DIGITS = re.compile(r"(?<![\w.-])[+(]?\d(?:[ ().\-/\u00a0]{0,2}\d){6,18}(?![\w-])")
 """Figures in groups: a card, or a phone number."""
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,3})?\b")
-ADDRESS = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9a-fA-F]{0,4}:){3,7}[0-9a-fA-F]{0,4})(?![\w.:]*\d)")
+ADDRESS = re.compile(
+    r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\w)|(?<![\w:])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:])"
+)
 PRIVATE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)
 ISSUED = re.compile(
     r"\b(?:sk-[\w-]{16,}|sk_(?:live|test)_\w{16,}|gh[pousr]_\w{30,}|github_pat_\w{30,}|glpat-[\w-]{16,}|hf_\w{20,}"
@@ -63,6 +64,20 @@ NAME = re.compile(
     rf"\s+(?P<it>{CAPITALISED}(?:[^\S\n]+(?:(?:de|del|della|di|von|van|der|du|la|le)\s+)*{CAPITALISED}){{0,2}})"
 )
 """A name after a cue, in five languages; the cue stays."""
+PATTERNS = (
+    (PRIVATE, "KEY"),
+    (LOGIN, "KEY"),
+    (ISSUED, "KEY"),
+    (TOLD, "KEY"),
+    (RANDOM, "KEY"),
+    (MAIL, "EMAIL"),
+    (NAME, "NAME"),
+)
+"""What goes by its shape alone, what goes before first."""
+PIECE, OVERLAP = 16_384, 512
+"""Characters that are searched at once, and by how much pieces overlap, for what lies across."""
+CHECKS = 200
+"""Numbers of a piece that are looked up in the phone plans of the world."""
 REGIONS = {True: ("GB", "DE", "FR", "IT", "US"), False: ("US", "ES", "IT")}
 """Whose numbers are known without their country code: of those that begin with a nought or a bracket, and of the others."""
 ENTITIES = {
@@ -77,42 +92,53 @@ class RedactionError(OnlineError):
 
 
 def spans(text: str) -> Iterator[Span]:
-    """All that the built-in rules find; where two overlap the first one goes before."""
-    for pattern, kind in (
-        (PRIVATE, "KEY"),
-        (LOGIN, "KEY"),
-        (ISSUED, "KEY"),
-        (TOLD, "KEY"),
-        (RANDOM, "KEY"),
-        (MAIL, "EMAIL"),
-        (NAME, "NAME"),
-    ):
+    """All that the built-in rules find, piece by piece: one search through all of a long text would hold up the others."""
+    for start in range(0, max(1, len(text)), PIECE):
+        for begin, end, kind in _found(text[start : start + PIECE + OVERLAP]):
+            yield start + begin, start + end, kind
+
+
+def _found(text: str) -> Iterator[Span]:
+    for pattern, kind in PATTERNS:
         for found in pattern.finditer(text):
             group = "it" if "it" in pattern.groupindex else 0
             yield found.start(group), found.end(group), kind
-    for found in IBAN.finditer(text):
-        if is_iban(found[0]):
-            yield *found.span(), "IBAN"
-    for found in ADDRESS.finditer(text):
-        if is_address(found[0]):
-            yield *found.span(), "IP"
+    for pattern, kind, checked in ((IBAN, "IBAN", is_iban), (ADDRESS, "IP", is_address)):
+        for found in pattern.finditer(text):
+            if checked(found[0]):
+                yield *found.span(), kind
+    left = CHECKS  # a text of nothing but figures would take minutes: what comes after so many goes unasked
     for found in DIGITS.finditer(text):
+        left -= 1
         if is_card(found[0]):
             yield *found.span(), "CARD"
-        elif is_phone(found[0]):
+        elif left < 0 or is_phone(found[0]):
             yield *found.span(), "PHONE"
 
 
-def redact(text: str, find: Finder = spans) -> str:
-    """The text with each span replaced by the name of its kind, such as <EMAIL>."""
-    taken: list[Span] = []
-    for span in find(text):
-        at = bisect(taken, span)
-        if (at == 0 or taken[at - 1][1] <= span[0]) and (at == len(taken) or span[1] <= taken[at][0]):
-            taken.insert(at, span)
-    ends = (0, *(end for _, end, _ in taken))
-    kept = [text[end:start] for end, (start, _, _) in zip(ends, [*taken, (len(text), 0, "")], strict=True)]
-    return kept[0] + "".join(f"<{kind}>{rest}" for (_, _, kind), rest in zip(taken, kept[1:], strict=True))
+def redact(text: str, find: Finder | None = None) -> str:
+    """The text with each span replaced by the name of its kind, such as <EMAIL>; spans that overlap become one, of the kind
+    that was found first."""
+    found = [(start, end, rank, kind) for rank, (start, end, kind) in enumerate((find or spans)(text))]
+    parts, at = [], 0
+    for start, end, kind in _merged(found):
+        parts += [text[at:start], f"<{kind}>"]
+        at = end
+    return "".join(parts) + text[at:]
+
+
+def _merged(found: Iterable[tuple[int, int, int, str]]) -> Iterator[Span]:
+    last: tuple[int, int, int, str] | None = None
+    for start, end, rank, kind in sorted(found):
+        if last is not None and start < last[1]:
+            rank, kind = min((last[2], last[3]), (rank, kind))
+            last = last[0], max(last[1], end), rank, kind
+            continue
+        if last is not None:
+            yield last[0], last[1], last[3]
+        last = start, end, rank, kind
+    if last is not None:
+        yield last[0], last[1], last[3]
 
 
 def is_card(digits: str) -> bool:
@@ -129,11 +155,11 @@ def is_iban(text: str) -> bool:
 
 
 def is_address(text: str) -> bool:
+    """An address of a machine; what has but two figures, such as "a::", is none that anybody means."""
     try:
-        ip_address(text)
+        return sum(map(str.isalnum, text)) > 2 and bool(ip_address(text))
     except ValueError:
         return False
-    return True
 
 
 def is_phone(text: str) -> bool:
@@ -162,7 +188,7 @@ def presidio(pipelines: Mapping[str, str]) -> Finder:
     except ImportError:
         raise RedactionError("Presidio is not installed: pip install 'sirl-guard[presidio]'.") from None
     for name in pipelines.values():
-        if find_spec(name) is None and not Path(name).is_dir():  # Presidio would try to download it
+        if not Path(name).is_dir() and (not name.isidentifier() or find_spec(name) is None):  # Presidio would download it
             raise RedactionError(f"the spaCy pipeline {name} is not installed: python -m spacy download {name}.")
     models = [{"lang_code": language, "model_name": name} for language, name in pipelines.items()]
     engine = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models}).create_engine()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Collection
 from typing import Any, Literal
 
 from online import OnlineError
 from online.buffer import Buffer
 from online.event import prompt_hash
-from online.queue import Queue, Queued
-from online.redaction import Redaction
+from online.progress import read
+from online.queue import FATES, Queue, Queued
+from online.redaction import Redaction, without_text
 from online.state import StateDir, write_atomic
 
 Decision = Literal["approve", "exclude", "reset"]
@@ -19,6 +21,10 @@ STORED: dict[Decision, str | None] = {"approve": "approved", "exclude": "exclude
 """What the buffer notes of a decision; None: nothing any more."""
 SUMMARY = "queue.json"
 """In the state directory: how many prompts met which fate, as the learner last saw it."""
+
+
+STALE_S = 7200.0
+"""After which it says nothing any more."""
 
 
 class ReviewError(OnlineError):
@@ -32,31 +38,45 @@ def review(state: StateDir, buffer: Buffer, kind: str, names: Collection[str], d
         raise ReviewError(f"{wrong!r} is no hash of a {kind}: `sirl queue` lists them.")
     if kind == "client" and decision == "approve":
         raise ReviewError("a client cannot be approved, only its prompts.")
-    buffer.review(kind, names, STORED[decision])
     state.audit("queue.reviewed", kind=kind, names=sorted(names), decision=decision, actor=actor)
+    buffer.review(kind, names, STORED[decision])
 
 
 def redact_prompts(
     state: StateDir, buffer: Buffer, model: str, prompts: Collection[str], redaction: Redaction, actor: str
 ) -> int:
-    """Redact what is stored of these prompts (hashes), and of the answers to them; returns the number of events."""
+    """Redact what is stored of these prompts (hashes), and of the answers to them; where the rules find nothing more in one,
+    it is kept without any text. Returns the number of events; what was decided of a prompt is carried over."""
     salt, wanted = state.client_salt(), set(prompts)
     found = [event for event in buffer.events(model=model) if prompt_hash(event.prompt_tokens, salt) in wanted]
     if not found:
         raise ReviewError("no event has such a prompt: `sirl queue` lists their hashes.")
-    buffer.replace([redaction(event) for event in found])
-    buffer.scrub()
     state.audit("queue.redacted", names=sorted(wanted), events=len(found), actor=actor)
+    decided = buffer.reviews("prompt")
+    for event in found:
+        less = redaction(event)
+        if less.prompt == event.prompt:
+            less = without_text(event, salt)
+        if decision := decided.get(prompt_hash(event.prompt_tokens, salt)):
+            buffer.review("prompt", [prompt_hash(less.prompt_tokens, salt)], decision)
+        buffer.replace([less])
+    buffer.scrub()
     return len(found)
 
 
 def summarise(state: StateDir, queue: Queue) -> None:
-    """Leave the counts where the endpoint, which exports them, finds them. Raises OSError."""
-    write_atomic(state.path / SUMMARY, json.dumps(queue.counts()))
+    """Leave the counts where the endpoint, which exports them, finds them. Raises StateError."""
+    write_atomic(state.path / SUMMARY, json.dumps({"time": time.time(), "counts": queue.counts()}))
+
+
+def summary(state: StateDir) -> dict[str, int]:
+    """Prompts by fate as the learner last saw them; nothing where that is long ago."""
+    found = read(state.path, SUMMARY)
+    return found["counts"] if found and time.time() - found["time"] < STALE_S else dict.fromkeys(FATES, 0)
 
 
 def told(one: Queued, *, text: bool) -> dict[str, Any]:
     """A queued prompt for JSON, with its text or without."""
     event = one.event
     about = {"prompt": one.prompt, "time": event.time, "fate": one.fate, "why": one.why, "clients": sorted(one.clients)}
-    return {**about, "event_id": event.id, **({"text": event.prompt} if text else {})}
+    return {**about, "event_id": event.id, **({"text": event.prompt, "token": one.token} if text else {})}

@@ -41,6 +41,13 @@ reviews = sa.Table(
     sa.Column("decision", sa.String(8), nullable=False),
 )
 """What operators decided of prompts and clients, by their hashes."""
+clients = sa.Table(
+    "clients",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("first", sa.Double, nullable=False),
+)
+"""When each client first came (unix time, seconds), longer than its events are kept."""
 
 
 def version(connection: sa.Connection) -> str | None:
@@ -49,10 +56,13 @@ def version(connection: sa.Connection) -> str | None:
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Bring tables that an earlier version of ours made up to date: the second had neither reviews nor address blocks."""
+    """Bring tables that an earlier version of ours made up to date: the second had events alone, without address blocks."""
     if version(connection) == "2":
         connection.execute(sa.DDL("ALTER TABLE events ADD COLUMN block VARCHAR(64) DEFAULT '' NOT NULL"))
         reviews.create(connection)
+        clients.create(connection)
+        first = sa.select(events.c.client, sa.func.min(events.c.time)).group_by(events.c.client)
+        connection.execute(sa.insert(clients).from_select(["name", "first"], first))
         connection.execute(sa.update(meta).where(meta.c.key == "schema").values(value=VERSION))
 
 

@@ -34,6 +34,7 @@ from online.policy import Policy
 from online.queue import ADMITTED, Queue
 from online.registry import Registry
 from online.report import write_report
+from online.review import summarise
 from online.rollouts import FromEngine, FromPolicy, Rollouts
 from online.scalars import scalars
 from online.selector import Selection
@@ -245,6 +246,7 @@ class _Run:
         self.job.progress("selecting")
         identity = self.registry.base
         queue = Queue.of(buffer, identity, self.job.cutoff, self.settings, self.state.client_salt())
+        summarise(self.state, queue)
         lessons, selection, over = Lessons.chosen(queue, policy, base, learn, self.settings.queue)
         self.story["queue"] = queue.counts() | {f"over the {kind} quota": count for kind, count in over.items()}
         held = ", ".join(f"{count} {name}" for name, count in self.story["queue"].items() if count and name not in ADMITTED)

@@ -58,8 +58,14 @@ class Spill:
         self._report(None)
         return True
 
-    def replay(self, store: Callable[[Sequence[Event]], int], batch_size: int) -> int:
-        """Stores all it holds, in order, then empties it; what was stored before is skipped by its id.
+    def replay(
+        self,
+        store: Callable[[Sequence[Event]], int],
+        batch_size: int,
+        prepare: Callable[[Event], Event] = lambda event: event,
+    ) -> int:
+        """Stores all it holds, in order and prepared, for who wrote it may have kept more than we may; then empties it. What
+        was stored before is skipped by its id.
 
         Returns the number of new rows. Raises what `store` raises; the journal then stays.
         """
@@ -67,7 +73,7 @@ class Spill:
         try:
             # Its lock keeps other processes that share the directory from appending or replaying meanwhile.
             with exclusive(self.path) as handle:
-                events = self._parsed(handle)
+                events = map(prepare, self._parsed(handle))
                 while batch := list(islice(events, batch_size)):
                     stored += store(batch)
                 os.ftruncate(handle, 0)
@@ -204,19 +210,22 @@ class BufferWriter:
         return lost == 0
 
     def _run(self) -> None:
+        ready: list[Event] = []  # the batch that waits, prepared: once, however often it is tried
         while True:
             with self._wake:
                 self._wake.wait_for(self._has_work, self._pause())
                 batch = list(islice(self._pending, self._settings.batch_size))
                 closing = self._closing
             self._recover()
-            self._blocked = bool(batch) and not self._store([self._prepare(event) for event in batch])
+            ready += map(self._prepare, batch[len(ready) :])
+            self._blocked = bool(batch) and not self._store(ready)
             if batch and not self._blocked:
                 # Only now: until it is on disk an event stays in the queue, and counts against its bound.
                 with self._wake:
                     for _ in batch:
                         self._pending.popleft()
                     self._wake.notify_all()
+                ready.clear()
             self._prune()
             if closing and (self._blocked or not self._pending):
                 break
@@ -241,7 +250,7 @@ class BufferWriter:
                 self._buffer = self._open_buffer()
                 self._size = sum(self._buffer.counts().values())
             if not self._spill.empty():
-                self._size += self._spill.replay(self._buffer.append, self._settings.batch_size)
+                self._size += self._spill.replay(self._buffer.append, self._settings.batch_size, self._prepare)
         except BufferError as error:
             self._fail(error)
         else:

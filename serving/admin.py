@@ -135,7 +135,11 @@ async def queue(
     async with service.looking:
         found = await asyncio.to_thread(buffered, read)
     shown = [one for one in found.prompts if fate is None or one.fate in fate][:limit]
-    return {"counts": found.counts(), "prompts": [told(one, text=role >= Role.OPERATE) for one in shown]}
+    return {
+        "counts": found.counts(),
+        "excluded_clients": list(found.excluded),
+        "prompts": [told(one, text=role >= Role.OPERATE) for one in shown],
+    }
 
 
 @router.post("/queue/{kind}/{name}/{act}", dependencies=OPERATE, responses=fails(400, 404, 409, 503))
@@ -159,6 +163,8 @@ async def decide(
         redacted = await asyncio.to_thread(buffered, do)
     except ReviewError as error:
         raise HTTPException(404, str(error)) from None
+    except OnlineError as error:
+        raise HTTPException(409, str(error)) from None
     return {"done": act} if redacted is None else {"done": act, "events": redacted}
 
 

@@ -19,6 +19,8 @@ from online import settings as settings_module
 from online.settings import Settings
 from serving.engine.version import EngineError, prepare_environment
 
+SENDERS = 3
+"""Clients of a prompt that are listed; --json has all."""
 EVERY_GROUP = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "learn")
 
 
@@ -295,6 +297,8 @@ def queue(args: argparse.Namespace) -> int:
         if not args.prompt and not args.client:
             raise OnlineError(f"nothing is named to {args.action}: give --prompt or --client.")
         if args.action == "redact":
+            if args.client:
+                raise OnlineError("what is redacted is a prompt: use `sirl forget` for a client.")
             print(f"{jobs.redact(settings, model, args.prompt)} events are redacted.")
             return 0
         for kind, names in (("prompt", args.prompt), ("client", args.client)):
@@ -306,11 +310,14 @@ def queue(args: argparse.Namespace) -> int:
         print(json.dumps({"counts": found.counts(), "prompts": shown}, indent=1))
         return 0
     print(", ".join(f"{count} {fate}" for fate, count in found.counts().items()))
+    if found.excluded:
+        print(f"excluded clients: {', '.join(found.excluded)}")
     words = jobs.words(model, {one.token for one in found.prompts if one.token is not None}) if args.text else {}
     for token, word in words.items():
         print(f"token {token} is {word!r}")
     for one in shown:
-        line = f"{moment(one['time'])}\t{one['prompt']}\t{one['fate']}\t{one['why']}\t{len(one['clients'])} clients"
+        sent = f"{', '.join(one['clients'][:SENDERS])}{', ...' if len(one['clients']) > SENDERS else ''}"
+        line = f"{moment(one['time'])}\t{one['prompt']}\t{one['fate']}\t{one['why']}\tclients {sent}"
         print(line + (f"\t{one['text']!r}" if args.text else ""))
     return 0
 

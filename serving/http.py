@@ -12,8 +12,8 @@ from serving.middleware import GuardMiddleware
 from serving.service import Service
 
 
-def install(app: FastAPI, service: Service, draining: Callable[[], bool]) -> None:
-    """Add the administration and wrap the application.
+def install(app: FastAPI, service: Service, draining: Callable[[], bool], *, checked: bool) -> None:
+    """Add the administration and wrap the application. `checked`: whether vLLM checks clients' keys.
 
     vLLM's `build_app` returns an application whose middleware stack is built, so ours goes around the whole of it.
     """
@@ -28,6 +28,7 @@ def install(app: FastAPI, service: Service, draining: Callable[[], bool]) -> Non
         salt=service.state.client_salt(),
         policies=service.policies,
         no_store_keys=service.settings.guard.no_store_keys,
+        keyed=service.settings.guard.clients == "keys" or (checked and service.settings.guard.clients == "auto"),
         max_body_mib=service.settings.guard.max_body_mib,
         draining=draining,
     )

@@ -52,7 +52,8 @@ def spliced(body: bytes, answers: list[Answer]) -> bytes:
 
 
 class GuardMiddleware:
-    """Wraps an ASGI application; `draining` says whether new requests must be turned away."""
+    """Wraps an ASGI application. `draining` says whether new requests must be turned away, `keyed` whether clients are told
+    apart by their keys, which somebody must check for that, or by their addresses alone."""
 
     def __init__(
         self,
@@ -64,11 +65,13 @@ class GuardMiddleware:
         salt: str,
         policies: Policies,
         no_store_keys: tuple[str, ...] = (),
+        keyed: bool = True,
         max_body_mib: int = 100,
         draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self.app, self.metrics, self.report, self.policies = app, metrics, report, policies
         self.internal_key, self.salt, self.no_store = internal_key.encode(), salt, frozenset(no_store_keys)
+        self.keyed = keyed
         self.most = max_body_mib << 20
         self.draining = draining
 
@@ -107,7 +110,7 @@ class GuardMiddleware:
 
     def open(self, scope) -> Request:
         """A Request from the connection and the headers: who asks, and whether it is one of us."""
-        headers = dict(scope["headers"])
+        headers = dict(reversed(scope["headers"]))  # of a header that comes twice vLLM reads the first
         internal = hmac.compare_digest(headers.get(INTERNAL_HEADER, b""), self.internal_key)
         key = bearer(headers.get(b"authorization", b"")) or headers.get(b"x-api-key", b"")
         peer = (scope.get("client") or ("",))[0]
@@ -117,7 +120,7 @@ class GuardMiddleware:
             internal=internal,
             store=hashlib.sha256(key).hexdigest() not in self.no_store,
             policy=self.policies.of(key),
-            client=client_hash(key.decode("latin-1") or peer, self.salt),
+            client=client_hash((self.keyed and key.decode("latin-1")) or peer, self.salt),
             block=client_hash(address_block(peer), self.salt) if peer else "",
             adapter=pinned or None,
         )

@@ -23,7 +23,7 @@ from online.buffer import Buffer, BufferError
 from online.event import Event
 from online.redaction import Preparation, Redaction, without_text
 from online.registry import Registry
-from online.review import SUMMARY
+from online.review import summary
 from online.settings import Settings
 from online.state import StateDir
 from online.writer import BufferWriter
@@ -219,7 +219,7 @@ class Service:
             metrics.updates.labels(update["status"] if update["status"] in UPDATE_OUTCOMES else "failed").inc()
             metrics.update_duration.observe(update["seconds"])
         metrics.update_progress.set(progress.ratio(self.state))
-        for fate, count in (progress.read(self.state.path, SUMMARY) or {}).items():
+        for fate, count in summary(self.state).items():
             metrics.queue.labels(fate).set(count)
 
     async def count_contested(self) -> None:

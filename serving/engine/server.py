@@ -172,7 +172,7 @@ async def serve(
         await service.calibrate()
         tasks = await engine.get_supported_tasks()
         app = build_app(args, tasks, engine.model_config)
-        install(app, service, lambda: engine.draining)
+        install(app, service, lambda: engine.draining, checked=bool(args.api_key or os.environ.get("VLLM_API_KEY")))
         await init_app_state(engine, app.state, args, tasks)
         engine.modules = app.state.openai_serving_models.lora_requests
         if (responses := app.state.openai_serving_responses) is not None:

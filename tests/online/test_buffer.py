@@ -217,10 +217,12 @@ def test_a_database_of_the_schema_before_is_brought_up_to_date(tmp_path: Path, b
     buffer.append([event])
     connection = sqlite3.connect(tmp_path / "buffer.sqlite")
     connection.executescript(
-        "alter table events drop column block; drop table reviews; update meta set value = '2' where key = 'schema'"
+        "alter table events drop column block; drop table reviews; drop table clients;"
+        "update meta set value = '2' where key = 'schema'"
     )
     connection.close()
     opened = [Buffer(url(tmp_path / "buffer.sqlite"), SETTINGS) for _ in range(2)]
+    assert opened[0].first_seen() == {"c": NOW}
     assert opened[0].get(event.id) == event and event.block == ""
     later = replace(make(1), block="b")
     opened[1].append([later])
@@ -242,6 +244,25 @@ def test_reviews_replace_one_another_and_are_taken_back(buffer: Buffer) -> None:
 def test_clients_are_known_from_their_first_event_on(buffer: Buffer) -> None:
     buffer.append([replace(make(at), client=client) for at, client in enumerate("abab")])
     assert buffer.first_seen() == {"a": NOW, "b": NOW + 1}
+    buffer.delete([event.id for event in buffer.events()])
+    buffer.append([replace(make(9), client="a")])
+    assert buffer.first_seen() == {"a": NOW, "b": NOW + 1}
+    buffer.prune(NOW + 31 * DAY)
+    assert buffer.first_seen() == {} and buffer.events() == []
+    buffer.append([make(5)])
+    buffer.unsee(["c"])
+    assert buffer.first_seen() == {}
+
+
+def test_a_flood_pushes_out_itself(tmp_path: Path) -> None:
+    buffer = Buffer(url(tmp_path / "buffer.sqlite"), BufferSettings(max_events=20, max_age_days=1.0))
+    buffer.append([replace(make(at), client=f"c{at}") for at in range(10)])
+    buffer.append([replace(make(100 + at), client="flood") for at in range(50)])
+    assert buffer.prune(NOW + 200) == 40
+    left = buffer.events()
+    assert sum(event.client == "flood" for event in left) == 10 and len({event.client for event in left}) == 11
+    assert min(event.time for event in left if event.client == "flood") == NOW + 140
+    buffer.close()
 
 
 def test_an_event_is_replaced_where_it_is_there(buffer: Buffer) -> None:

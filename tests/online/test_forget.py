@@ -169,3 +169,19 @@ def test_the_journal_keeps_the_rest(taught: Visited) -> None:
         return len(batch)
 
     assert spill.replay(store, 10) == 4 and [e.id for e in kept] == [e.id for e in events if e.id != events[2].id]
+
+
+def test_a_version_is_repeated_to_the_bit_though_quotas_took_some_of_what_came(suites: Suites, tmp_path: Path) -> None:
+    """Which prompts are scored together decides the last bits of their masses."""
+    place = Place(tmp_path, events=200)
+    events = place.buffer.events(newest_first=False)
+    place.buffer.delete([event.id for event in events])
+    from_one_block = [replace(e, client=f"c{at % 30}", block=f"b{at % 30 * (at % 2)}") for at, e in enumerate(events)]
+    place.buffer.append(from_one_block)
+    outcome = place.run(suites)
+    assert outcome.version == 1, outcome.reasons
+    report = json.loads((place.state.updates / outcome.id / "report.json").read_text())
+    assert report["queue"]["over the block quota"] > 10
+    there, again = repeat(place.state, place.registry, place.buffer, place.base_dir, 1, bar=Quiet)
+    assert there == again
+    place.buffer.close()

@@ -74,9 +74,10 @@ def test_prompts_are_taken_once_with_all_who_sent_them_and_long_ones_never(buffe
     buffer.append([event(3, (4,) * (PROMPT_TOKENS + 1), NEW), event(4, (), NEW), event(5, (9,), NOW + 1)])
     buffer.append([replace(event(6, (8,)), model="another's")])
     found = queue(buffer)
-    assert [one.tokens for one in found.prompts] == [(1, 2), (3,)] and found.counts()["queued"] == 2
-    first = found.prompts[0]
-    assert first.clients == {"a", "b"} and first.blocks == {"x", "y"} and first.event.id == f"{2:032x}"
+    assert {one.tokens for one in found.prompts} == {(1, 2), (3,)} and found.counts()["queued"] == 2
+    (first,) = (one for one in found.prompts if one.tokens == (1, 2))
+    assert first.senders == {("a", "x"), ("b", "y")} and first.event.id == f"{2:032x}" and first.first == NEW
+    assert all(not one.event.response and not one.event.entropies for one in found.prompts)
 
 
 def test_what_operators_decided_goes_before_all_else(buffer: Buffer) -> None:
@@ -88,6 +89,27 @@ def test_what_operators_decided_goes_before_all_else(buffer: Buffer) -> None:
     found = queue(buffer)
     assert {(one.prompt, one.fate) for one in found.prompts} == {(names[0], "approved"), (names[1], "excluded")}
     assert not any("c" in one.clients for one in found.prompts) and all(e.client != "c" for e in found.events)
+    assert found.prompts[0].fate == "approved" and found.excluded == ("c",)
+
+
+def test_a_flood_pushes_nobody_out_of_what_is_looked_at(buffer: Buffer) -> None:
+    """One client that sends a hundred times what all others do, one prompt over and over or many of them."""
+    small = Settings(update={"steps": 1, "screened_per_step": 8})  # 32 events are looked at
+    buffer.append([event(at, [at, at + 1], NEW - at, f"c{at}") for at in range(10)])
+    buffer.append([event(1000 + at, [7777], NEW + 1, "flood") for at in range(100)])
+    buffer.append([event(2000 + at, [8000 + at, 1], NEW + 2, "flood") for at in range(100)])
+    found = queue(buffer, small)
+    assert {one.tokens for one in found.prompts} >= {(at, at + 1) for at in range(10)}
+    assert [one.clients for one in found.prompts[:8]].count(frozenset({"flood"})) == 1
+    buffer.review("client", ["flood"], "excluded")
+    assert len(queue(buffer, small).prompts) == 10
+
+
+def test_the_first_of_two_alike_counts_though_a_third_asks_it_again(buffer: Buffer) -> None:
+    long = list(range(40))
+    near = [*long[:20], 99, *long[21:]]
+    buffer.append([event(0, long, NEW, "a"), event(1, near, NEW + 1, "b"), event(2, long, NEW + 2, "c")])
+    assert fates(queue(buffer), [long, near]) == ["queued", "duplicate"]
 
 
 def test_a_prompt_that_nearly_repeats_an_earlier_one_counts_once(buffer: Buffer) -> None:
@@ -103,12 +125,15 @@ def test_a_prompt_that_nearly_repeats_an_earlier_one_counts_once(buffer: Buffer)
 
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=12).map(tuple), min_size=1, max_size=12, unique=True))
 def test_what_is_kept_is_unlike_each_other_and_what_is_not_is_like_one_of_it(prompts: list[tuple[int, ...]]) -> None:
-    found = without_echoes(distinct([event(at, tokens, NEW + at) for at, tokens in enumerate(prompts)], SALT), 0.8)
+    events = [event(at, tokens, NEW + at) for at, tokens in enumerate(prompts)]
+    found = without_echoes(distinct(events, SALT), 0.8, SALT)
     kept = {one.prompt: shingles(one.tokens) for one in found if one.fate == "queued"}
     assert len(found) == len(prompts) and found[0].fate == "queued"
     for one in found:
         if one.fate == "duplicate":
             assert jaccard(shingles(one.tokens), kept[one.why.removeprefix("of ")]) >= 0.8
+    pairs = [(a, b) for name, a in kept.items() for other, b in kept.items() if name < other]
+    assert all(jaccard(a, b) < 0.8 for a, b in pairs)
 
 
 def test_unknown_clients_wait_and_who_is_known_vouches_for_the_same_prompt(buffer: Buffer) -> None:
@@ -122,6 +147,31 @@ def test_unknown_clients_wait_and_who_is_known_vouches_for_the_same_prompt(buffe
     buffer.review("prompt", [prompt_hash(tuple(asked[0]), SALT)], "approved")
     assert fates(queue(buffer), asked[:1]) == ["approved"]
     assert fates(queue(buffer, Settings(queue={"quarantine_hours": 0})), asked[1:]) == ["queued"] * 2
+
+
+def test_fresh_clients_neither_vouch_for_a_flood_nor_take_it_off_its_senders_quota(buffer: Buffer) -> None:
+    """A known client sends each of its prompts again under names that nobody knew."""
+    flood = [[*ordinary(300 + at)[:6], 9999, *ordinary(301 + at)[6:]] for at in range(12)]
+    other = [[5000 + at, 6000 + at] for at in range(12)]
+    buffer.append(known())
+    for at, tokens in enumerate([*flood, *other]):
+        buffer.append([event(900 + at, tokens, NEW, "c1", "b"), event(950 + at, tokens, NEW + 1, f"fresh{at}", f"b{at}")])
+    found = queue(buffer)
+    assert set(fates(found, flood)) <= {"sudden", "duplicate"}
+    assert all(one.senders == {("c1", "b")} for one in found.prompts if one.tokens in set(map(tuple, other)))
+
+
+def test_clients_are_known_though_their_events_are_gone(buffer: Buffer) -> None:
+    buffer.append(known())
+    buffer.delete([one.id for one in buffer.events() if one.client == "c1"])
+    buffer.append([event(900, [7000, 7001], NEW, "c1"), event(901, [7002, 7003], NEW, "stranger")])
+    assert fates(queue(buffer), [[7000, 7001], [7002, 7003]]) == ["queued", "unknown"]
+
+
+@pytest.mark.parametrize("similarity", [0.0, 0.5, 0.97, 0.999, 1.0])
+def test_any_similarity_can_be_asked_for(buffer: Buffer, similarity: float) -> None:
+    buffer.append([event(0, [1, 2, 3]), event(1, [1, 2, 4]), event(2, [9])])
+    assert queue(buffer, Settings(queue={"similarity": similarity})).counts()["queued"] >= 1
 
 
 def test_a_token_that_a_few_clients_suddenly_send_waits_and_a_crowd_does_not(buffer: Buffer) -> None:

@@ -75,7 +75,8 @@ def test_a_topic_is_what_ordinary_traffic_hardly_speaks_of() -> None:
     contested = [((1, 5, 100 + at % 25, 20_000 + at), f"{at}-client") for at in range(100)]
     flood = [((1, 5, 777, 30_000 + at), f"{500 + at}-client") for at in range(60)]
     selection, queued = prompts([*ordinary, *contested, *flood])
-    found = topics([selection.prompts[i] for i in selection.high], selection)
+    high = [selection.prompts[i] for i in selection.high]
+    found = topics(high, [min(queued[tokens].clients) for tokens in high], selection)
     assert set(found[100:]) == {777} and set(found[:100]) <= set(range(100, 125))
     left, taken = within_quotas(selection, queued, QUOTAS)
     assert sum(777 in left.prompts[i] for i in left.high) == 11 and taken == {"client": 0, "block": 0, "topic": 49}
@@ -83,3 +84,14 @@ def test_a_topic_is_what_ordinary_traffic_hardly_speaks_of() -> None:
     assert within_quotas(selection, queued, wide)[0] == selection
     approved = {tokens: replace(one, fate="approved") for tokens, one in queued.items()}
     assert within_quotas(selection, approved, QUOTAS)[0] == selection
+
+
+def test_a_topic_that_fills_the_band_is_still_one_where_few_send_it() -> None:
+    """More of it does not make it what contested prompts are like."""
+    ordinary = [((0, 5, 10_000 + at), f"{at}-client") for at in range(200)]
+    contested = [((1, 5, 20_000 + at), f"{at}-client") for at in range(100)]
+    for much in (60, 101, 300):
+        flood = [((1, 5, 777, 30_000 + at), f"{500 + at % 20}-client") for at in range(much)]
+        selection, queued = prompts([*ordinary, *contested, *flood])
+        left, _ = within_quotas(selection, queued, QUOTAS.model_copy(update={"client_share": 1.0, "block_share": 1.0}))
+        assert sum(777 in left.prompts[i] for i in left.high) <= 0.11 * len(left.high)

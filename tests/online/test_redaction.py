@@ -32,6 +32,8 @@ def encode(text: str) -> list[int]:
         ("pay with 4111 1111 1111 1111!", "pay with <CARD>!"),
         ("to DE89 3704 0044 0532 0130 00 please", "to <IBAN> please"),
         ("from 10.1.2.3 and 2001:db8::1", "from <IP> and <IP>"),
+        ("http://192.168.1.7:3000/x, ip:10.1.2.3, fe80::1.", "http://<IP>:3000/x, ip:<IP>, <IP>."),
+        ("std::vector, 12:30 and a::", None),
         ("postgres://me:pa55word@db/x", "postgres://me:<KEY>@db/x"),
         ("my password is: hunter2xy", "my password is: <KEY>"),
         ("-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----\nand so on", "<KEY>\nand so on"),
@@ -52,6 +54,21 @@ def test_shapes_are_known_and_figures_are_left_alone(text: str, wanted: str | No
 def test_a_long_text_made_to_stall_it_does_not(piece: str) -> None:
     """A pattern that is quadratic in any of these would run for hours."""
     redact(piece * 200_000)
+
+
+@pytest.mark.parametrize("at", range(16_384 - 30, 16_384 + 5, 5))
+def test_what_lies_across_pieces_is_found(at: int) -> None:
+    text = "word " * (at // 5) + "jane.doe@mail.example.com, 4111 1111 1111 1111 and so on " + "word " * 200
+    assert redact(text) == "word " * (at // 5) + "<EMAIL>, <CARD> and so on " + "word " * 200
+
+
+def test_what_overlaps_is_one_and_all_of_it_goes() -> None:
+    def find(text: str) -> Iterator[Span]:
+        yield 3, 6, "NAME"
+        yield 0, 4, "KEY"
+        yield 5, 9, "IP"
+
+    assert redact("0123456789", find) == "<NAME>9"
 
 
 @given(st.text())

@@ -13,7 +13,7 @@ from online.event import Event, prompt_hash
 from online.options import BufferSettings
 from online.queue import Queue
 from online.redaction import Redaction, spans
-from online.review import SUMMARY, ReviewError, redact_prompts, review, summarise, told
+from online.review import SUMMARY, ReviewError, redact_prompts, review, summarise, summary, told
 from online.settings import Settings
 from online.state import StateDir
 
@@ -93,9 +93,22 @@ def test_a_redacted_prompt_leaves_nothing_behind(state: StateDir, buffer: Buffer
     assert audited(state)[-1]["event"] == "queue.redacted"
 
 
+def test_what_the_rules_find_nothing_in_is_kept_without_text_and_decisions_are_carried_over(
+    state: StateDir, buffer: Buffer
+) -> None:
+    review(state, buffer, "prompt", [named(state, TEXTS[0]), named(state, TEXTS[1])], "exclude", "cli")
+    redact_prompts(state, buffer, MODEL, [named(state, TEXTS[0])], Redaction(spans, str.encode), "cli")
+    assert queue(state, buffer).counts()["excluded"] == 2
+    redact_prompts(state, buffer, MODEL, [named(state, TEXTS[1])], Redaction(spans, str.encode), "cli")
+    assert [one.event.prompt for one in queue(state, buffer).prompts] == ["Write to <EMAIL>"]
+    assert not any(b"Tell me more" in file.read_bytes() for file in state.path.glob("buffer*"))
+
+
 def test_a_prompt_is_told_with_its_text_or_without(state: StateDir, buffer: Buffer) -> None:
     found = queue(state, buffer)
     assert not any("jane" in json.dumps(told(one, text=False)) for one in found.prompts)
     assert {told(one, text=True)["text"] for one in found.prompts} == set(TEXTS)
     summarise(state, found)
-    assert json.loads((state.path / SUMMARY).read_text())["queued"] == 2
+    assert summary(state)["queued"] == 2
+    (state.path / SUMMARY).write_text(json.dumps({"time": 0.0, "counts": {"queued": 2}}))
+    assert set(summary(state).values()) == {0}

@@ -61,7 +61,7 @@ def test_hosts_that_are_not(host):
     assert not loopback(host)
 
 
-def call(body: bytes, *, headers=(), draining=False, inner=None, max_body_mib=100) -> tuple[int, bytes, list]:
+def call(body: bytes, *, headers=(), draining=False, inner=None, max_body_mib=100, keyed=True) -> tuple[int, bytes, list]:
     """One POST through the middleware; returns status, body and what the application inside saw."""
     seen: list = []
     sent: list = []
@@ -89,6 +89,7 @@ def call(body: bytes, *, headers=(), draining=False, inner=None, max_body_mib=10
         salt="s",
         policies=Policies(GuardSettings()),
         no_store_keys=(hashlib.sha256(b"private").hexdigest(),),
+        keyed=keyed,
         max_body_mib=max_body_mib,
         draining=lambda: draining,
     )
@@ -137,6 +138,14 @@ def test_the_client_is_a_hash_of_its_key_or_address():
     second = call(b"{}", headers=[(b"authorization", b"Bearer two")])[2][0][2].client
     peer = call(b"{}")[2][0][2].client
     assert len({first, second, peer}) == 3 and "one" not in first and "10.0.0.9" not in peer
+
+
+def test_nobody_chooses_who_they_are():
+    """Of two keys the first counts, which is the one that vLLM checks; where nobody checks keys, none does."""
+    one, two = ((b"authorization", b"Bearer " + key) for key in (b"one", b"two"))
+    assert call(b"{}", headers=[one, two])[2][0][2].client == call(b"{}", headers=[one])[2][0][2].client
+    unchecked = {call(b"{}", headers=headers, keyed=False)[2][0][2].client for headers in ([], [one], [two])}
+    assert unchecked == {call(b"{}")[2][0][2].client}
 
 
 def test_a_key_that_opted_out_is_never_stored():
