@@ -24,7 +24,7 @@ _CREATE_ATTEMPTS = 40
 _CREATE_PAUSE_S = 0.05
 _SECRET_QUERY = re.compile(r"pass|pwd|secret|token|key", re.IGNORECASE)
 _events, _reviews, _clients = schema.events, schema.reviews, schema.clients
-_ANSWERS = (_events.c.response, _events.c.response_tokens, _events.c.entropies)
+_ANSWERS = ("response", "response_tokens", "entropies")
 
 
 class BufferError(OnlineError):
@@ -206,20 +206,16 @@ class Buffer:
             return [schema.event(row) for row in connection.execute(query).mappings()]
 
     def in_turns(self, model: str, until: float, most: int, longest: int) -> list[Event]:
-        """Events before `until` (unix time, seconds) with a prompt of 1 to `longest` tokens, at most `most` of them and
-        without their responses: everybody's newest, then everybody's second, and so on, so that who sends more does not push
-        out others; none of an excluded client."""
+        """Events before `until` (unix time, seconds) with a prompt of 1 to `longest` tokens, at most `most`, in turns and
+        without their responses; none of an excluded client."""
         out = sa.select(_reviews.c.name).where(_reviews.c.kind == "client", _reviews.c.decision == "excluded")
         size = sa.func.length(_events.c.prompt_tokens)
         wanted = _events.c.model == model, _events.c.time < until, size.between(1, 4 * longest), _events.c.client.not_in(out)
-        turns = sa.select(_events.c.id, _events.c.time, _turn()).where(*wanted).subquery()
-        order = turns.c.turn, turns.c.time.desc(), turns.c.id.desc()
-        ranked = sa.select(turns.c.id, sa.func.row_number().over(order_by=order).label("place")).limit(most)
-        first = ranked.order_by(sa.text("place")).subquery()
-        columns = [column for column in _events.c if column not in _ANSWERS]
-        query = sa.select(*columns).join(first, _events.c.id == first.c.id).order_by(first.c.place)
+        turns = _in_turns(*wanted)
+        columns = [column for column in _events.c if column.name not in _ANSWERS]
+        query = sa.select(*columns).join(turns, _events.c.id == turns.c.id).where(turns.c.place <= most)
         with self._transaction() as connection:
-            rows = connection.execute(query).mappings().all()
+            rows = connection.execute(query.order_by(turns.c.place)).mappings().all()
         return [schema.event({**row, "response": "", "response_tokens": b"", "entropies": b""}) for row in rows]
 
     def get(self, identity: str) -> Event | None:
@@ -327,20 +323,26 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _turn() -> sa.Label[int]:
-    """Each event's place among its client's, the newest first."""
+def _in_turns(*wanted: sa.ColumnElement[bool]) -> sa.Subquery:
+    """Ids of events and each one's place when blocks of addresses take turns, and within a block its clients, everybody's
+    newest first: who sends more, or under more names, comes no sooner."""
     newest = _events.c.time.desc(), _events.c.id.desc()
-    return sa.func.row_number().over(partition_by=_events.c.client, order_by=newest).label("turn")
+    own = sa.func.row_number().over(partition_by=_events.c.client, order_by=newest).label("own")
+    block = sa.case((_events.c.block == "", _events.c.client), else_=_events.c.block).label("block")
+    one = sa.select(_events.c.id, _events.c.time, block, own).where(*wanted).subquery()
+    latest = one.c.time.desc(), one.c.id.desc()
+    turn = sa.func.row_number().over(partition_by=one.c.block, order_by=(one.c.own, *latest)).label("turn")
+    two = sa.select(one.c.id, one.c.time, turn).subquery()
+    order = two.c.turn, two.c.time.desc(), two.c.id.desc()
+    return sa.select(two.c.id, sa.func.row_number().over(order_by=order).label("place")).subquery()
 
 
 def _drop(connection: sa.Connection, among: sa.ColumnElement[bool], keep: int) -> int:
-    """Deletes all but `keep` of these events: everybody's newest stay, then everybody's second, and so on."""
+    """Deletes all but `keep` of these events, of which those stay that come first in turns; returns how many went."""
     if (connection.scalar(sa.select(sa.func.count()).select_from(_events).where(among)) or 0) <= keep:
         return 0
-    turns = sa.select(_events.c.id, _events.c.time, _turn()).where(among).subquery()
-    order = turns.c.turn, turns.c.time.desc(), turns.c.id.desc()
-    places = sa.select(turns.c.id, sa.func.row_number().over(order_by=order).label("place")).subquery()
-    over = sa.select(places.c.id).where(places.c.place > keep)
+    turns = _in_turns(among)
+    over = sa.select(turns.c.id).where(turns.c.place > keep)
     return connection.execute(sa.delete(_events).where(_events.c.id.in_(over))).rowcount
 
 

@@ -183,7 +183,7 @@ class QueueSettings(Group):
         "part where that is more.",
     )
     block_share: Share = Field(
-        default=0.1, description="The same for a block of addresses: the /24 of an IPv4 address, the /48 of an IPv6 one."
+        default=0.05, description="The same for a block of addresses: the /24 of an IPv4 address, the /48 of an IPv6 one."
     )
     topic_share: Share = Field(
         default=0.1, description="The same for a topic of contested prompts: a token that ordinary traffic hardly has."

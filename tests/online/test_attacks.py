@@ -38,7 +38,7 @@ def siege(made: Siege, attackers: int, folder: Path, **rules: float) -> Siege:
 def test_on_its_first_day_an_attack_is_seen_and_teaches_next_to_nothing(made: Siege) -> None:
     queue, selection, _ = made.lessons(BEGAN + 2 * DAY)
     mine, all_ = made.theirs(selection, "high")
-    assert mine <= 4 and mine / all_ <= 0.15
+    assert mine / all_ <= 0.15
     assert queue.counts()["sudden"] > 0.4 * FLOOD  # others repeat each other too nearly
 
 
@@ -48,13 +48,13 @@ def test_a_few_clients_cannot_make_up_what_is_learned_however_long_they_go_on(ma
     control = siege(made, 2, tmp_path, **OFF)
     theirs, of_theirs = control.theirs(control.lessons(BEGAN + DAYS * DAY)[1], "high")
     assert theirs / of_theirs > 0.6, "the control is no attack"
-    assert mine / all_ <= 0.1 and all_ - mine > 0.8 * (of_theirs - theirs)
+    assert mine / all_ <= 0.12 and all_ - mine > 0.8 * (of_theirs - theirs)
 
 
 def test_a_tenth_of_all_clients_gets_what_its_topic_may_have(made: Siege, tmp_path: Path) -> None:
     crowd = siege(made, 10, tmp_path)
     mine, all_ = crowd.theirs(crowd.lessons(BEGAN + DAYS * DAY)[1], "high")
-    assert mine / all_ <= 0.5
+    assert 0.3 < mine / all_ <= 0.5, "if it got less, docs/security.md would say too little"
 
 
 def test_ordinary_traffic_is_not_held_up(made: Siege, tmp_path: Path) -> None:

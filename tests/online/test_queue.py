@@ -105,6 +105,14 @@ def test_a_flood_pushes_nobody_out_of_what_is_looked_at(buffer: Buffer) -> None:
     assert len(queue(buffer, small).prompts) == 10
 
 
+def test_many_names_of_one_block_take_turns_as_one(buffer: Buffer) -> None:
+    small = Settings(update={"steps": 1, "screened_per_step": 4})  # 16 events are looked at
+    buffer.append([event(at, [at, at + 1], NEW - at, f"c{at}", f"b{at}") for at in range(10)])
+    buffer.append([event(1000 + at, [8000 + at, 1], NEW + 1, f"name{at}", "one") for at in range(200)])
+    found = queue(buffer, small)
+    assert {one.tokens for one in found.prompts} >= {(at, at + 1) for at in range(10)}
+
+
 def test_the_first_of_two_alike_counts_though_a_third_asks_it_again(buffer: Buffer) -> None:
     long = list(range(40))
     near = [*long[:20], 99, *long[21:]]

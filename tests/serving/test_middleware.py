@@ -159,6 +159,12 @@ def test_neighbours_share_a_block_and_no_address_is_told():
     assert block == client_hash("10.0.0.0/24", "s") and "10.0" not in block
     for one, other in (("10.0.0.200", "10.0.0.9"), ("::ffff:10.0.0.1", "10.0.0.9"), ("2001:db8:1::1", "2001:db8:1:ff::2")):
         assert address_block(one) == address_block(other)
+    assert (
+        client_hash("2001:db8:1:1::1", "s") == client_hash("2001:db8:1:1::ffff", "s") != client_hash("2001:db8:1:2::1", "s")
+    )
+    assert client_hash("10.0.0.1", "s") != client_hash("10.0.0.2", "s") and client_hash("a:b", "s") != client_hash(
+        "a:c", "s"
+    )
     assert len({address_block(a) for a in ("10.0.1.9", "10.0.0.9", "2001:db8:1::1", "2001:db8:2::1", "unix")}) == 5
 
 
