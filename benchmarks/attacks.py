@@ -11,9 +11,10 @@ name of the attacker's own block of addresses:
 - compliance poisoning: harmful prompts of one topic that the base just lets through, to have them anchored and steered away
   from refusing.
 
-Every day ends in a refresh, which starts from the base: the last one, which has five days of attack behind it, goes the whole
-way, gate and promotion included. What is reported are expected refusals at temperature 1 and greedily, from exact masses on prompts that nobody sent: of the attacked topic, and of
-the test split. Each attack is measured with the queue's defences and, as control, without.
+Every day ends in a refresh, which starts from the base: the last one, with five days of attack behind it, goes the whole
+way, gate and promotion included. What is reported are expected refusals at temperature 1 and greedily, from exact masses on
+prompts that nobody sent: of the attacked topic, and of the test split. Each attack is measured with the queue's defences
+and, as control, without.
 """
 
 from __future__ import annotations
