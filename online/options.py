@@ -264,7 +264,7 @@ class UpdateSettings(Group):
         description="Write every step's metrics to `tensorboard/` in the state directory as well (needs the extra).",
     )
     look_every: NonNegativeInt = Field(
-        default=10, description="Steps between two looks at held-out prompts while learning; 0: none before the gate."
+        default=20, description="Steps between two looks at held-out prompts while learning; 0: none before the gate."
     )
     look_prompts: PositiveInt = Field(default=24, description="Held-out prompts a class at such a look.")
     stop_kl: PositiveFloat = Field(
