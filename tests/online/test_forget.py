@@ -94,7 +94,7 @@ def test_an_adapter_without_a_client_is_the_one_that_would_have_been(
     done = erase(taught.state, taught.registry, taught.buffer, [her], [])
     assert done.events == len(HERS) and done.versions == (1,) and done.successor is not None
     assert taught.registry.live() is None, "the base serves until the successor has passed its gate"
-    assert not stored(taught, text) and not taught.buffer.of_client(her)
+    assert not stored(taught, text) and not taught.buffer.of_client(her) and her not in taught.buffer.first_seen()
     assert sorted(f.name for f in taught.registry.path(1).iterdir()) == ["forgotten.json", "manifest.json"]
     (tomb,) = taught.registry.versions()
     assert tomb.state == "forgotten"

@@ -32,7 +32,7 @@ def encode(text: str) -> list[int]:
         ("pay with 4111 1111 1111 1111!", "pay with <CARD>!"),
         ("to DE89 3704 0044 0532 0130 00 please", "to <IBAN> please"),
         ("from 10.1.2.3 and 2001:db8::1", "from <IP> and <IP>"),
-        ("http://192.168.1.7:3000/x, ip:10.1.2.3, fe80::1.", "http://<IP>:3000/x, ip:<IP>, <IP>."),
+        ("http://203.0.113.7/x, 198.51.100.7:3000, ip:10.1.2.3, fe80::1.", "http://<IP>/x, <IP>:3000, ip:<IP>, <IP>."),
         ("std::vector, 12:30 and a::", None),
         ("postgres://me:pa55word@db/x", "postgres://me:<KEY>@db/x"),
         ("my password is: hunter2xy", "my password is: <KEY>"),
