@@ -145,7 +145,7 @@ def dynamics(results: Results, base: int) -> Canvas:
         axes.set(title=run, ylim=(-2, 101), xlabel="step")
         if not column:
             axes.set_ylabel("refused, %")
-            axes.legend(frameon=False, fontsize=7, loc="center right")
+            canvas.legend(frameon=False, fontsize=8, ncols=len(LINES), loc="outside lower center")
     return canvas
 
 
