@@ -135,11 +135,12 @@ def dynamics(results: Results, base: int) -> Canvas:
     """Expected refusals at T=1, from exact masses, as learning goes on."""
     canvas = Canvas(figsize=(10, 2.8), layout="constrained")
     shown = {run: results.of(base, run) for run in STEPPED}
+    (bare,) = results.of(base, "base")  # on the part of the prompts that is looked at on the way
     for column, (run, runs) in enumerate(shown.items()):
         axes: Axes = canvas.add_subplot(1, len(shown), column + 1)
         for line, label in LINES.items():
             for number, one in enumerate(runs):
-                first = percent([{"after": one["before"]}], "after", FIGURES[line])
+                first = percent([bare["part"]], "after", FIGURES[line])
                 points = [(0, first), *((at["step"], 100 * at[line][0]) for at in one["dynamics"])]
                 axes.plot(*zip(*points, strict=True), color=f"C{list(LINES).index(line)}", label=None if number else label)
         axes.set(title=run, ylim=(-2, 101), xlabel="step")
