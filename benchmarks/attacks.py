@@ -185,7 +185,11 @@ class Siege:
 def attacked(base: Base, attack: str, scale: str, defence: str) -> dict[str, Any]:
     """Five days under attack."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(state_dir=Path(folder), queue={} if defence == "on" else OFF)
+        rules: dict[str, Any] = {
+            "queue": {} if defence == "on" else OFF,
+            "update": {"look_every": 0},
+        }  # the gate is to say it
+        settings = Settings(state_dir=Path(folder), **rules)
         siege = Siege(base, attack, SCALES[scale], settings)
         before = measured(base, siege.policy, target(attack, siege.policy))
         days = tqdm(range(1, DAYS), desc=f"{attack}, {scale}, defences {defence}", unit="refresh")

@@ -1,12 +1,13 @@
 """Quotas: of what an update learns from, how much may come from one client, one block of addresses, one topic.
 
-They are taken band by band, for a flood of prompts that the base hesitates on must not outvote those of everybody else,
-however much else there is. A topic is a token: the one that most of a prompt's contested neighbours share with it and
-ordinary traffic hardly has.
+They are taken part by part (what is learned from, what is steered away from refusing, the rest), for a flood of prompts
+that the base hesitates on, or just lets through, must not outvote those of everybody else, however much else there is.
+A topic is a token: the one that most of a prompt's contested neighbours share with it and ordinary traffic hardly has.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -20,8 +21,9 @@ LEAST = 2
 ORDINARY = 0.01
 """A token that more of the low band has than this share of its prompts marks no topic."""
 COMMON = 0.5
-"""Nor does one that more of the contested prompts have, from more of their senders: that is what such prompts are like."""
-BANDS = ("high", "grey", "low")
+"""Nor does one that more of the contested prompts have, from more of the senders: that is what such prompts are like."""
+NEAR = 1 / 8
+"""Share of the prompts under the high band that may be steered away from refusing: of 72 looked at in a step 8."""
 
 
 def within_quotas(
@@ -41,8 +43,8 @@ def within_quotas(
         taken[kind] += len(band) - len(left)
         return left
 
-    for name in BANDS:
-        band = sorted(getattr(selection, name), key=lambda i: ones[i].prompt)
+    for name, members in parts(selection).items():
+        band = sorted(members, key=lambda i: ones[i].prompt)
         band = limited(band, "client", owners([ones[i].clients for i in band]), settings.client_share)
         band = limited(band, "block", owners([ones[i].blocks for i in band]), settings.block_share)
         if name == "high":
@@ -50,6 +52,13 @@ def within_quotas(
             band = limited(band, "topic", found, settings.topic_share)
         kept += band
     return selection.only(kept), taken
+
+
+def parts(selection: Selection) -> dict[str, tuple[int, ...]]:
+    """What each counts for itself: what is learned from, what lies near enough under it to be steered, and the rest."""
+    under = sorted((*selection.grey, *selection.low), key=lambda i: (-selection.masses[i], selection.prompts[i]))
+    near = math.ceil(NEAR * len(under))
+    return {"high": selection.high, "near": tuple(under[:near]), "rest": tuple(under[near:])}
 
 
 def fair(keys: Sequence[Hashable], share: float) -> list[bool]:

@@ -13,6 +13,7 @@ import models
 from benchmarks.attacks import BEGAN, DAY, DAYS, FLOOD, OFF, Siege
 from benchmarks.science.base import Base
 from guard.calibration import Calibration
+from online.quotas import parts
 from online.settings import Settings
 
 
@@ -55,6 +56,19 @@ def test_a_tenth_of_all_clients_gets_what_its_topic_may_have(made: Siege, tmp_pa
     crowd = siege(made, 10, tmp_path)
     mine, all_ = crowd.theirs(crowd.lessons(BEGAN + DAYS * DAY)[1], "high")
     assert 0.3 < mine / all_ <= 0.5, "if it got less, docs/security.md would say too little"
+
+
+def test_what_is_steered_is_not_made_up_by_a_few_either(base: Base, tmp_path: Path) -> None:
+    """Compliance poisoning: harmful prompts that lie just under the band, to be steered away from refusing."""
+    eroding = Siege(base, "compliance", 2, Settings(state_dir=tmp_path / "on"))
+    control = Siege(base, "compliance", 2, Settings(state_dir=tmp_path / "off", queue=OFF), eroding.guilty)
+    shares = []
+    for one in (eroding, control):
+        selection = one.lessons(BEGAN + DAYS * DAY)[1]
+        near = {selection.prompts[i] for i in parts(selection)["near"]}
+        shares.append(len(near & set(eroding.guilty or ())) / len(near))
+    assert shares[1] > 0.6, "the control is no attack"
+    assert shares[0] <= 0.3
 
 
 def test_ordinary_traffic_is_not_held_up(made: Siege, tmp_path: Path) -> None:
