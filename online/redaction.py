@@ -116,10 +116,10 @@ def _found(text: str) -> Iterator[Span]:
             yield *found.span(), "PHONE"
 
 
-def redact(text: str, find: Finder | None = None) -> str:
+def redact(text: str, find: Finder = spans) -> str:
     """The text with each span replaced by the name of its kind, such as <EMAIL>; spans that overlap become one, of the kind
     that was found first."""
-    found = [(start, end, rank, kind) for rank, (start, end, kind) in enumerate((find or spans)(text))]
+    found = [(start, end, rank, kind) for rank, (start, end, kind) in enumerate(find(text))]
     parts, at = [], 0
     for start, end, kind in _merged(found):
         parts += [text[at:start], f"<{kind}>"]
@@ -239,9 +239,7 @@ class Preparation:
         if self.text == "redacted":
             try:
                 return self.redaction(event)
-            except (
-                Exception
-            ):  # of recognisers that others wrote; what they choke on must neither be stored whole nor stop us
+            except Exception:  # of others' recognisers: what they choke on must neither be stored whole nor stop us
                 if not self._broken:
                     log.warning("Redaction broke; such events are kept without their text.", exc_info=True)
                 self._broken = True

@@ -21,8 +21,6 @@ STORED: dict[Decision, str | None] = {"approve": "approved", "exclude": "exclude
 """What the buffer notes of a decision; None: nothing any more."""
 SUMMARY = "queue.json"
 """In the state directory: how many prompts met which fate, as the learner last saw it."""
-
-
 STALE_S = 7200.0
 """After which it says nothing any more."""
 
