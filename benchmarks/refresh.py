@@ -3,8 +3,8 @@
     python -m benchmarks.refresh [--rounds N] [--clients N] [--rollouts transformers engine]
 
 For each source of rollouts, round by round in turns: a fresh endpoint on the bundled model is asked the traffic suite, so
-that its buffer fills; then clients stream closed-loop for a while alone, then while one whole update (rollouts, training,
-calibration, gate, swap) runs. TTFT is taken at the client.
+that its buffer fills; then clients stream closed-loop: for a while alone, while one whole update (rollouts, training,
+calibration, gate, swap) runs, and for a while alone again, for this machine drifts. TTFT is taken at the client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import platform
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,8 @@ from serving.child import child
 from serving.demo.endpoint import MODEL, Endpoint
 
 RESULTS = Path("benchmarks/results/refresh.json")
-ALONE_S = 45.0
+ALONE_S = 60.0
+"""Before the update, and again after it."""
 LIMIT_S = 900.0
 THINK_S = 0.1
 """Mean pause of a client between two requests."""
@@ -72,19 +73,26 @@ class Load:
             await asyncio.sleep(luck.expovariate(1 / THINK_S))
 
 
-async def phase(endpoint: Endpoint, prompts: Sequence[Prompt], clients: int, seed: int, until) -> dict:
-    """Load until `until()` is over: TTFT in ms, what failed, and how long it was."""
+async def under_load(
+    endpoint: Endpoint, prompts: Sequence[Prompt], clients: int, seed: int, until: Callable[[], Awaitable[None]]
+) -> tuple[Load, float]:
+    """Load until `until()` is over, and how many seconds that was."""
     load, began = Load(endpoint.client, prompts, seed), perf_counter()
     running = asyncio.create_task(load.run(clients))
     await until()
     load.stop = True
     await running
-    spread = {f"p{q}": round(1000 * float(np.percentile(load.ttft, q)), 1) for q in (50, 95, 99)}
+    return load, perf_counter() - began
+
+
+def summary(*phases: tuple[Load, float]) -> dict:
+    """Of phases taken together: TTFT in ms, what failed, and how long they were."""
+    ttft = [1000 * one for load, _ in phases for one in load.ttft]
     return {
-        "requests": len(load.ttft),
-        "failed": load.failed,
-        "seconds": round(perf_counter() - began, 1),
-        "ttft_ms": spread,
+        "requests": len(ttft),
+        "failed": sum(load.failed for load, _ in phases),
+        "seconds": round(sum(seconds for _, seconds in phases), 1),
+        "ttft_ms": {f"p{q}": round(float(np.percentile(ttft, q)), 1) for q in (50, 95, 99)},
     }
 
 
@@ -109,15 +117,20 @@ async def measure(endpoint: Endpoint, clients: int, seed: int) -> dict:
     def finished() -> list[dict]:
         return [one["outcome"] for one in endpoint.admin("GET", "updates")["updates"] if one["outcome"]]
 
-    alone = await phase(endpoint, traffic, clients, seed, lambda: asyncio.sleep(ALONE_S))
-    beside = await phase(endpoint, traffic, clients, seed + 1, update)
+    def alone() -> Awaitable[None]:
+        return asyncio.sleep(ALONE_S)
+
+    phases = [await under_load(endpoint, traffic, clients, seed, until) for until in (alone, update, alone)]
+    quiet, beside = summary(phases[0], phases[2]), summary(phases[1])
     (outcome,) = finished()
     report = json.loads((endpoint.state / "updates" / outcome["id"] / "report.json").read_text())
     apart = [step["mismatch_max"] for step in report["history"] if "mismatch_max" in step]
     return {
-        "alone": alone,
+        "alone": quiet,
+        "alone_before": summary(phases[0]),
+        "alone_after": summary(phases[2]),
         "beside": beside,
-        "ratio_p99": round(beside["ttft_ms"]["p99"] / alone["ttft_ms"]["p99"], 3),
+        "ratio_p99": round(beside["ttft_ms"]["p99"] / quiet["ttft_ms"]["p99"], 3),
         "update_seconds": round(outcome["seconds"], 1),
         "status": outcome["status"],
         "reasons": outcome["reasons"],

@@ -1,15 +1,15 @@
 """Quotas: of what an update learns from, how much may come from one client, one block of addresses, one topic.
 
-They are taken part by part (what is learned from, what is steered away from refusing, the rest), for a flood of prompts
-that the base hesitates on, or just lets through, must not outvote those of everybody else, however much else there is.
+They are taken of what is learned from by itself, for a flood of prompts that the base hesitates on must not outvote those
+of everybody else, however much else there is. Of the others, those nearest to it are steered away from refusing: there
+quotas hold of the nearest however many one takes, for a flood of prompts that the base just lets through must not fill it.
 A topic is a token: the one that most of a prompt's contested neighbours share with it and ordinary traffic hardly has.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from guard.openings import Tokens
 from online.options import QueueSettings
@@ -22,8 +22,6 @@ ORDINARY = 0.01
 """A token that more of the low band has than this share of its prompts marks no topic."""
 COMMON = 0.5
 """Nor does one that more of the contested prompts have, from more of the senders: that is what such prompts are like."""
-NEAR = 1 / 8
-"""Share of the prompts under the high band that may be steered away from refusing: of 72 looked at in a step 8."""
 
 
 def within_quotas(
@@ -34,31 +32,27 @@ def within_quotas(
     Which prompts of a client stay is decided by their salted hashes, which no client knows. Approved ones always stay.
     """
     taken = {"client": 0, "block": 0, "topic": 0}
-    kept: list[int] = []
     ones = [queued[tokens] for tokens in selection.prompts]
 
-    def limited(band: list[int], kind: str, keys: Sequence[Hashable], share: float) -> list[int]:
+    def limited(band: list[int], kind: str, keys: Sequence[Hashable], share: float, rule: Rule) -> list[int]:
         nobody = (None if ones[i].fate == "approved" else key for i, key in zip(band, keys, strict=True))
-        left = [i for i, stay in zip(band, fair(list(nobody), share), strict=True) if stay]
+        left = [i for i, stay in zip(band, rule(list(nobody), share), strict=True) if stay]
         taken[kind] += len(band) - len(left)
         return left
 
-    for name, members in parts(selection).items():
-        band = sorted(members, key=lambda i: ones[i].prompt)
-        band = limited(band, "client", owners([ones[i].clients for i in band]), settings.client_share)
-        band = limited(band, "block", owners([ones[i].blocks for i in band]), settings.block_share)
-        if name == "high":
-            found = topics([selection.prompts[i] for i in band], owners([ones[i].clients for i in band]), selection)
-            band = limited(band, "topic", found, settings.topic_share)
-        kept += band
-    return selection.only(kept), taken
+    def by_sender(band: list[int], rule: Rule) -> list[int]:
+        band = limited(band, "client", owners([ones[i].clients for i in band]), settings.client_share, rule)
+        return limited(band, "block", owners([ones[i].blocks for i in band]), settings.block_share, rule)
+
+    high = by_sender(sorted(selection.high, key=lambda i: ones[i].prompt), fair)
+    about = topics([selection.prompts[i] for i in high], owners([ones[i].clients for i in high]), selection)
+    high = limited(high, "topic", about, settings.topic_share, fair)
+    nearest_first = sorted((*selection.grey, *selection.low), key=lambda i: (-selection.masses[i], ones[i].prompt))
+    return selection.only([*high, *by_sender(nearest_first, fair_throughout)]), taken
 
 
-def parts(selection: Selection) -> dict[str, tuple[int, ...]]:
-    """What each counts for itself: what is learned from, what lies near enough under it to be steered, and the rest."""
-    under = sorted((*selection.grey, *selection.low), key=lambda i: (-selection.masses[i], selection.prompts[i]))
-    near = math.ceil(NEAR * len(under))
-    return {"high": selection.high, "near": tuple(under[:near]), "rest": tuple(under[near:])}
+Rule = Callable[[Sequence[Hashable], float], list[bool]]
+"""Which rows of these keys stay for a share."""
 
 
 def fair(keys: Sequence[Hashable], share: float) -> list[bool]:
@@ -81,6 +75,18 @@ def fair(keys: Sequence[Hashable], share: float) -> list[bool]:
     for key in keys:
         seen[key] += 1
         stays.append(key is None or seen[key] <= limit)
+    return stays
+
+
+def fair_throughout(keys: Sequence[Hashable], share: float) -> list[bool]:
+    """Which rows stay, so that of the first n that stay no key has more than its share, for every n."""
+    part = min(1.0, max(share, 2 / max(1, len(set(keys) - {None}))))
+    seen: Counter[Hashable] = Counter()
+    stays: list[bool] = []
+    for key in keys:
+        stay = key is None or 1 + seen[key] <= max(LEAST, part * (1 + sum(stays)))
+        seen[key] += stay
+        stays.append(stay)
     return stays
 
 

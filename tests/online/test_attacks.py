@@ -13,7 +13,6 @@ import models
 from benchmarks.attacks import BEGAN, DAY, DAYS, FLOOD, OFF, Siege
 from benchmarks.science.base import Base
 from guard.calibration import Calibration
-from online.quotas import parts
 from online.settings import Settings
 
 
@@ -38,23 +37,23 @@ def siege(made: Siege, attackers: int, folder: Path, **rules: float) -> Siege:
 
 def test_on_its_first_day_an_attack_is_seen_and_teaches_next_to_nothing(made: Siege) -> None:
     queue, selection, _ = made.lessons(BEGAN + 2 * DAY)
-    mine, all_ = made.theirs(selection, "high")
+    mine, all_ = made.theirs(selection)["high"]
     assert mine / all_ <= 0.15
     assert queue.counts()["sudden"] > 0.4 * FLOOD  # others repeat each other too nearly
 
 
 def test_a_few_clients_cannot_make_up_what_is_learned_however_long_they_go_on(made: Siege, tmp_path: Path) -> None:
     _, selection, _ = made.lessons(BEGAN + DAYS * DAY)
-    mine, all_ = made.theirs(selection, "high")
+    mine, all_ = made.theirs(selection)["high"]
     control = siege(made, 2, tmp_path, **OFF)
-    theirs, of_theirs = control.theirs(control.lessons(BEGAN + DAYS * DAY)[1], "high")
+    theirs, of_theirs = control.theirs(control.lessons(BEGAN + DAYS * DAY)[1])["high"]
     assert theirs / of_theirs > 0.6, "the control is no attack"
     assert mine / all_ <= 0.12 and all_ - mine > 0.8 * (of_theirs - theirs)
 
 
 def test_a_tenth_of_all_clients_gets_what_its_topic_may_have(made: Siege, tmp_path: Path) -> None:
     crowd = siege(made, 10, tmp_path)
-    mine, all_ = crowd.theirs(crowd.lessons(BEGAN + DAYS * DAY)[1], "high")
+    mine, all_ = crowd.theirs(crowd.lessons(BEGAN + DAYS * DAY)[1])["high"]
     assert 0.3 < mine / all_ <= 0.5, "if it got less, docs/security.md would say too little"
 
 
@@ -64,11 +63,10 @@ def test_what_is_steered_is_not_made_up_by_a_few_either(base: Base, tmp_path: Pa
     control = Siege(base, "compliance", 2, Settings(state_dir=tmp_path / "off", queue=OFF), eroding.guilty)
     shares = []
     for one in (eroding, control):
-        selection = one.lessons(BEGAN + DAYS * DAY)[1]
-        near = {selection.prompts[i] for i in parts(selection)["near"]}
-        shares.append(len(near & set(eroding.guilty or ())) / len(near))
+        mine, all_ = one.theirs(one.lessons(BEGAN + DAYS * DAY)[1])["near"]
+        shares.append(mine / all_)
     assert shares[1] > 0.6, "the control is no attack"
-    assert shares[0] <= 0.3
+    assert shares[0] <= 0.06
 
 
 def test_ordinary_traffic_is_not_held_up(made: Siege, tmp_path: Path) -> None:
