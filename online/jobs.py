@@ -21,7 +21,7 @@ from online.evaluation import GrammarJudge, load_suite
 from online.fingerprint import fingerprint
 from online.forget import client_named, erase, rebuild
 from online.policy import Policy
-from online.progress import last_started, unfinished
+from online.progress import folders, last_started, read, unfinished
 from online.queue import Queue
 from online.redaction import Preparation
 from online.registry import Registry
@@ -29,6 +29,7 @@ from online.repeat import repeat
 from online.review import Decision, redact_prompts, review, summarise
 from online.schedule import due
 from online.settings import Settings
+from online.share import Share, share
 from online.state import StateDir
 from online.update import Launch, Outcome, Suites, run_gate, run_update
 
@@ -88,13 +89,14 @@ def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path |
             made = calibrate(policy, adapter, prompts, judge, identity, **limits)
             made.save(state.calibration_path(adapter))
         else:
-            registry = Registry(state, identity)
+            registry = Registry(state, identity, settings.registry)
             registry.verify(version)
             adapter = f"v{version}"
             policy.load_adapter(adapter, registry.path(version))
             with policy.adapter(adapter):
                 made = calibrate(policy, adapter, prompts, judge, identity, **limits)
             registry.attach(version, "calibration", made.to_json())
+            share(state, registry)
     except CalibrationError as error:
         raise OnlineError(str(error)) from error
     return (
@@ -118,19 +120,25 @@ def run_one_update(settings: Settings, model: Path, launch: Launch | None = None
     """One update from the buffer, gated, promoted or not; `launch` starts an engine for its rollouts, should the settings
     want its own. Raises Busy while another runs."""
     state = StateDir(settings.state_dir)
-    registry = Registry(state, fingerprint(model))
+    registry = Registry(state, fingerprint(model), settings.registry)
+    share(state, registry)  # the candidate is held against what serves elsewhere as well
     buffer = open_buffer(settings, state)
     try:
-        return run_update(settings, state, registry, buffer, model, suites_for(model, settings.update.suite), launch=launch)
+        suites = suites_for(model, settings.update.suite)
+        outcome = run_update(settings, state, registry, buffer, model, suites, launch=launch)
     finally:
         buffer.close()
+    tidy(state, registry)
+    return outcome
 
 
 def gate_version(settings: Settings, model: Path, version: int) -> Outcome:
     """Calibrate and gate a version that came from outside, and promote it if it passes, as if it had been learned here."""
     state = StateDir(settings.state_dir)
-    registry = Registry(state, fingerprint(model))
-    return run_gate(settings, state, registry, model, suites_for(model, settings.update.suite), version)
+    registry = Registry(state, fingerprint(model), settings.registry)
+    outcome = run_gate(settings, state, registry, model, suites_for(model, settings.update.suite), version)
+    tidy(state, registry)
+    return outcome
 
 
 def forget(
@@ -139,7 +147,7 @@ def forget(
     """Delete what clients sent and single events, with every adapter that learned from them, and teach anew what served;
     tells what was done, as sentences."""
     state = StateDir(settings.state_dir)
-    registry, buffer = Registry(state, fingerprint(model)), open_buffer(settings, state)
+    registry, buffer = Registry(state, fingerprint(model), settings.registry), open_buffer(settings, state)
     try:
         named = [client_named(state, client) for client in clients]
         done = erase(state, registry, buffer, named, events)
@@ -154,6 +162,47 @@ def forget(
             yield sentence(rebuild(done.successor, settings, state, registry, buffer, model, suites, launch))
     finally:
         buffer.close()
+        share(state, registry)
+
+
+def collect(state: StateDir, registry: Registry, actor: str) -> list[int]:
+    """Delete the weights that nobody needs, and return whose; what a killed update made or was to judge is needed. Raises
+    Busy while one runs."""
+    with state.lock("update"):
+        begun = [folder for folder in folders(state) if read(folder, "outcome.json") is None]
+        keys = ((read(folder, "plan.json") or {}).get("key") for folder in begun)
+        names = {folder.name for folder in begun} | {key for key in keys if key}
+        kept = [a.version for a in registry.versions() if {a.name, a.manifest.get("metrics", {}).get("update")} & names]
+        return registry.collect(kept, actor=actor)
+
+
+def tidy(state: StateDir, registry: Registry) -> None:
+    """After an update: collect, and share what it made; what hinders either is said, and changes nothing of the update."""
+    try:
+        collect(state, registry, "learner")
+    except OnlineError as error:
+        log.warning("%s", error)
+    share(state, registry)
+
+
+def keep(state: StateDir, registry: Registry, act: str, name: str) -> str:
+    """Pin or unpin a version, sign it, collect (gc) or sync; returns what was done, in a sentence."""
+    if act == "gc":
+        gone = ", ".join(f"v{version}" for version in collect(state, registry, "cli"))
+        return f"the weights of {gone or 'no version'} are deleted."
+    if act == "sync":
+        if registry.store is None:
+            raise OnlineError("there is no store to sync with: name one by registry.url.")
+        Share(state, registry, registry.store).sync()
+        return "the registry and the store are the same."
+    version = version_of(name)
+    if act == "sign":
+        return f"signed of v{version}: {', '.join(registry.sign(version)) or 'nothing, for all of it was'}."
+    if act == "pin":
+        registry.pin(version, actor="cli")
+        return f"v{version} is pinned: it stays until it is unpinned."
+    registry.unpin(version, actor="cli")
+    return f"v{version} is not pinned."
 
 
 def queue(settings: Settings, model: Path) -> Queue:
@@ -200,7 +249,7 @@ def repeat_version(settings: Settings, model: Path, version: int) -> tuple[str, 
     state = StateDir(settings.state_dir)
     buffer = open_buffer(settings, state)
     try:
-        return repeat(state, Registry(state, fingerprint(model)), buffer, model, version)
+        return repeat(state, Registry(state, fingerprint(model), settings.registry), buffer, model, version)
     finally:
         buffer.close()
 
@@ -214,11 +263,18 @@ def sentence(outcome: Outcome) -> str:
 def run_scheduler(settings: Settings, model: Path, launch: Launch | None = None) -> None:
     """Run updates when they are due, and first the one a kill left unfinished; returns only when stopped."""
     state, began, identity = StateDir(settings.state_dir), time.time(), fingerprint(model)
+    registry = Registry(state, identity, settings.registry)
+    shared = Share(state, registry, registry.store) if registry.store is not None else None
     buffer = open_buffer(settings, state)  # raises: a URL that is wrong at the start is the operator's to mend
     rules = ", ".join(f"{name} {value}" for name, value in settings.learn.model_dump().items())
     log.info("the learner waits (%s)", rules)
-    complaint, look_at = "", 0.0
+    complaint, look_at, share_at, trouble = "", 0.0, 0.0, None
     while True:
+        if shared and time.monotonic() >= share_at:
+            before, trouble = trouble, shared.attempt()
+            if trouble != before:
+                log.warning("%s", trouble or "the store is sound again.")
+            share_at = time.monotonic() + settings.registry.pull_interval_s
         try:
             if time.monotonic() >= look_at:
                 summarise(state, Queue.of(buffer, identity, time.time(), settings, state.client_salt()))

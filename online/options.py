@@ -198,6 +198,31 @@ class QueueSettings(Group):
     )
 
 
+class RegistrySettings(Group):
+    signing_key: Annotated[Path | None, NoneAware] = Field(
+        default=None,
+        description="PEM file of the Ed25519 private key that versions are signed with, its owner's alone (`openssl genpkey "
+        "-algorithm ed25519`); none: nothing is signed.",
+    )
+    trusted_keys: Annotated[Path | None, NoneAware] = Field(
+        default=None,
+        description="PEM file of the public keys whose signatures are accepted; none: the signing key's own. With either "
+        "key what is not signed is refused.",
+    )
+    url: Annotated[str | None, NoneAware] = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        description="fsspec URL of a store that installations share, such as s3://bucket/sirl (needs the file system's own "
+        "package); none: the state directory alone.",
+    )
+    timeout_s: PositiveFloat = Field(default=30.0, description="Seconds that one operation on the store may take.")
+    pull_interval_s: PositiveFloat = Field(default=30.0, description="Seconds between two looks at the store.")
+    keep: NonNegativeInt = Field(
+        default=10, description="Versions, the newest, whose weights stay although nothing refers to them."
+    )
+    keep_back: NonNegativeInt = Field(default=3, description="Versions on the way back whose weights stay.")
+
+
 class CalibrateSettings(Group):
     plain: Percent = Field(default=1.0, description="Fresh plain benign responses that may be touched at most, in percent.")
     wrapped: Percent = Field(

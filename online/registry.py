@@ -1,32 +1,35 @@
 """The registry: immutable adapter versions, and the one file that says which of them serves."""
 
 import fcntl
-import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from online.folder import COLLECTED, LEDGER, MANIFEST, PLAIN, REQUIRED, SIGNATURE, TOMB, WEIGHTS, Folder, described
 from online.live import HISTORY, Live, LivePointer, RegistryError, dumps, now
+from online.options import RegistrySettings
+from online.pins import Pins
+from online.signature import Keys
 from online.state import StateDir, explained, sync_directory, sync_tree, write_atomic
+from online.store import Store, StoreError
 
-State = Literal["candidate", "rejected", "live", "retired", "forgotten", "damaged"]
+State = Literal["candidate", "rejected", "live", "retired", "collected", "forgotten", "damaged"]
 Attachment = Literal["evaluation", "calibration"]
+
+log = logging.getLogger("sirl")
 
 _LOCK = "registry"
 _LOCK_WAIT_S = 30.0
-_MANIFEST = "manifest.json"
-_WEIGHTS = "adapter_model.safetensors"
-_REQUIRED = (_WEIGHTS, "adapter_config.json")
-_ATTACHED = ("evaluation.json", "calibration.json")
 _STAGING = ".staging-"
-_TOMB = "forgotten.json"
+_DEFAULTS = RegistrySettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,11 @@ class Adapter:
 
     Attributes:
         name: "v<version>".
-        state: candidate until it was rejected by its evaluation, or live, or retired (it was live before);
-            forgotten where it was destroyed, damaged where its manifest cannot be read.
+        state: candidate until it was rejected by its evaluation, or live, or retired (it was live before); collected
+            where its weights were, forgotten where it was destroyed, damaged where its manifest cannot be read.
         manifest: empty where damaged.
         decision: what its evaluation decided, None before it.
+        pinned: whether it is to stay.
     """
 
     version: int
@@ -47,6 +51,7 @@ class Adapter:
     manifest: Mapping[str, Any]
     path: Path
     decision: str | None
+    pinned: bool = False
 
 
 class Registry:
@@ -56,14 +61,19 @@ class Registry:
         base: the base's fingerprint, see `online.fingerprint`.
 
     Its methods raise RegistryError for what is asked wrongly or found damaged, StateError where the directory
-    cannot be written, and Busy where another process held its lock for half a minute.
+    cannot be written, and Busy where another process held its lock for half a minute. To make one raises KeyFileError
+    or StoreError where the settings name keys or a store that cannot be.
     """
 
-    def __init__(self, state: StateDir, base: str) -> None:
+    def __init__(self, state: StateDir, base: str, settings: RegistrySettings = _DEFAULTS) -> None:
         self._state = state
         self._base = base
+        self._settings = settings
         self._root = state.registry
-        self._pointer = LivePointer(state)
+        self.keys = Keys.load(settings)
+        self.store = None if settings.url is None else Store(settings.url, settings.timeout_s)
+        self.pointer = LivePointer(state)
+        self.pinned = Pins(state)
 
     @property
     def base(self) -> str:
@@ -72,12 +82,16 @@ class Registry:
     def path(self, version: int) -> Path:
         return self._root / f"v{version}"
 
+    def folder(self, version: int) -> Folder:
+        return Folder(self.path(version), version)
+
     def calibration_path(self, adapter: str) -> Path:
         """Where the calibration of "base" or "v<N>" lies (it need not exist)."""
         return self._state.calibration_path(adapter)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Nobody else changes the registry meanwhile."""
         with self._state.lock(_LOCK, _LOCK_WAIT_S):
             yield
 
@@ -85,7 +99,7 @@ class Registry:
     def stage(self) -> Iterator[Path]:
         """A private directory to prepare a version in; gone afterwards unless it was published."""
         # The lock keeps sweep() from seeing it before its own lock is held.
-        with self._locked(), explained(self._root):
+        with self.locked(), explained(self._root):
             directory = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self._root))
             handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -98,7 +112,7 @@ class Registry:
     def sweep(self) -> int:
         """Removes what dead processes left in preparation; returns how many there were."""
         swept = 0
-        with self._locked(), explained(self._root):
+        with self.locked(), explained(self._root):
             for directory in self._root.glob(f"{_STAGING}*"):
                 handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
                 try:
@@ -124,16 +138,17 @@ class Registry:
         origin: Literal["update", "import"] = "update",
     ) -> int:
         """Makes a staged directory the next version, in one rename; its number is never used again."""
-        for name in _REQUIRED:
+        for name in REQUIRED:
             if not (staged / name).is_file():
                 raise RegistryError(f"{staged} has no {name}; save the adapter there before it is published.")
         with explained(staged):
             for file in staged.iterdir():
-                if not file.is_file() or file.is_symlink() or file.name in (_MANIFEST, *_ATTACHED):
-                    raise RegistryError(f"{file} cannot be part of a version; stage plain adapter files only.")
-            files = {file.name: _described(file) for file in sorted(staged.iterdir())}
-        with self._locked():
-            version = self._next_version()
+                if not file.is_file() or file.is_symlink() or file.name not in PLAIN:
+                    raise RegistryError(f"{file} cannot be part of a version; stage {', '.join(PLAIN)} only.")
+            files = {file.name: described(file) for file in sorted(staged.iterdir())}
+        elsewhere = self._elsewhere()
+        with self.locked():
+            version = self._next_version(elsewhere)
             manifest = {
                 "version": version,
                 "base": self._base,
@@ -142,35 +157,56 @@ class Registry:
                 "created": now(),
                 "settings": dict(settings),
                 "data_fingerprint": data_fingerprint,
+                "ledger": files[LEDGER]["sha256"] if LEDGER in files else None,
                 "metrics": dict(metrics),
                 "files": files,
             }
-            write_atomic(staged / _MANIFEST, dumps(manifest))
-            sync_tree(staged)
+            Folder(staged, version).write(MANIFEST, dumps(manifest), self._base, self.keys)
             self._state.audit("adapter.published", version=version, origin=origin, files=files)
-            with explained(self.path(version)):
-                os.rename(staged, self.path(version))
-                sync_directory(self._root)
+            self.install(staged, version)
         return version
 
-    def _next_version(self) -> int:
+    def install(self, staged: Path, version: int) -> None:
+        """Puts a staged folder into its place; the caller holds the lock and has checked it."""
+        sync_tree(staged)
+        with explained(self.path(version)):
+            os.rename(staged, self.path(version))
+            sync_directory(self._root)
+
+    def _elsewhere(self) -> list[int]:
+        """The numbers that the store has used; those that the last look at it told where it is away."""
+        try:
+            return [] if self.store is None else self.store.numbers()
+        except StoreError as error:
+            log.warning("%s The next version gets a number that may be in use there.", error)
+            return []
+
+    def _next_version(self, elsewhere: Collection[int] = ()) -> int:
         """Counts up on disk before the number is used, so that not even a deleted version's returns."""
-        counter = self._root / "counter"
+        used = [self._counted(), *self.numbers(), *elsewhere]
         try:
-            counted = int(counter.read_text("ascii"))
-        except (OSError, ValueError):
-            counted = 0  # the directories and the history below still tell which were used
-        used = [counted, *self._numbers()]
-        try:
-            live = self._pointer.read()
+            live = self.pointer.read()
             used += [version for version in (live.version, *live.stack) if version is not None]
         except RegistryError:
             pass  # live.json is of no help when damaged; its own readers report it
         version = max(used) + 1
-        write_atomic(counter, str(version))
+        write_atomic(self._root / "counter", str(version))
         return version
 
-    def _numbers(self) -> list[int]:
+    def _counted(self) -> int:
+        try:
+            return int((self._root / "counter").read_text("ascii"))
+        except (OSError, ValueError):
+            return 0  # the directories and the history still tell which were used
+
+    def count(self, version: int) -> None:
+        """Notes that numbers up to this one were used elsewhere."""
+        if version > self._counted():
+            with self.locked():
+                write_atomic(self._root / "counter", str(max(version, self._counted())))
+
+    def numbers(self) -> list[int]:
+        """Of all versions that have a folder."""
         with explained(self._root):
             names = [re.fullmatch(r"v([1-9][0-9]*)", entry.name) for entry in self._root.iterdir()]
         return sorted(int(match[1]) for match in names if match)
@@ -192,119 +228,172 @@ class Registry:
                 adapter_check.copy_weights(source, staged)
             adapter_check.check_weights(staged, config["r"], adapter_check.base_shapes(base_dir))
             write_atomic(staged / "adapter_config.json", dumps(config))
-            fingerprint = f"sha256:{_described(staged / _WEIGHTS)['sha256']}"
+            fingerprint = f"sha256:{described(staged / WEIGHTS)['sha256']}"
             return self.publish(staged, parent=None, settings={}, data_fingerprint=fingerprint, metrics={}, origin="import")
 
     def manifest(self, version: int) -> dict[str, Any]:
         """What was recorded when it was published."""
-        path = self.path(version) / _MANIFEST
         if not self.path(version).is_dir():
             raise RegistryError(f"there is no adapter v{version}; `sirl adapters list` shows those there are.")
-        try:
-            manifest = json.loads(path.read_text("utf-8"))
-            if manifest["version"] != version or not isinstance(manifest["base"], str):
-                raise ValueError("it is another version's")
-            if not all(isinstance(entry["sha256"], str) for entry in manifest["files"].values()):
-                raise ValueError("its list of files is malformed")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RegistryError(f"{path} is damaged ({error}); restore it or use another version.") from error
-        return dict(manifest)
+        return self.folder(version).manifest()
 
     def verify(self, version: int) -> None:
-        """Checks that it was made for this base, and the digest of every file its manifest lists; it may have no others."""
-        manifest, directory = self.manifest(version), self.path(version)
-        if (directory / _TOMB).exists():
+        """Checks that it was made for this base, the digest of every file its manifest lists (it may have no others) and,
+        where there are keys, the signature of what is signed."""
+        self.manifest(version)
+        folder = self.folder(version)
+        if folder.forgotten:
             raise RegistryError(f"v{version} was destroyed, for it had learned from what was to be forgotten; use another.")
-        if manifest["base"] != self._base:
-            raise RegistryError(
-                f"v{version} was trained on another base than the one served: activate the base or a version of its own, or "
-                "give each model its own --state-dir."
-            )
-        present = {entry.name for entry in directory.iterdir()} - {_MANIFEST, *_ATTACHED}
-        strange = present.symmetric_difference(manifest["files"])
-        if strange:
-            what = min(strange)
-            raise RegistryError(
-                f"v{version} {'has a file too many' if what in present else 'lacks a file'}, {what}; "
-                "use another version or restore this one."
-            )
-        for name, entry in manifest["files"].items():
-            with explained(directory / name):
-                digest = _described(directory / name)["sha256"]
-            if digest != entry["sha256"]:
-                raise RegistryError(f"{directory / name} was changed since it was published; use another version.")
+        if folder.collected:
+            raise RegistryError(f"v{version}'s weights were collected, for nobody needed them any more; use another.")
+        folder.check(self._base, self.keys)
+
+    def vouch(self, adapter: str) -> None:
+        """Checks the signature of the calibration of "v<N>", where it has one and there are keys; the base's is this
+        machine's own."""
+        if adapter != "base" and self.calibration_path(adapter).exists():
+            self.folder(int(adapter[1:])).vouch("calibration.json", self.keys)
+
+    def sign(self, version: int) -> list[str]:
+        """Signs what of a version is not signed yet, its digests checked; returns the names of what was. What bears a
+        signature that is not right is left and refused."""
+        if self.keys.signing is None:
+            raise RegistryError("there is no key to sign with; name one by registry.signing_key.")
+        self.manifest(version)
+        folder = self.folder(version)
+        with self.locked(), explained(folder.path):
+            folder.check_files(self._base)
+            self._state.audit("adapter.signed", version=version)
+            signed = folder.sign(self.keys)
+            folder.check(self._base, self.keys)
+        return signed
 
     def versions(self) -> list[Adapter]:
         """All versions, oldest first; a damaged one is listed as such and fails none."""
         try:
-            live = self._pointer.read()
+            live = self.pointer.read()
         except RegistryError:
             live = Live(None)
-        return [self._adapter(version, live) for version in self._numbers()]
-
-    def _adapter(self, version: int, live: Live) -> Adapter:
-        path, name = self.path(version), f"v{version}"
         try:
-            manifest = self.manifest(version)
+            pins = self.pinned.read()
         except RegistryError:
-            return Adapter(version, name, "damaged", {}, path, None)
+            pins = ()
+        return [self._adapter(version, live, version in pins) for version in self.numbers()]
+
+    def _adapter(self, version: int, live: Live, pinned: bool) -> Adapter:
+        folder, name = self.folder(version), f"v{version}"
+        try:
+            manifest = folder.manifest()
+        except RegistryError:
+            return Adapter(version, name, "damaged", {}, folder.path, None, pinned)
         decision = self._decision(version)
         served = {entry.get("version") for entry in live.history}
         state: State = "candidate"
-        if (path / _TOMB).exists():
+        if folder.forgotten:
             state = "forgotten"
         elif version == live.version:
             state = "live"
+        elif folder.collected:
+            state = "collected"
         elif decision == "rejected":
             state = "rejected"
         elif version in served:
             state = "retired"
-        return Adapter(version, name, state, manifest, path, decision)
+        return Adapter(version, name, state, manifest, folder.path, decision, pinned)
 
     def _decision(self, version: int) -> str | None:
+        folder = self.folder(version)
         try:
-            evaluation = json.loads((self.path(version) / "evaluation.json").read_text("utf-8"))
+            evaluation = json.loads((folder.path / "evaluation.json").read_text("utf-8"))
+            folder.vouch("evaluation.json", self.keys)
             return str(evaluation["decision"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
-            return "rejected"  # an evaluation that cannot be read vouches for nothing
+        except (OSError, ValueError, KeyError, TypeError, RegistryError):
+            return "rejected"  # an evaluation that cannot be read, or that nobody signed, vouches for nothing
 
     def attach(self, version: int, name: Attachment, payload: Mapping[str, Any]) -> None:
         """Adds evaluation.json ({"decision": "rejected" | ..., ...}), once, or calibration.json, which a new one replaces.
 
         To attach the same again is allowed, so that a killed update can be resumed.
         """
-        self.manifest(version)
-        path, text = self.path(version) / f"{name}.json", dumps(payload)
-        with self._locked():
+        base, folder = self.manifest(version)["base"], self.folder(version)
+        path, text = folder.path / f"{name}.json", dumps(payload)
+        with self.locked():
             if name == "evaluation" and path.exists():
                 with explained(path):
                     if path.read_text("utf-8") == text:
                         return
                 raise RegistryError(f"v{version} has its {name} already, and keeps it; publish a new version.")
-            write_atomic(path, text)
+            folder.write(path.name, text, base, self.keys)
 
     def destroy(self, version: int, *, actor: str, reason: str) -> None:
         """Deletes a version's files for good; what stays is its manifest, without figures of its learning, and why.
 
         To destroy it again is allowed, so that a killed command can be repeated. Raises RegistryError where it serves.
         """
-        manifest = self.manifest(version)
-        with self._locked(), explained(self.path(version)):
-            if self._pointer.read().version == version:
+        manifest, folder = self.manifest(version), self.folder(version)
+        with self.locked(), explained(folder.path):
+            if version in self.pointer.read().referred:
                 raise RegistryError(f"v{version} serves: activate another version or the base before it is destroyed.")
-            folder = self.path(version)
             self._state.audit("adapter.destroyed", version=version, actor=actor, reason=reason)
-            write_atomic(folder / _TOMB, dumps({"time": now(), "actor": actor, "reason": reason}))
-            for file in folder.iterdir():
-                if file.name not in (_MANIFEST, _TOMB):
-                    file.unlink()
-            write_atomic(folder / _MANIFEST, dumps({**manifest, "metrics": {}}))
+            tomb = dumps({"time": now(), "actor": actor, "reason": reason})
+            folder.write(TOMB, tomb, manifest["base"], self.keys)
+            self.clear(folder)
+            folder.write(MANIFEST, dumps({**manifest, "metrics": {}}), manifest["base"], self.keys)
+
+    def clear(self, folder: Folder) -> None:
+        """Deletes what a destroyed or collected version may no longer have; the caller holds the lock."""
+        kept = {name + ending for name in (MANIFEST, TOMB) for ending in ("", SIGNATURE)}
+        for file in folder.path.iterdir():
+            if file.name == WEIGHTS or (folder.forgotten and file.name not in kept):
+                file.unlink()
+        if folder.forgotten and folder.version in (pins := self.pinned.read()):
+            self.pinned.write(set(pins) - {folder.version})
+
+    def collect(self, keep: Collection[int] = (), *, actor: str) -> list[int]:
+        """Deletes the weights of versions that nobody needs, and returns which: all but what is live, pinned, a few steps on
+        the way back (`registry.keep_back`), among the newest (`registry.keep`), or in `keep`. What explains them stays.
+        """
+        with self.locked():
+            held = [a for a in self.versions() if a.state != "damaged" and (a.path / WEIGHTS).exists()]
+            newest = {adapter.version for adapter in held[max(len(held) - self._settings.keep, 0) :]}
+            spare = newest | self.needed() | set(keep)
+            gone = [adapter for adapter in held if adapter.version not in spare]
+            for adapter in gone:
+                folder = self.folder(adapter.version)
+                self._state.audit("adapter.collected", version=adapter.version, actor=actor)
+                with explained(adapter.path):
+                    folder.write(COLLECTED, dumps({"time": now(), "actor": actor}), adapter.manifest["base"], self.keys)
+                    self.clear(folder)
+        return [adapter.version for adapter in gone]
+
+    def needed(self) -> set[int]:
+        """What is live, pinned, or among the last few of the way back."""
+        live = self.pointer.read()
+        back = dict.fromkeys(version for version in reversed(live.stack) if version is not None)
+        return {*live.referred, *self.pinned.read(), *list(back)[: self._settings.keep_back]}
+
+    def pins(self) -> tuple[int, ...]:
+        """The versions that are to stay whatever serves, in order."""
+        return self.pinned.read()
+
+    def pin(self, version: int, *, actor: str) -> None:
+        """Keeps a version that can be served from collection."""
+        with self.locked():
+            self.verify(version)
+            self._state.audit("adapter.pinned", version=version, actor=actor)
+            self.pinned.write({*self.pinned.read(), version})
+
+    def unpin(self, version: int, *, actor: str) -> None:
+        """Lets a pinned version go; one that is not pinned is left as it is."""
+        with self.locked():
+            self._state.audit("adapter.unpinned", version=version, actor=actor)
+            self.pinned.write(set(self.pinned.read()) - {version})
 
     def watch_stamp(self) -> tuple[int, int, int]:
         """Changes whenever what is live does; cheap enough to ask every second."""
-        return self._pointer.stamp()
+        return self.pointer.stamp()
 
     def live(self) -> int | None:
         """The version that serves, None for the base.
@@ -312,39 +401,40 @@ class Registry:
         Raises:
             RegistryError: live.json is damaged or names a version that is gone; serve the base then.
         """
-        version = self._pointer.read().version
+        version = self.pointer.read().version
         if version is not None and not self.path(version).is_dir():
             raise RegistryError(f"live.json names v{version}, which is gone; activate another version or the base.")
         return version
 
     def activate(self, version: int | None, *, actor: str, reason: str, force: bool = False) -> None:
         """Makes a version (None: the base) the one that serves. `force` takes one that its gate did not promote."""
-        with self._locked():
-            self._check_servable(version, force)
+        with self.locked():
+            self.check_servable(version, force)
             try:
-                live = self._pointer.read()
+                live = self.pointer.read()
             except RegistryError:
                 live = Live(None)  # this very call mends it
             stack = live.stack if version == live.version else (*live.stack, live.version)[-HISTORY:]
-            self._pointer.write(version, stack, live, actor, reason, "adapter.activated")
+            self.pointer.write(version, stack, live, actor, reason, "adapter.activated")
 
     def rollback(self, *, actor: str, reason: str) -> int | None:
         """Goes back to what served before (None: the base), passing over versions not servable now."""
-        with self._locked():
-            live = self._pointer.read()
+        with self.locked():
+            live = self.pointer.read()
             stack = list(live.stack)
             while stack:
                 version = stack.pop()
                 try:
-                    self._check_servable(version, force=True)
+                    self.check_servable(version, force=True)
                 except RegistryError as error:
                     self._state.audit("adapter.passed_over", version=version, error=str(error))
                     continue
-                self._pointer.write(version, tuple(stack), live, actor, reason, "adapter.rolled_back")
+                self.pointer.write(version, tuple(stack), live, actor, reason, "adapter.rolled_back")
                 return version
         raise RegistryError("nothing servable was live before; activate a version or the base by name.")
 
-    def _check_servable(self, version: int | None, force: bool) -> None:
+    def check_servable(self, version: int | None, force: bool) -> None:
+        """Raises RegistryError where a version is not sound or, unless forced, was not promoted by its gate."""
         if version is None:
             return
         self.verify(version)
@@ -352,9 +442,3 @@ class Registry:
         if decision != "promoted" and not force:
             said = "has not been through its gate" if decision is None else f"was {decision} by its gate"
             raise RegistryError(f"v{version} {said}; force it only if you know better.")
-
-
-def _described(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return {"sha256": digest, "bytes": os.fstat(stream.fileno()).st_size}

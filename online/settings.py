@@ -22,6 +22,7 @@ from online.options import (
     GuardSettings,
     LearnSettings,
     QueueSettings,
+    RegistrySettings,
     UpdateSettings,
 )
 
@@ -57,6 +58,9 @@ class Settings(Group):
     update: UpdateSettings = Field(default=UpdateSettings(), description="How one update learns.")
     gate: GateSettings = Field(default=GateSettings(), description="What a candidate must hold to be promoted.")
     learn: LearnSettings = Field(default=LearnSettings(), description="When updates run.")
+    registry: RegistrySettings = Field(
+        default=RegistrySettings(), description="Who vouches for adapters, where they are shared, how long they are kept."
+    )
 
     @field_validator("state_dir")
     @classmethod
@@ -205,7 +209,7 @@ def _sentence(error: ErrorDetails, sources: Mapping[str, str], path: Path) -> st
     message = error["msg"].removeprefix("Value error, ")
     value = error["input"]
     # Secrets must not reach a log: neither the key nor a URL that may hold a password is repeated.
-    hidden = name == "guard" or name.endswith("_key") or name == "buffer.url" or isinstance(value, (dict, SecretStr))
+    hidden = name == "guard" or name.endswith("_key") or name.endswith(".url") or isinstance(value, (dict, SecretStr))
     was = "" if hidden else f", not {value!r}"
     return f"{sources.get(name, f'{name} in {path}')} cannot be used: {message[0].lower()}{message[1:]}{was}."
 

@@ -157,6 +157,8 @@ class _Run:
             raise Refused(
                 "buffer.text = 'hash' keeps no prompt to learn from: store 'redacted' or 'full', or leave learning off."
             )
+        if self.registry.keys.mute:
+            raise Refused("What is learned here could not be signed, and would be refused: set registry.signing_key.")
         learn = learn.model_copy(update={"steps": min(learn.steps, learn.max_steps_from_base)})
         if learn.tune == "full":
             raise Refused(
@@ -374,6 +376,7 @@ class _Run:
         """The candidate's calibration, made unless it has one."""
         path = self.registry.calibration_path(f"v{version}")
         if path.exists():
+            self.registry.vouch(f"v{version}")
             return Calibration.load(path)
         self.job.progress("calibrating the candidate")
         with policy.adapter(ADAPTER):

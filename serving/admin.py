@@ -188,6 +188,7 @@ async def adapters(service: Served) -> dict:
             "parent": adapter.manifest.get("parent"),
             "origin": adapter.manifest.get("origin"),
             "decision": adapter.decision,
+            "pinned": adapter.pinned,
         }
         for adapter in registry.versions()
     ]
@@ -210,6 +211,28 @@ async def activate(service: Served, request: Request, version: str, force: bool 
     except OnlineError as error:
         raise HTTPException(409, str(error)) from None
     return await switched(service)
+
+
+@router.post("/adapters/{version}/pin", dependencies=OPERATE, responses=fails(404, 409))
+async def pin(service: Served, version: str) -> dict:
+    """Keep a version ("v3", "3") that can be served, whatever is live; answers with all that are pinned."""
+    return await pinned(service, version, registered(service).pin)
+
+
+@router.post("/adapters/{version}/unpin", dependencies=OPERATE, responses=fails(404, 409))
+async def unpin(service: Served, version: str) -> dict:
+    """Let a pinned version go; answers with all that still are."""
+    return await pinned(service, version, registered(service).unpin)
+
+
+async def pinned(service: Service, version: str, act: Callable[..., None]) -> dict:
+    if not NUMBER.fullmatch(version):
+        raise HTTPException(404, f"{version} names no adapter: use a version such as v3.")
+    try:
+        await asyncio.to_thread(act, int(version.removeprefix("v")), actor="admin-api")
+        return {"pinned": [f"v{number}" for number in registered(service).pins()]}
+    except OnlineError as error:
+        raise HTTPException(409, str(error)) from None
 
 
 @router.get("/adapters/{version}/ledger", dependencies=READ, responses=fails(404, 409))

@@ -32,7 +32,7 @@ def own_engine(settings: Settings, model: Path) -> Iterator[StateDir]:
     state = StateDir(settings.state_dir / "own-engine")
     named = [] if model == models.bundled() else [str(model)]
     flags = ["--rollouts-only", "--update-rollouts", "engine", "--update-lora-rank", str(settings.update.lora_rank)]
-    flags += ["--state-dir", str(state.path), *shlex.split(settings.update.engine_flags)]
+    flags += ["--registry-url", "none", "--state-dir", str(state.path), *shlex.split(settings.update.engine_flags)]
     with child([*named, *flags], state.path / "server.log"):
         yield state
 

@@ -21,7 +21,9 @@ from serving.engine.version import EngineError, prepare_environment
 
 SENDERS = 3
 """Clients of a prompt that are listed; --json has all."""
-EVERY_GROUP = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "learn")
+EVERY_GROUP = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "learn", "registry")
+ACTS = ("pin", "unpin", "sign", "gc", "sync")
+"""What else `sirl adapters` does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,25 +68,26 @@ def parser() -> argparse.ArgumentParser:
         settings_module.add_arguments(sub, groups)
         return sub
 
-    sub = command("calibrate", calibrate, "learn openings and bands for a model and adapter", ("top", "calibrate", "update"))
+    groups = ("top", "calibrate", "update", "registry")
+    sub = command("calibrate", calibrate, "learn openings and bands for a model and adapter", groups)
     sub.add_argument("--suite", type=Path, help="JSON lines of labelled prompts (default: the bundled model's)")
     sub.add_argument("--adapter", default="base", help='"base" or a version such as "v3"')
     for name, run, help_ in (
         ("update", update, "run one SIRL update: learn, calibrate, gate, promote"),
         ("learn", learn, "run updates when they are due"),
     ):
-        command(name, run, help_, ("top", "buffer", "queue", "calibrate", "update", "gate", "learn"))
+        command(name, run, help_, ("top", "buffer", "queue", "calibrate", "update", "gate", "learn", "registry"))
     sub = command(
         "adapters",
         adapters,
-        "list, import (and gate), activate or roll back adapters",
-        ("top", "calibrate", "update", "gate"),
+        "list, import (and gate), activate, roll back, pin, sign, collect (gc) or share (sync) adapters",
+        ("top", "calibrate", "update", "gate", "registry"),
         model=False,
     )
     sub.add_argument("--model", help="model folder (default: the bundled sirl-tiny)")
     sub.add_argument("--force", action="store_true", help="activate although the gate rejected it")
     sub.add_argument("--no-gate", dest="gate", action="store_false", help="import only: leave it a candidate")
-    sub.add_argument("action", choices=("list", "import", "activate", "rollback"))
+    sub.add_argument("action", choices=("list", "import", "activate", "rollback", *ACTS))
     sub.add_argument("target", nargs="?", help="a version (v3, base), or for import a PEFT adapter folder")
     sub = command("explain", explain, "list the events that taught an adapter", ("top",), model=False)
     sub.add_argument("version", help="such as v7")
@@ -93,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         "forget",
         forget,
         "delete events, destroy the adapters that learned from them, teach anew what served",
-        ("top", "buffer", "queue", "calibrate", "update", "gate"),
+        ("top", "buffer", "queue", "calibrate", "update", "gate", "registry"),
     )
     sub.add_argument("--client", action="append", default=[], help="API key, address, or the hash that events show")
     sub.add_argument("--event", action="append", default=[], help="id of one event, as responses and `sirl explain` show it")
@@ -107,10 +110,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--text", action="store_true", help="show the prompts' texts")
     sub.add_argument("--json", action="store_true", help="print the list as JSON")
     about = "teach an adapter once more from its ledger and compare it bit for bit"
-    sub = command("repeat", repeat, about, ("top", "buffer"), model=False)
+    sub = command("repeat", repeat, about, ("top", "buffer", "registry"), model=False)
     sub.add_argument("--model", help="model folder (default: the bundled sirl-tiny)")
     sub.add_argument("version", help="such as v7")
-    sub = command("doctor", doctor, "look the installation over and say what is not sound", ("top", "buffer"))
+    sub = command("doctor", doctor, "look the installation over and say what is not sound", ("top", "buffer", "registry"))
     sub.add_argument("--json", action="store_true", help="print the findings as JSON")
     sub.add_argument("--fast", action="store_true", help="leave out the engine self-test (half a minute)")
     sub = command("demo", demo, "serve, watch, learn, swap: the whole story in some minutes")
@@ -232,16 +235,19 @@ def learn(args: argparse.Namespace) -> int:
 def adapters(args: argparse.Namespace) -> int:
     from online.fingerprint import fingerprint
     from online.registry import Registry
+    from online.share import share
     from online.state import StateDir
 
     settings, model = load(args)
-    registry = Registry(StateDir(settings.state_dir), fingerprint(model))
+    state = StateDir(settings.state_dir)
+    registry = Registry(state, fingerprint(model), settings.registry)
     if args.action == "list":
         for adapter in registry.versions():
-            print(f"{adapter.name}\t{adapter.state}\t{adapter.decision or ''}")
+            print(f"{adapter.name}\t{adapter.state}\t{adapter.decision or ''}" + ("\tpinned" if adapter.pinned else ""))
         live = registry.live()
         print(f"live: {'base' if live is None else f'v{live}'}")
-    elif args.action == "import":
+        return 0
+    if args.action == "import":
         rank = settings.update.lora_rank
         version = registry.import_adapter(Path(args.target or "."), base_dir=model, max_rank=rank)
         print(f"imported as v{version}, a candidate")
@@ -256,9 +262,15 @@ def adapters(args: argparse.Namespace) -> int:
         wanted = None if name == "base" else version_of(name)
         registry.activate(wanted, actor="cli", reason="asked for", force=args.force)
         print(f"{name} is live: a running server takes it up within a second.")
-    else:
+    elif args.action == "rollback":
         back = registry.rollback(actor="cli", reason="asked for")
         print(f"{'base' if back is None else f'v{back}'} is live again.")
+    else:
+        from online.jobs import keep
+
+        print(keep(state, registry, args.action, args.target or ""))
+    if args.action != "sync":
+        share(state, registry)
     return 0
 
 

@@ -89,26 +89,44 @@ def sound(settings: Settings, model: Path) -> Iterator[Finding]:
     if settings.buffer.text == "hash":
         yield Finding("warning", "learning", "buffer.text = 'hash' keeps nothing to learn from: every update is refused.")
     try:
-        registry = Registry(state, fingerprint(model))
-        live = registry.live()
-        for adapter in registry.versions():
-            registry.verify(adapter.version)
-        yield Finding(
-            "ok", "registry", f"{len(registry.versions())} versions, live: {'base' if live is None else f'v{live}'}"
-        )
-    except OnlineError as error:
+        registry = Registry(state, fingerprint(model), settings.registry)
+    except OnlineError as error:  # its keys, or its store's URL
         yield Finding("error", "registry", str(error))
+    else:
+        yield from registered(registry)
     if progress.unfinished(state):
         yield Finding(
             "warning", "updates", "One has no outcome: it runs, or was killed and resumes at the next `sirl update`."
         )
 
 
+def registered(registry: Registry) -> Iterator[Finding]:
+    """The versions, what vouches for them, and the store they are shared by."""
+    try:
+        live, versions = registry.live(), registry.versions()
+        for adapter in versions:
+            if adapter.state not in ("collected", "forgotten"):
+                registry.verify(adapter.version)
+        yield Finding("ok", "registry", f"{len(versions)} versions, live: {'base' if live is None else f'v{live}'}")
+    except OnlineError as error:
+        yield Finding("error", "registry", str(error))
+    keys = registry.keys
+    if keys.mute:
+        yield Finding("ok", "keys", f"{len(keys.trusted)} trusted; without registry.signing_key nothing is published here")
+    elif keys.trusted:
+        yield Finding("ok", "keys", f"what is published is signed; {len(keys.trusted)} trusted")
+    if registry.store is not None:
+        try:
+            yield Finding("ok", "store", f"reachable, with {len(registry.store.numbers())} versions")
+        except OnlineError as error:
+            yield Finding("error", "store", str(error))
+
+
 def calibrated(settings: Settings, model: Path) -> Iterator[Finding]:
     """Whether base and live adapter have a calibration of this very model."""
     try:
         state, identity = StateDir(settings.state_dir), fingerprint(model)
-        live = Registry(state, identity).live()
+        live = Registry(state, identity, settings.registry).live()
     except OnlineError:
         return  # reported by `sound`
     for name in ("base", *([f"v{live}"] if live else [])):

@@ -22,9 +22,10 @@ from online import OnlineError, progress
 from online.buffer import Buffer, BufferError
 from online.event import Event
 from online.redaction import Preparation, Redaction, without_text
-from online.registry import Registry
+from online.registry import Registry, RegistryError
 from online.review import summary
 from online.settings import Settings
+from online.share import Share
 from online.state import StateDir
 from online.writer import BufferWriter
 from serving.engine.adapters import BASE, Adapters, Loader
@@ -63,7 +64,7 @@ class Service:
     def __init__(self, settings: Settings, model: Path | str, fingerprint: str | None, learner: Learner) -> None:
         self.settings, self.model, self.fingerprint, self.learner = settings, model, fingerprint, learner
         self.state = StateDir(settings.state_dir)
-        self.registry = Registry(self.state, fingerprint) if fingerprint else None
+        self.registry = Registry(self.state, fingerprint, settings.registry) if fingerprint else None
         self.policies = Policies(settings.guard)
         self.metrics = Metrics()
         self.buffer = BufferWriter(self.open_buffer, self.state, settings.buffer, prepare=lambda event: self.prepared(event))
@@ -87,6 +88,7 @@ class Service:
         self._calibrations: dict[str, object] = {}
         self._outcomes: set[str] = set()
         self._shed = 0
+        self._sharing: asyncio.Task | None = None
 
     def open_buffer(self) -> Buffer:
         """A connection to the events' database; raises BufferError."""
@@ -120,6 +122,9 @@ class Service:
     async def run(self) -> None:
         """Keep in step until cancelled."""
         self._outcomes = {update["id"] for update in progress.finished(self.state, set())}
+        if self.registry is not None and self.registry.store is not None:
+            self._sharing = asyncio.create_task(self.share(Share(self.state, self.registry, self.registry.store)))
+            self._sharing.add_done_callback(self.stopped)
         for tick in itertools.count():
             try:
                 await self.look(tick)
@@ -128,6 +133,12 @@ class Service:
             else:
                 self.problem("state directory", None)
             await asyncio.sleep(PERIOD_S)
+
+    async def share(self, share: Share) -> None:
+        """Keep registry and store the same until cancelled, off the event loop: a dead store holds up nothing."""
+        while True:
+            self.problem("store", await asyncio.to_thread(share.attempt))
+            await asyncio.sleep(self.settings.registry.pull_interval_s)
 
     async def look(self, tick: int) -> None:
         """One round: adapters, calibrations, gauges, learner, and now and then the contested events."""
@@ -189,8 +200,10 @@ class Service:
         """The calibration of an adapter if it fits the model served; else None, and the reason is a problem."""
         part, path = f"calibration of {name}", self.state.find_calibration(name, Path(self.model))
         try:
+            if self.registry is not None:
+                self.registry.vouch(name)
             calibration = Calibration.load(path)
-        except CalibrationError as error:
+        except (CalibrationError, RegistryError) as error:
             self.problem(part, str(error))
             return None
         if calibration.model != self.fingerprint or calibration.adapter != name:
@@ -237,5 +250,7 @@ class Service:
 
     def close(self) -> None:
         """Stop the learner, write what was acknowledged."""
+        if self._sharing is not None:
+            self._sharing.cancel()
         self.learner.stop()
         self.buffer.close()

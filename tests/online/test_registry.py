@@ -1,19 +1,30 @@
+import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
+from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
+import models
 from online.adapter_check import AdapterError
+from online.fingerprint import fingerprint
 from online.live import RegistryError
+from online.options import RegistrySettings
+from online.policy import Policy
 from online.registry import Registry
 from online.state import StateDir
 
@@ -251,6 +262,180 @@ def test_a_live_version_that_is_gone(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="which is gone"):
         registry.live()
     assert publish(registry) == 2
+
+
+def test_a_manifest_says_which_ledger_taught_it(registry: Registry) -> None:
+    publish(registry)
+    with registry.stage() as staged:
+        write_adapter(staged)
+        (staged / "ledger.json").write_text("{}")
+        registry.publish(staged, parent=None, settings={}, data_fingerprint="", metrics={})
+    digests = [registry.manifest(version)["ledger"] for version in (1, 2)]
+    assert digests == [None, registry.manifest(2)["files"]["ledger.json"]["sha256"]]
+
+
+def test_nothing_but_safetensors_and_json_is_part_of_a_version(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match=r"training_args\.bin cannot be part of a version"), registry.stage() as staged:
+        write_adapter(staged)
+        (staged / "training_args.bin").write_bytes(b"")
+        registry.publish(staged, parent=None, settings={}, data_fingerprint="", metrics={})
+    folder = registry.path(publish(registry))
+    (folder / "x.pkl").write_bytes(b"")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["x.pkl"] = {"sha256": hashlib.sha256(b"").hexdigest(), "bytes": 0}
+    (folder / "manifest.json").chmod(0o600)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RegistryError, match=r"lists x\.pkl, which is no part of an adapter"):
+        registry.verify(1)
+
+
+def test_a_write_under_way_beside_it_is_no_file_too_many(registry: Registry) -> None:
+    (registry.path(publish(registry)) / ".calibration.json.0a.tmp").write_bytes(b"{")
+    registry.verify(1)
+
+
+# Keeping
+
+
+def served(registry: Registry, *versions: int) -> None:
+    for version in versions:
+        registry.activate(version, actor="test", reason="trial", force=True)
+
+
+def states(registry: Registry) -> list[str]:
+    return [adapter.state for adapter in registry.versions()]
+
+
+def few(tmp_path: Path, **settings: int) -> Registry:
+    """One that keeps next to nothing."""
+    return Registry(StateDir(tmp_path / "state"), BASE, RegistrySettings(**({"keep": 0, "keep_back": 0} | settings)))
+
+
+def test_what_nobody_needs_is_collected_and_stays_explained(tmp_path: Path) -> None:
+    registry = few(tmp_path)
+    for version in (publish(registry), publish(registry), publish(registry)):
+        registry.attach(version, "evaluation", {"decision": "promoted"})
+        registry.attach(version, "calibration", {})
+    served(registry, 1, 2)
+    assert registry.collect(keep=[3], actor="test") == [1]
+    assert registry.collect(keep=[3], actor="test") == []
+    assert states(registry) == ["collected", "live", "candidate"] and registry.versions()[0].decision == "promoted"
+    left = {file.name for file in registry.path(1).iterdir()}
+    assert left == {"manifest.json", "adapter_config.json", "evaluation.json", "calibration.json", "collected.json"}
+    assert registry.manifest(1)["settings"] == {"steps": 3}
+    for act in (lambda: served(registry, 1), lambda: registry.verify(1), lambda: registry.pin(1, actor="test")):
+        with pytest.raises(RegistryError, match="v1's weights were collected, for nobody needed them any more; use another"):
+            act()
+    assert registry.rollback(actor="test", reason="back") is None, "it passes over what was collected"
+    assert audit(registry).count("adapter.collected") == 1 and "adapter.passed_over" in audit(registry)
+    registry.destroy(1, actor="test", reason="trial")
+    assert states(registry)[0] == "forgotten"
+    assert {file.name for file in registry.path(1).iterdir()} == {"manifest.json", "forgotten.json"}
+
+
+def test_the_way_back_the_newest_and_the_pinned_stay(tmp_path: Path) -> None:
+    registry = few(tmp_path, keep=2, keep_back=2)
+    for _ in range(8):
+        publish(registry)
+    served(registry, 1, 2, 3, 2)
+    registry.activate(None, actor="test", reason="trial")
+    served(registry, 3, 4)
+    registry.pin(5, actor="test")
+    assert registry.collect(actor="test") == [1, 6]
+    registry.unpin(5, actor="test")
+    assert registry.collect(actor="test") == [5]
+    assert [registry.rollback(actor="test", reason="back") for _ in range(3)] == [3, None, 2]
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(1, 6)), max_size=8),
+    st.sets(st.integers(1, 6)),
+    st.sets(st.integers(1, 6)),
+    st.integers(0, 7),
+    st.integers(0, 4),
+)
+@hypothesis(max_examples=30, deadline=None)
+def test_whatever_was_asked_what_is_needed_is_never_collected(
+    activations: list, pins: set[int], kept: set[int], keep: int, keep_back: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        registry = few(Path(folder), keep=keep, keep_back=keep_back)
+        for _ in range(6):
+            publish(registry)
+        for version in activations:
+            registry.activate(version, actor="test", reason="trial", force=True)
+        for version in pins:
+            registry.pin(version, actor="test")
+        gone = set(registry.collect(kept, actor="test"))
+        assert not gone & (pins | kept | {registry.live()} | set(range(7 - keep, 7)))
+        assert {version for version in range(1, 7) if version not in gone} == {
+            adapter.version for adapter in registry.versions() if adapter.state != "collected"
+        }
+        for version in set(range(1, 7)) - gone:
+            registry.verify(version)
+        back = dict.fromkeys(version for version in reversed(registry.pointer.read().stack) if version)
+        assert not gone & set(list(back)[:keep_back])
+
+
+def test_nothing_is_collected_by_a_damaged_live_or_pins_file(tmp_path: Path) -> None:
+    registry = few(tmp_path)
+    publish(registry)
+    for name in ("live.json", "pins.json"):
+        file = registry.path(1).parent / name
+        file.write_text('{"pins": ["1"]}')
+        with pytest.raises(RegistryError, match=f"{name} is damaged"):
+            registry.collect(actor="test")
+        file.unlink()
+    assert states(registry) == ["candidate"]
+    (registry.path(1) / "manifest.json").unlink()
+    assert registry.collect(actor="test") == [], "what cannot be read is left to be looked at"
+
+
+def test_pins_are_kept_shown_and_go_with_what_is_destroyed(registry: Registry) -> None:
+    for _ in range(3):
+        publish(registry)
+    registry.pin(3, actor="test")
+    registry.pin(1, actor="test")
+    registry.pin(3, actor="test")
+    assert registry.pins() == (1, 3) and [a.pinned for a in registry.versions()] == [True, False, True]
+    with pytest.raises(RegistryError, match="there is no adapter v7"):
+        registry.pin(7, actor="test")
+    registry.unpin(3, actor="test")
+    registry.unpin(3, actor="test")
+    assert registry.pins() == (1,) and audit(registry).count("adapter.pinned") == 3
+    registry.destroy(1, actor="test", reason="trial")
+    assert registry.pins() == ()
+    (registry.path(1).parent / "pins.json").write_text("torn")
+    assert len(registry.versions()) == 3
+    with pytest.raises(RegistryError, match=r"pins\.json is damaged"):
+        registry.pins()
+
+
+# Standard PEFT
+
+
+def test_peft_loads_what_is_published_and_gives_our_logits(tmp_path: Path) -> None:
+    policy = Policy.load(models.bundled())
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in policy.add_adapter("a", LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM")):
+            parameter += torch.randn(parameter.shape, generator=generator) * 0.1
+    registry = Registry(StateDir(tmp_path / "state"), fingerprint(models.bundled()))
+    with registry.stage() as staged:
+        policy.save_adapter("a", staged)
+        version = registry.publish(staged, parent=None, settings={}, data_fingerprint="", metrics={})
+    registry.attach(version, "evaluation", {"decision": "promoted"})
+    registry.verify(version)
+    base = AutoModelForCausalLM.from_pretrained(models.bundled(), dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(base, registry.path(version)).eval()
+    prompt, response = list(policy.render([{"role": "user", "content": "How do I bake bread?"}])), [5, 6, 7, 8]
+    with torch.no_grad():
+        theirs = loaded(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+        bare, _, _ = policy.response_logits([prompt], [response])
+        with policy.adapter("a"):
+            ours, _, _ = policy.response_logits([prompt], [response])
+    torch.testing.assert_close(ours.whole()[0], theirs)
+    assert not torch.allclose(bare.whole()[0], theirs, atol=0.1)
 
 
 # Importing

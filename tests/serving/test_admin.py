@@ -67,6 +67,8 @@ def test_unknown_names_are_404_and_paths_are_no_names(server):
     assert server.post("/guard/v1/adapters/v999/activate", {}).status_code == 409
     for name in ("v999", "..%2f..%2ftmp", "base"):
         assert server.get(f"/guard/v1/adapters/{name}/ledger").status_code == 404
+    assert server.post("/guard/v1/adapters/v999/pin", {}).status_code == 409
+    assert server.post("/guard/v1/adapters/base/unpin", {}).status_code == 404
     for name in ("..%2f..%2ftmp", "%2ftmp%2flora", "v1;rm", "v" + "9" * 400, "9" * 5000):
         assert server.post(f"/guard/v1/adapters/{name}/activate", {}).status_code in (404, 405)
 
@@ -149,6 +151,7 @@ def every_role_opens_what_it_is_for(server) -> None:
         (force, (403, 403, 409)),
         (f"queue/prompts/{'0' * 32}/approve", (403, 503, 503)),
         ("adapters/v999/activate", (403, 409, 409)),
+        ("adapters/v999/pin", (403, 409, 409)),
     ):
         assert tuple(ask(name, "POST", path) for name in (reader, operator, admin)) == wanted, path
     lines = [json.loads(line) for line in (server.state / "audit.jsonl").read_text().splitlines()]

@@ -116,6 +116,15 @@ def test_commands_activate_and_roll_back(server, versions):
     assert f"{second}\tretired" in sirl("list") and f"live: {first}" in sirl("list")
 
 
+def test_pins_by_the_api(server, versions):
+    first, second = versions
+    assert server.post(f"/guard/v1/adapters/{first}/pin", {}).json() == {"pinned": [first]}
+    listed = server.get("/guard/v1/adapters").json()["adapters"]
+    assert [one["version"] for one in listed if one["pinned"]] == [first]
+    assert server.post(f"/guard/v1/adapters/{second}/unpin", {}).json() == {"pinned": [first]}
+    assert server.post(f"/guard/v1/adapters/{first}/unpin", {}).json() == {"pinned": []}
+
+
 def test_what_no_gate_has_promoted_needs_force(server, versions):
     name = next(iter(versions))
     answer = server.post(f"/guard/v1/adapters/{name}/activate", {})
