@@ -2,7 +2,8 @@
 
 Everything is served from the local directory. A version is immutable, so whoever made it uploads it, its manifest last: half
 an upload is no version. Downloads go into a staging folder, are checked as anything here is (digests, signatures, base) and
-appear by one rename. What comes later (an evaluation, a calibration, a tomb) follows file by file.
+appear by one rename. What comes later (an evaluation, a calibration, a tomb) follows file by file; of two calibrations made
+meanwhile the one that was there first stands.
 
 Who may write: one learner publishes, for two at the same moment would take the same number; the later one's is then refused,
 in a sentence. live.json and pins are written by whoever activates or pins. The last activation wins: each change counts one
@@ -63,6 +64,10 @@ class Share:
                     refused.append(error)
         if refused:
             raise refused[0]
+
+    def close(self) -> None:
+        """End a sync under way after its present operation, in another thread."""
+        self._store.close()
 
     def attempt(self) -> str | None:
         """The same for who goes on whatever becomes of it: returns what hindered it, in a sentence."""

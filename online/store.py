@@ -49,6 +49,9 @@ class Store:
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self._url, self._timeout_s = url, timeout_s
+        self._opened: tuple[fsspec.AbstractFileSystem, str] | None = None
+        """The file system and our root in it, kept while it works: fsspec would make another in every thread."""
+        self._closed = False
         protocol = get_protocol(url)
         try:
             fsspec.get_filesystem_class(protocol)
@@ -100,10 +103,23 @@ class Store:
     def delete(self, name: str) -> None:
         self._do(lambda files, root: files.rm_file(f"{root}/{name}"))
 
+    def close(self) -> None:
+        """No further operation begins."""
+        self._closed = True
+
     def _do(self, work: Callable[[fsspec.AbstractFileSystem, str], T]) -> T:
-        call = _Call(lambda: work(*fsspec.url_to_fs(self._url)))
+        if self._closed:
+            raise StoreError("The store is not asked any more, for what asked it ends.")
+
+        def run() -> T:
+            opened = self._opened = self._opened or fsspec.url_to_fs(self._url, skip_instance_cache=True)
+            return work(*opened)
+
+        call = _Call(run)
         call.start()
         call.join(self._timeout_s)
+        if call.is_alive() or call.error is not None:
+            self._opened = None  # a connection that broke is not used again
         if call.is_alive():
             raise StoreError(
                 f"The store did not answer within {self._timeout_s:g} s: see to it, or raise registry.timeout_s."

@@ -136,9 +136,12 @@ class Service:
 
     async def share(self, share: Share) -> None:
         """Keep registry and store the same until cancelled, off the event loop: a dead store holds up nothing."""
-        while True:
-            self.problem("store", await asyncio.to_thread(share.attempt))
-            await asyncio.sleep(self.settings.registry.pull_interval_s)
+        try:
+            while True:
+                self.problem("store", await asyncio.to_thread(share.attempt))
+                await asyncio.sleep(self.settings.registry.pull_interval_s)
+        finally:
+            share.close()  # the thread is waited for when the process ends
 
     async def look(self, tick: int) -> None:
         """One round: adapters, calibrations, gauges, learner, and now and then the contested events."""

@@ -43,9 +43,11 @@ def contested(number: int) -> Event:
 
 
 @pytest.mark.timeout(240)
-def test_contested_events_start_an_update_and_the_parents_end_stops_the_learner(tmp_path):
+def test_contested_events_start_an_update_whatever_the_store_does_and_the_parents_end_stops_the_learner(tmp_path):
     state = StateDir(tmp_path / "state")
     flags = ["--learn-interval-s", "none", "--learn-min-contested", "3", "--learn-poll-interval-s", "0.2"]
+    (tmp_path / "file").write_text("")
+    flags += ["--registry-url", f"file://{tmp_path}/file/store", "--registry-pull-interval-s", "0.1"]
     command = [sys.executable, "-m", "serving", "learn", "--while-parent", "--state-dir", str(state.path), *flags]
     with (tmp_path / "log").open("wb") as log:
         learner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
@@ -66,6 +68,7 @@ def test_contested_events_start_an_update_and_the_parents_end_stops_the_learner(
         outcome = json.loads(path.read_text())
         assert outcome["status"] == "refused" and "4 distinct prompts" in outcome["reasons"][0]
         assert "(contested)" in (tmp_path / "log").read_text()
+        wait(lambda: (tmp_path / "log").read_text().count("NotADirectoryError") == 3)  # once, and around the update
         learner.stdin.close()
         learner.wait(30)
     finally:
@@ -76,7 +79,7 @@ def test_contested_events_start_an_update_and_the_parents_end_stops_the_learner(
 
 def test_what_an_unfinished_update_made_is_not_collected(tmp_path):
     state = StateDir(tmp_path / "state")
-    registry = Registry(state, BASE, RegistrySettings(keep=0, keep_back=0))
+    registry = Registry(state, BASE, RegistrySettings(keep=0, keep_back=0, url=f"file://{tmp_path}/store"))
     job = Job.new(state.updates)
     for metrics in ({}, {"update": job.id}, {"update": "another"}, {}):
         with registry.stage() as staged:
@@ -90,3 +93,4 @@ def test_what_an_unfinished_update_made_is_not_collected(tmp_path):
         one.finish(Outcome(one.id, "failed", (), None, 1.0))
     jobs.tidy(state, registry)
     assert [adapter.state for adapter in registry.versions()] == ["collected"] * 4
+    assert registry.store.numbers() == [1, 2, 3, 4] and not list((tmp_path / "store").rglob("*.safetensors"))

@@ -309,6 +309,8 @@ def test_a_number_that_was_taken_meanwhile_is_refused_in_a_sentence(learner: Pla
     with pytest.raises(RegistryError, match="has another v1 already") as caught:
         server.sync()
     assert one_sentence(caught.value)
+    learner.sync()
+    assert learner.registry.live() is None, "what the server means by v1 is not what the store has"
     before = json.loads(Frail.store["/sirl/v1/manifest.json"].getvalue())
     assert before == learner.registry.manifest(1)
     shutil.move(server.registry.path(1), server.state.path / "mine")
@@ -562,6 +564,20 @@ def test_a_store_that_hangs_is_given_up_and_holds_up_no_exit(learner: Place, mon
     assert hanging.daemon
     release.set()
     hanging.join()
+
+
+def test_a_process_that_ends_waits_for_one_operation_at_most(learner: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner.publish()
+    find = Frail.find
+
+    def ending(self, path, **kwargs):
+        learner.share.close()
+        return find(self, path, **kwargs)
+
+    monkeypatch.setattr(Frail, "find", ending)
+    with pytest.raises(StoreError, match="is not asked any more"):
+        learner.sync()
+    assert not Frail.store
 
 
 def test_what_hinders_is_said_and_nothing_stops(learner: Place, caplog: pytest.LogCaptureFixture) -> None:
