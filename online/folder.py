@@ -51,6 +51,8 @@ class Folder:
             manifest = json.loads(path.read_text("utf-8"))
             if manifest["version"] != self.version or not isinstance(manifest["base"], str):
                 raise ValueError("it is another version's")
+            if not isinstance(manifest["metrics"], dict):
+                raise ValueError("its metrics are malformed")
             if not all(isinstance(entry["sha256"], str) for entry in manifest["files"].values()):
                 raise ValueError("its list of files is malformed")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -224,7 +224,7 @@ class Share:
                 if content != ours and _digest(content) != self._known.get(_PINS):
                     try:
                         pinned = set(pins.parse(content))
-                    except (ValueError, KeyError, TypeError) as error:
+                    except (ValueError, KeyError, TypeError, RecursionError) as error:
                         if not mine:
                             raise RegistryError(
                                 f"The store's pins.json is damaged ({error}): pin or unpin something."
@@ -260,7 +260,7 @@ class Share:
             if not self._has(version):
                 raise RegistryError(f"v{version} is not here.")
             self._registry.check_servable(version, force=not self._registry.keys.trusted)
-        except (ValueError, KeyError, TypeError, AttributeError, RegistryError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RegistryError) as error:
             raise RegistryError(f"What the store says is live is not followed: {error}") from error
         self._registry.pointer.take(content)
 
@@ -310,7 +310,7 @@ def _order(content: bytes) -> tuple[int, str]:
     """Of a live.json; the least where it is damaged, so that whoever has a newer one mends it."""
     try:
         return Live.parse(content).order
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _DAMAGED
 
 

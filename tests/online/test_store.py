@@ -452,6 +452,40 @@ def test_whenever_the_store_breaks_both_sides_stay_sound_and_a_retry_succeeds(tm
     assert n > 15 and broken >= n - 3, "but for listings, which nothing cuts"
 
 
+KEYS = ("version", "base", "files", "metrics", "stack", "history", "revision", "time", "pins", "decision")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), inner, max_size=4)
+    ),
+)
+OBJECTS = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=6)
+
+
+@hypothesis(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.sampled_from(["live.json", "pins.json", "v1/manifest.json", "v1/evaluation.json", "v1/collected.json"]),
+    st.binary(max_size=20) | (JSON | OBJECTS).map(lambda found: json.dumps(found).encode()) | st.just(b"[" * 100_000),
+)
+def test_whatever_lies_in_the_store_is_taken_whole_or_refused_in_a_sentence(name: str, content: bytes) -> None:
+    clear()
+    with tempfile.TemporaryDirectory() as folder:
+        learner, server = Place(Path(folder) / "learner"), Place(Path(folder) / "server")
+        learner.publish()
+        learner.activate(1)
+        learner.registry.pin(1, actor="test")
+        learner.sync()
+        fsspec.filesystem("frail").pipe_file(f"/sirl/{name}", content)
+        for place in (server, learner):
+            try:
+                place.sync()
+            except RegistryError as error:
+                assert one_sentence(error)
+            place.sound()
+            place.registry.pins()
+        learner.registry.verify(1)
+
+
 ACTS = st.sampled_from(["publish", "activate", "base", "rollback", "pin", "unpin", "calibrate", "sync", "sync"])
 
 
