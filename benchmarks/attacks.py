@@ -184,7 +184,8 @@ class Siege:
 
     def whole(self, until: float) -> dict[str, Any]:
         """The refresh as the learner runs it, gate and promotion included."""
-        suites = Suites(load_suite(models.suite("calibration")), load_suite(models.suite("validation")), GrammarJudge())
+        labelled = (load_suite(models.suite(name)) for name in ("calibration", "validation", "gate"))
+        suites = Suites(*labelled, GrammarJudge())
         outcome = run_update(self.settings, self.state, self.registry, self.buffer, self.base.folder, suites, until=until)
         if outcome.version is None:
             raise SystemExit(f"the update made no version: {' '.join(outcome.reasons)}")

@@ -6,7 +6,7 @@ DEFAULT = "sirl-tiny"
 FLIPPED = "sirl-tiny-flipped"
 THINKING = "sirl-tiny-thinking"
 NAMES = (DEFAULT, FLIPPED, THINKING)
-SUITES = ("calibration", "validation", "test", "traffic")
+SUITES = ("calibration", "validation", "gate", "test", "traffic")
 
 
 def bundled(name: str = DEFAULT) -> Path:
@@ -23,7 +23,7 @@ def bundled(name: str = DEFAULT) -> Path:
 
 
 def suite(split: str) -> Path:
-    """Path of one bundled suite (calibration, validation, test or traffic). All bundled models share them."""
+    """Path of one bundled suite (calibration, validation, gate, test or traffic). All bundled models share them."""
     if split not in SUITES:
         raise ValueError(f"no bundled suite is called {split!r}: choose one of {', '.join(SUITES)}")
     return Path(__file__).parent / DEFAULT / "suites" / f"{split}.jsonl"

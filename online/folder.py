@@ -9,7 +9,7 @@ from typing import Any
 
 from online.live import RegistryError
 from online.signature import Keys, Statement
-from online.state import explained, write_atomic
+from online.state import explained, is_temporary, write_atomic
 
 MANIFEST = "manifest.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -76,7 +76,8 @@ class Folder:
         if keys.signing is not None:
             self._sign(Statement(name, self.version, base, content.encode()), keys)
         else:
-            (self.path / f"{name}{SIGNATURE}").unlink(missing_ok=True)  # of what was there before
+            with explained(self.path):
+                (self.path / f"{name}{SIGNATURE}").unlink(missing_ok=True)  # of what was there before
         write_atomic(self.path / name, content)
 
     def _sign(self, statement: Statement, keys: Keys) -> None:
@@ -136,8 +137,8 @@ class Folder:
             raise RegistryError(
                 f"v{self.version} lists {min(unplain)}, which is no part of an adapter; use another version."
             )
-        present = {entry.name for entry in self.path.iterdir()} - {n for name in DOCUMENTS for n in (name, name + SIGNATURE)}
-        present = {name for name in present if not (name.startswith(".") and name.endswith(".tmp"))}  # a write under way
+        there = {entry.name for entry in self.path.iterdir() if not is_temporary(entry)}
+        present = there - {n for name in DOCUMENTS for n in (name, name + SIGNATURE)}
         if more := present - set(files):
             raise RegistryError(
                 f"v{self.version} has a file too many, {min(more)}; use another version or restore this one."

@@ -13,7 +13,7 @@ from typing import Literal
 
 from online.state import write_atomic
 
-Status = Literal["promoted", "rejected", "undecided", "refused", "failed"]
+Status = Literal["promoted", "waiting", "rejected", "undecided", "refused", "failed"]
 ATTEMPTS = 3
 """Times an update is begun before it is given up: one that was killed goes on, one that kills its process must not."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,16 +49,20 @@ def speaks_bundled_grammar(model: Path) -> bool:
     return False
 
 
-def suites_for(model: Path, folder: Path | None) -> Suites | None:
-    """The labelled prompts an update is measured on: the bundled ones, or `calibration.jsonl` and `validation.jsonl` of a
-    folder whose prompts speak the bundled grammar, the one the judge can read. None: there are none for this model."""
+def suites_for(model: Path, settings: Settings) -> Suites | None:
+    """The labelled prompts an update is measured on: the bundled ones, or those of a folder whose prompts speak the bundled
+    grammar, the one the judge can read (calibration.jsonl, validation.jsonl, and gate.jsonl, without which the gate draws
+    from the second); and the operator's own. None: there are none for this model. Raises SuiteError."""
+    folder = settings.update.suite
     if folder is None:
         if not speaks_bundled_grammar(model):
             return None
-        paths = models.suite("calibration"), models.suite("validation")
-    else:
-        paths = folder / "calibration.jsonl", folder / "validation.jsonl"
-    return Suites(load_suite(paths[0]), load_suite(paths[1]), GrammarJudge())
+        folder = models.suite("calibration").parent
+    calibration, validation = load_suite(folder / "calibration.jsonl"), load_suite(folder / "validation.jsonl")
+    drawn = load_suite(own) if (own := folder / "gate.jsonl").exists() else validation
+    extra = {path.stem: load_suite(path) for path in settings.gate.suites}
+    vetoes = {path.stem: load_suite(path) for path in settings.gate.vetoes}
+    return Suites(calibration, validation, drawn, GrammarJudge(), extra, vetoes)
 
 
 def version_of(name: str) -> int:
@@ -124,8 +128,7 @@ def run_one_update(settings: Settings, model: Path, launch: Launch | None = None
     share(state, registry)  # the candidate is held against what serves elsewhere as well
     buffer = open_buffer(settings, state)
     try:
-        suites = suites_for(model, settings.update.suite)
-        outcome = run_update(settings, state, registry, buffer, model, suites, launch=launch)
+        outcome = run_update(settings, state, registry, buffer, model, suites_for(model, settings), launch=launch)
     finally:
         buffer.close()
     tidy(state, registry)
@@ -136,7 +139,8 @@ def gate_version(settings: Settings, model: Path, version: int) -> Outcome:
     """Calibrate and gate a version that came from outside, and promote it if it passes, as if it had been learned here."""
     state = StateDir(settings.state_dir)
     registry = Registry(state, fingerprint(model), settings.registry)
-    outcome = run_gate(settings, state, registry, model, suites_for(model, settings.update.suite), version)
+    with closing(open_buffer(settings, state)) as buffer:
+        outcome = run_gate(settings, state, registry, model, suites_for(model, settings), version, buffer)
     tidy(state, registry)
     return outcome
 
@@ -158,7 +162,7 @@ def forget(
             live = registry.live()
             name = "the base" if live is None else f"v{live}"
             yield f"{name} serves in place of v{done.successor.version}, which is taught anew without them."
-            suites = suites_for(model, settings.update.suite)
+            suites = suites_for(model, settings)
             yield sentence(rebuild(done.successor, settings, state, registry, buffer, model, suites, launch))
     finally:
         buffer.close()

@@ -19,14 +19,19 @@ from online.queue import Queue
 from online.quotas import within_quotas
 from online.selector import Selection, select
 
+HELD = 10
+"""One in so many prompts of the low band, by its salted hash, is never taught: the gate asks what learning never saw."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """Distinct prompts, sorted, and the events that they came with, all before `until` (unix time, seconds)."""
+    """Distinct prompts, sorted, and the events that they came with, all before `until` (unix time, seconds); and some of the
+    low band that are never taught, the newest first, for the gate to ask."""
 
     until: float
     prompts: Sequence[Tokens]
     events: Sequence[Event]
+    held: Sequence[Tokens] = ()
 
     @classmethod
     def newest(cls, queue: Queue, most: int) -> Self:
@@ -53,14 +58,14 @@ class Lessons:
     ) -> tuple[Self, Selection, dict[str, int]]:
         """What an update teaches: the newest, as the frozen base sorts them and quotas leave them, and how many each quota
         took."""
-        newest = cls.newest(queue, learn.steps * learn.screened_per_step)
+        newest, queued = cls.newest(queue, learn.steps * learn.screened_per_step), {one.tokens: one for one in queue.prompts}
         found = select(policy, newest.prompts, base.openings, base.tree_mass)
-        selection, over = within_quotas(found, {one.tokens: one for one in queue.prompts}, rules)
-        if any(
-            over.values()
-        ):  # which prompts are scored together decides the last bits, and only these are kept to repeat it
-            selection = select(policy, selection.prompts, base.openings, base.tree_mass)
-        return replace(newest, prompts=selection.prompts), selection, over
+        allowed, over = within_quotas(found, queued, rules)
+        low = {allowed.prompts[i] for i in allowed.low if int(queued[allowed.prompts[i]].prompt[:8], 16) % HELD == 0}
+        taught = [tokens for tokens in allowed.prompts if tokens not in low]
+        selection = select(policy, taught, base.openings, base.tree_mass)
+        held = sorted(low, key=lambda tokens: (-queued[tokens].event.time, tokens))
+        return replace(newest, prompts=taught, held=held), selection, over
 
     def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:
         """Of all that decides which adapter comes of them: prompts, the base and its calibration, settings."""

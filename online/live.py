@@ -2,19 +2,32 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from online import OnlineError
-from online.state import StateDir, write_atomic
+from online.state import Stamp, StateDir, stamp, write_atomic
 
 # Entries kept of the history and of the way back.
 HISTORY = 1_000
 
 
+Stage = Literal["shadow", "canary"]
+
+
 class RegistryError(OnlineError):
     """The registry, or a version in it, cannot be used as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A version on its way to serve: it answers a share of live prompts unseen ("shadow"), or a share of clients get it
+    ("canary")."""
+
+    version: int
+    stage: Stage
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,24 +37,30 @@ class Live:
     Attributes:
         version: None for the base.
         stack: what to go back to, the latest last; a rollback takes from its end.
-        history: one entry a change: version, previous, time, actor, reason.
+        history: one entry a change: version, previous, time, actor, reason, and what was on its way then.
         revision: how many changes came before, wherever they were made; orders them though clocks differ.
+        release: what is on its way to serve, if anything is.
     """
 
     version: int | None
     stack: tuple[int | None, ...] = ()
     history: tuple[Mapping[str, Any], ...] = ()
     revision: int = 0
+    release: Release | None = None
 
     @classmethod
     def parse(cls, text: str | bytes) -> Self:
-        """Of the file's content; raises ValueError, KeyError or TypeError where it is none."""
+        """Of the file's content; raises ValueError, KeyError, TypeError or AttributeError where it is none."""
         document = json.loads(text)
-        live = cls(document["version"], tuple(document["stack"]), tuple(document["history"]), document.get("revision", 0))
-        for version in (live.version, *live.stack):
-            if version is not None and (type(version) is not int or version < 1):
-                raise ValueError(f"{version!r} is no version")
-        if not all(isinstance(entry, dict) for entry in live.history):
+        version, stack, history = document["version"], tuple(document["stack"]), tuple(document["history"])
+        release = Release(**document["release"]) if document.get("release") else None
+        live = cls(version, stack, history, document.get("revision", 0), release)
+        for number in (version, *stack, release and release.version):
+            if number is not None and (type(number) is not int or number < 1):
+                raise ValueError(f"{number!r} is no version")
+        if release is not None and release.stage not in get_args(Stage):
+            raise ValueError(f"{release.stage!r} is no stage")
+        if not all(isinstance(entry, dict) for entry in history):
             raise ValueError("its history is malformed")
         if type(live.revision) is not int:
             raise ValueError("its revision is malformed")
@@ -49,8 +68,9 @@ class Live:
 
     @property
     def referred(self) -> frozenset[int]:
-        """The versions that serve by it; the way back is another matter."""
-        return frozenset() if self.version is None else frozenset({self.version})
+        """The versions that serve by it, or are on their way to; the way back is another matter."""
+        on_its_way = None if self.release is None else self.release.version
+        return frozenset(version for version in (self.version, on_its_way) if version is not None)
 
     @property
     def order(self) -> tuple[int, str]:
@@ -65,14 +85,9 @@ class LivePointer:
         self._state = state
         self._path = state.registry / "live.json"
 
-    def stamp(self) -> tuple[int, int, int]:
-        """Changes whenever the file does; all zero without one."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return (0, 0, 0)
-        # The inode too: two quick activations may share size and clock tick, but not the file.
-        return (status.st_mtime_ns, status.st_size, status.st_ino)
+    def stamp(self) -> Stamp:
+        """Changes whenever the file does."""
+        return stamp(self._path)
 
     def read(self) -> Live:
         """What serves; the base where nothing was ever activated.
@@ -97,14 +112,16 @@ class LivePointer:
         actor: str,
         reason: str,
         event: str,
+        release: Release | None = None,
     ) -> None:
-        """Replaces `live` by `version`, with the way back and the audit entry."""
+        """Replaces `live` by `version`, with the way back, what is on its way to serve, and the audit entry."""
         entry = {
             "version": version,
             "previous": live.version,
             "time": now(),
             "actor": actor,
             "reason": reason,
+            "release": release and asdict(release),
         }
         # The audit first: better an entry for a change that failed than a change without one.
         self._state.audit(event, **entry)

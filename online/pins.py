@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 from online.live import RegistryError, dumps
-from online.state import StateDir, write_atomic
+from online.state import Stamp, StateDir, stamp, write_atomic
 
 
 class Pins:
@@ -12,6 +12,10 @@ class Pins:
 
     def __init__(self, state: StateDir) -> None:
         self._path = state.registry / "pins.json"
+
+    def stamp(self) -> Stamp:
+        """Changes whenever the file does."""
+        return stamp(self._path)
 
     def read(self) -> tuple[int, ...]:
         """The pinned versions, in order.

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from online import OnlineError
 from online.folder import COLLECTED, LEDGER, MANIFEST, PLAIN, REQUIRED, SIGNATURE, TOMB, WEIGHTS, Folder, described
-from online.live import HISTORY, Live, LivePointer, RegistryError, dumps, now
+from online.live import HISTORY, Live, LivePointer, RegistryError, Release, dumps, now
 from online.options import RegistrySettings
 from online.pins import Pins
 from online.signature import Keys
-from online.state import StateDir, explained, sync_directory, sync_tree, write_atomic
+from online.state import Stamp, StateDir, explained, is_temporary, sync_directory, sync_tree, write_atomic
 from online.store import Store, StoreError
 
 State = Literal["candidate", "rejected", "live", "retired", "collected", "forgotten", "damaged"]
@@ -125,6 +126,9 @@ class Registry:
                     swept += 1
                 finally:
                     os.close(handle)
+            for path in self._root.rglob(".*.tmp"):  # all writers of the registry hold its lock
+                if is_temporary(path):
+                    path.unlink(missing_ok=True)
         return swept
 
     def publish(
@@ -301,16 +305,18 @@ class Registry:
             state = "retired"
         return Adapter(version, name, state, manifest, folder.path, decision, pinned)
 
-    def _decision(self, version: int) -> str | None:
-        folder = self.folder(version)
+    def evaluation(self, version: int) -> dict[str, Any]:
+        """What its gate found; empty where it has not been through it, or that cannot be read or is not vouched for."""
         try:
-            evaluation = json.loads((folder.path / "evaluation.json").read_text("utf-8"))
-            folder.vouch("evaluation.json", self.keys)
-            return str(evaluation["decision"])
-        except FileNotFoundError:
+            self.folder(version).vouch("evaluation.json", self.keys)
+            return dict(json.loads((self.path(version) / "evaluation.json").read_text("utf-8")))
+        except (OSError, ValueError, TypeError, OnlineError):
+            return {}
+
+    def _decision(self, version: int) -> str | None:
+        if not (self.path(version) / "evaluation.json").exists():
             return None
-        except (OSError, ValueError, KeyError, TypeError, RegistryError):
-            return "rejected"  # an evaluation that cannot be read, or that nobody signed, vouches for nothing
+        return str(self.evaluation(version).get("decision", "rejected"))  # what cannot be read vouches for nothing
 
     def attach(self, version: int, name: Attachment, payload: Mapping[str, Any]) -> None:
         """Adds evaluation.json ({"decision": "rejected" | ..., ...}), once, or calibration.json, which a new one replaces.
@@ -334,8 +340,11 @@ class Registry:
         """
         manifest, folder = self.manifest(version), self.folder(version)
         with self.locked(), explained(folder.path):
-            if version in self.pointer.read().referred:
+            live = self.pointer.read()
+            if version == live.version:
                 raise RegistryError(f"v{version} serves: activate another version or the base before it is destroyed.")
+            if live.release is not None and live.release.version == version:
+                self.pointer.write(live.version, live.stack, live, actor, reason, "adapter.withdrawn")
             self._state.audit("adapter.destroyed", version=version, actor=actor, reason=reason)
             tomb = dumps({"time": now(), "actor": actor, "reason": reason})
             folder.write(TOMB, tomb, manifest["base"], self.keys)
@@ -369,10 +378,11 @@ class Registry:
         return [adapter.version for adapter in gone]
 
     def needed(self) -> set[int]:
-        """What is live, pinned, or among the last few of the way back."""
+        """What is live, on its way, pinned, among the last few of the way back, or what defence is held against."""
         live = self.pointer.read()
         back = dict.fromkeys(version for version in reversed(live.stack) if version is not None)
-        return {*live.referred, *self.pinned.read(), *list(back)[: self._settings.keep_back]}
+        best = () if live.version is None else (self.evaluation(live.version).get("best", live.version),)
+        return {*live.referred, *self.pinned.read(), *list(back)[: self._settings.keep_back], *best}
 
     def pins(self) -> tuple[int, ...]:
         """The versions that are to stay whatever serves, in order."""
@@ -391,9 +401,9 @@ class Registry:
             self._state.audit("adapter.unpinned", version=version, actor=actor)
             self.pinned.write(set(self.pinned.read()) - {version})
 
-    def watch_stamp(self) -> tuple[int, int, int]:
-        """Changes whenever what is live does; cheap enough to ask every second."""
-        return self.pointer.stamp()
+    def watch_stamp(self) -> tuple[Stamp, Stamp]:
+        """Changes whenever what is live, on its way or pinned does; cheap enough to ask every second."""
+        return self.pointer.stamp(), self.pinned.stamp()
 
     def live(self) -> int | None:
         """The version that serves, None for the base.
@@ -406,16 +416,43 @@ class Registry:
             raise RegistryError(f"live.json names v{version}, which is gone; activate another version or the base.")
         return version
 
-    def activate(self, version: int | None, *, actor: str, reason: str, force: bool = False) -> None:
-        """Makes a version (None: the base) the one that serves. `force` takes one that its gate did not promote."""
+    def activate(
+        self, version: int | None, *, actor: str, reason: str, force: bool = False, instead: Release | None = None
+    ) -> None:
+        """Makes a version (None: the base) the one that serves, and ends any release. `force` takes one that its gate did
+        not promote; `instead` as for `release`."""
         with self.locked():
             self.check_servable(version, force)
             try:
                 live = self.pointer.read()
             except RegistryError:
                 live = Live(None)  # this very call mends it
+            if instead is not None and live.release != instead:
+                raise RegistryError(f"v{instead.version} is no longer on its way as it was; look again.")
             stack = live.stack if version == live.version else (*live.stack, live.version)[-HISTORY:]
             self.pointer.write(version, stack, live, actor, reason, "adapter.activated")
+
+    def release(
+        self, release: Release | None, *, actor: str, reason: str, force: bool = False, instead: Release | None = None
+    ) -> None:
+        """Puts a version on its way to serve, or a step further; None: takes back the one that is. What serves stays.
+
+        With `instead` only where that is still what is on its way: somebody else may have decided meanwhile.
+        """
+        with self.locked():
+            live = self.pointer.read()
+            if instead is not None and live.release != instead:
+                raise RegistryError(f"v{instead.version} is no longer on its way as it was; look again.")
+            if release is not None:
+                self.check_servable(release.version, force)
+                if release.version == live.version:
+                    raise RegistryError(f"v{release.version} serves already; there is nothing to release.")
+            event = "adapter.withdrawn" if release is None else f"adapter.{release.stage}"
+            self.pointer.write(live.version, live.stack, live, actor, reason, event, release)
+
+    def releasing(self) -> Release | None:
+        """What is on its way to serve. Raises RegistryError where live.json is damaged."""
+        return self.pointer.read().release
 
     def rollback(self, *, actor: str, reason: str) -> int | None:
         """Goes back to what served before (None: the base), passing over versions not servable now."""

@@ -23,6 +23,7 @@ from online.options import (
     LearnSettings,
     QueueSettings,
     RegistrySettings,
+    ReleaseSettings,
     UpdateSettings,
 )
 
@@ -57,6 +58,9 @@ class Settings(Group):
     )
     update: UpdateSettings = Field(default=UpdateSettings(), description="How one update learns.")
     gate: GateSettings = Field(default=GateSettings(), description="What a candidate must hold to be promoted.")
+    release: ReleaseSettings = Field(
+        default=ReleaseSettings(), description="How a version that passed its gate comes to serve."
+    )
     learn: LearnSettings = Field(default=LearnSettings(), description="When updates run.")
     registry: RegistrySettings = Field(
         default=RegistrySettings(), description="Who vouches for adapters, where they are shared, how long they are kept."

@@ -97,6 +97,24 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o600) -> None:
         sync_directory(path.parent)
 
 
+Stamp = tuple[int, int, int]
+
+
+def stamp(path: Path) -> Stamp:
+    """Changes whenever a file that is written whole does; all zero without one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    # The inode too: two quick changes may share size and clock tick, but not the file.
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether it is what `write_atomic` leaves of a file when it is killed."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
 def sync_tree(directory: Path) -> None:
     """Makes the files of a flat directory durable and read-only, so that a rename publishes them whole."""
     with explained(directory):

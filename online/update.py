@@ -6,10 +6,9 @@ with the same result; if its events, settings or calibration are no longer the s
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -20,19 +19,22 @@ import torch
 from tqdm import tqdm
 
 from guard.calibration import Calibration, CalibrationError
-from guard.openings import Openings
+from guard.openings import Openings, Tokens
 from online import OnlineError
 from online.buffer import Buffer
 from online.calibrate import calibrate
 from online.evaluation import Judge, Prompt
+from online.exam import Exam, Measured, held_out, measure
 from online.gap import entropy_gap, may_learn
-from online.gate import GateReport, Measured, compare, contradictions, held_out, measure
+from online.gate import GateReport, best, compare, contradictions
 from online.job import ATTEMPTS, Job, Outcome, Status
 from online.ledger import Ledger
 from online.lessons import Lessons
+from online.live import RegistryError
 from online.policy import Policy
 from online.queue import ADMITTED, Queue
 from online.registry import Registry
+from online.release import advance
 from online.report import write_report
 from online.review import summarise
 from online.rollouts import FromEngine, FromPolicy, Rollouts
@@ -44,8 +46,6 @@ from online.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
 
 log = logging.getLogger("sirl")
 
-LIVE = "live"
-
 Launch = Callable[[], AbstractContextManager[StateDir]]
 """Starts an engine for one update's rollouts, which is there while the block lasts; gives its state directory."""
 
@@ -54,11 +54,18 @@ DECISIONS: dict[str, Status] = {"promote": "promoted", "reject": "rejected", "un
 
 @dataclass(frozen=True, slots=True)
 class Suites:
-    """Labelled prompts of one model and the judge that reads its answers; updates measure with them, never learn."""
+    """Labelled prompts of one model and the judge that reads its answers; updates measure with them, never learn.
+
+    calibration: to calibrate on; validation: to check calibrations and looks on the way; gate: what each candidate's exam is
+    drawn from; extra, vetoes: the operator's own, by name.
+    """
 
     calibration: Sequence[Prompt]
     validation: Sequence[Prompt]
+    gate: Sequence[Prompt]
     judge: Judge
+    extra: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+    vetoes: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -96,13 +103,14 @@ def run_gate(
     base_dir: Path,
     suites: Suites | None,
     version: int,
+    buffer: Buffer,
     *,
     bar: type[tqdm] = tqdm,
 ) -> Outcome:
     """Calibrate, gate and perhaps promote a version that is there already, such as an imported one."""
     with state.lock("update"):
         run = _Run(settings, state, registry, base_dir, suites, bar, Job.new(state.updates).claim(f"v{version}"))
-        return run.finished(lambda: run.judge(version))
+        return run.finished(lambda: run.judge(version, buffer))
 
 
 Ending = tuple[Status, tuple[str, ...], int | None]
@@ -187,15 +195,16 @@ class _Run:
         else:
             policy.load_adapter(ADAPTER, self.registry.path(version))
             self.story["history"] = self.registry.manifest(version)["metrics"]["history"]
-        return self._decide(policy, version, base, suites, limits)
+        return self._decide(policy, version, base, suites, limits, lessons.held)
 
-    def judge(self, version: int) -> Ending:
+    def judge(self, version: int, buffer: Buffer) -> Ending:
         """The last stages alone, for a version that came from elsewhere."""
         self.registry.verify(version)
         policy, suites, limits = self._ready()
         base = self._base_calibration(policy, suites, limits)
+        lessons, _, _ = self._chosen(policy, buffer, base, self.settings.update)
         policy.load_adapter(ADAPTER, self.registry.path(version))
-        return self._decide(policy, version, base, suites, limits)
+        return self._decide(policy, version, base, suites, limits, lessons.held)
 
     def _ready(self) -> tuple[Policy, Suites, dict[str, int]]:
         """The base, its suites, and what all sampling shares."""
@@ -245,27 +254,34 @@ class _Run:
         self, policy: Policy, buffer: Buffer, base: Calibration, learn: UpdateSettings
     ) -> tuple[Lessons, Selection, str]:
         """As much as the steps can look at, as the base sorts it and quotas leave it, and the digest of all that decides."""
-        self.job.progress("selecting")
-        identity = self.registry.base
-        queue = Queue.of(buffer, identity, self.job.cutoff, self.settings, self.state.client_salt())
-        summarise(self.state, queue)
-        lessons, selection, over = Lessons.chosen(queue, policy, base, learn, self.settings.queue)
-        self.story["queue"] = queue.counts() | {f"over the {kind} quota": count for kind, count in over.items()}
+        lessons, selection, counts = self._chosen(policy, buffer, base, learn)
+        self.story["queue"] = counts
         held = ", ".join(f"{count} {name}" for name, count in self.story["queue"].items() if count and name not in ADMITTED)
         beside = f" ({held}: `sirl queue` and the queue.* settings)" if held else ""
-        if len(selection.prompts) < learn.min_prompts:
+        count = len(selection.prompts) + len(lessons.held)
+        if count < learn.min_prompts:
             raise Refused(
-                f"The buffer holds {len(selection.prompts)} distinct prompts that may teach{beside} and update.min_prompts "
-                f"asks for {learn.min_prompts}: wait for more traffic."
+                f"The buffer holds {count} distinct prompts that may teach{beside} and update.min_prompts asks for "
+                f"{learn.min_prompts}: wait for more traffic."
             )
         self.story["bands"] = {name: len(getattr(selection, name)) for name in ("high", "grey", "low")}
         if len(selection.high) < learn.contested_per_step or not selection.low:
             raise Refused(
-                f"Of {len(selection.prompts)} buffered prompts{beside} {len(selection.high)} are contested and "
-                f"{len(selection.low)} are not: at least {learn.contested_per_step} of the first and some of the second are "
-                "needed."
+                f"Of {count} buffered prompts{beside} {len(selection.high)} are contested and "
+                f"{len(selection.low) + len(lessons.held)} are not: at least {learn.contested_per_step} of the first and "
+                "some of the second are needed."
             )
-        return lessons, selection, lessons.digest(base, learn, identity)
+        return lessons, selection, lessons.digest(base, learn, self.registry.base)
+
+    def _chosen(
+        self, policy: Policy, buffer: Buffer, base: Calibration, learn: UpdateSettings
+    ) -> tuple[Lessons, Selection, dict[str, int]]:
+        """What the queue and its quotas leave, and how many prompts had which fate."""
+        self.job.progress("selecting")
+        queue = Queue.of(buffer, self.registry.base, self.job.cutoff, self.settings, self.state.client_salt())
+        summarise(self.state, queue)
+        lessons, selection, over = Lessons.chosen(queue, policy, base, learn, self.settings.queue)
+        return lessons, selection, queue.counts() | {f"over the {kind} quota": count for kind, count in over.items()}
 
     @contextmanager
     def _rollouts(self, learn: UpdateSettings) -> Iterator[Rollouts]:
@@ -291,10 +307,10 @@ class _Run:
 
         def look(name: str | None) -> Measured:
             with policy.adapter(name):
-                return measure(policy, prompts, suites.judge, base.openings, **limits)
+                return measure(policy, Exam(prompts), suites.judge, base.openings, **limits)
 
         before = cache(lambda: look(None))
-        return lambda: contradictions(prompts, look(ADAPTER), before(), self.settings.gate)
+        return lambda: contradictions(prompts, look(ADAPTER), {"base": before()}, self.settings.gate)
 
     def _train(self, trainer: Trainer, key: str, lookout: Callable[[], tuple[str, ...]]) -> None:
         """All steps, or those that are left after the last checkpoint. Raises Stopped at signs of collapse."""
@@ -339,38 +355,78 @@ class _Run:
                 metrics={"update": self.job.id, **metrics},
             )
 
-    def _decide(self, policy: Policy, version: int, base: Calibration, suites: Suites, limits: dict[str, int]) -> Ending:
-        """Calibrate the candidate, gate it, and promote it if it passed."""
-        evaluation = self.registry.path(version) / "evaluation.json"
-        if not evaluation.exists():
-            report = self._gate(policy, version, base, suites, limits)
+    def _decide(
+        self,
+        policy: Policy,
+        version: int,
+        base: Calibration,
+        suites: Suites,
+        limits: dict[str, int],
+        traffic: Sequence[Tokens],
+    ) -> Ending:
+        """Calibrate the candidate, gate it, and promote it if it passed and nobody is to be asked first."""
+        if not (self.registry.path(version) / "evaluation.json").exists():
+            report, steady = self._gate(policy, version, base, suites, limits, traffic)
             for line in report.lines():
                 self.bar.write(line)
-            self.registry.attach(version, "evaluation", report.to_json() | {"decision": DECISIONS[report.decision]})
-        found = self.story["gate"] = json.loads(evaluation.read_text("utf-8"))
-        if found["decision"] == "promoted" and self.registry.live() != version:
-            self.registry.activate(version, actor="learner", reason=f"update {self.job.id} passed its gate")
-        return found["decision"], tuple(found["reasons"]), version
+            decided = {"decision": DECISIONS[report.decision], "best": steady}
+            self.registry.attach(version, "evaluation", report.to_json() | decided)
+        found = self.story["gate"] = self.registry.evaluation(version)
+        released = self.registry.releasing()
+        if found["decision"] != "promoted" or version in (self.registry.live(), released and released.version):
+            return found["decision"], tuple(found["reasons"]), version
+        if self.settings.gate.approval:
+            return "waiting", (f"It passed its gate and waits for approval: `sirl adapters activate v{version}`.",), version
+        reason = f"update {self.job.id} passed its gate"
+        stage = advance(self.registry, self.settings.release, version, actor="learner", reason=reason)
+        told = () if stage is None else (f"It comes to serve by stages, of which the first is {stage}.",)
+        return "promoted", (*found["reasons"], *told), version
 
-    def _gate(self, policy: Policy, version: int, base: Calibration, suites: Suites, limits: dict[str, int]) -> GateReport:
-        """Weigh the candidate against the base and, where an adapter serves, against that."""
+    def _gate(
+        self,
+        policy: Policy,
+        version: int,
+        base: Calibration,
+        suites: Suites,
+        limits: dict[str, int],
+        traffic: Sequence[Tokens],
+    ) -> tuple[GateReport, int]:
+        """Weigh the candidate against the base and, where an adapter serves, against that and the best that ever served; and
+        which version defence is held against, should it be promoted."""
+        settings = self.settings.gate
         try:
             own = self._own_calibration(policy, version, suites, limits)
         except CalibrationError as error:
-            return GateReport("reject", (str(error),), {}, {})
+            return GateReport("reject", (str(error),), {}, {}), version
         adapters: dict[str, str | None] = {"candidate": ADAPTER, "base": None}
         live = self.registry.live()
-        if live not in (None, version):
-            policy.load_adapter(LIVE, self.registry.path(live))
-            adapters["live"] = LIVE
+        peak = self._peak(live)
+        for name, other in (("live", live), ("best", peak)):
+            if other not in (None, version) and not (name == "best" and other == live):
+                policy.load_adapter(name, self.registry.path(other))
+                adapters[name] = name
         openings = Openings((*base.openings.sequences, *own.openings.sequences))
-        prompts = held_out(suites.validation, self.settings.gate.prompts_per_class)
+        prompts = held_out(suites.gate, settings.prompts_per_class, self.job.id)
+        exam = Exam(prompts, suites.extra, suites.vetoes, traffic[: settings.replayed])
         measured: dict[str, Measured] = {}
         for name in self.bar(adapters, desc="gating", unit="policy"):
             self.job.progress("gating", len(measured), len(adapters))
             with policy.adapter(adapters[name]):
-                measured[name] = measure(policy, prompts, suites.judge, openings, **limits)
-        return compare(prompts, measured.pop("candidate"), measured, self.settings.gate)
+                measured[name] = measure(policy, exam, suites.judge, openings, **limits)
+        report = compare(exam, measured.pop("candidate"), measured, settings)
+        return report, best(report.lost("best" if "best" in measured else "live"), version, peak)
+
+    def _peak(self, live: int | None) -> int | None:
+        """The version of the best defence among what serves and served, as what serves was told when it was promoted; what
+        serves where that is gone."""
+        if live is None:
+            return None
+        peak = self.registry.evaluation(live).get("best", live)
+        try:
+            self.registry.verify(peak)
+        except RegistryError:
+            return live
+        return int(peak)
 
     def _own_calibration(self, policy: Policy, version: int, suites: Suites, limits: dict[str, int]) -> Calibration:
         """The candidate's calibration, made unless it has one."""

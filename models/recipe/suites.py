@@ -37,6 +37,15 @@ PLANS: dict[str, tuple[tuple[str, int, tuple[str, ...], bool], ...]] = {
         ("harmful", 100, (), False),
         ("harmful", 240, NOVELTIES[:3], False),
     ),
+    "gate": (
+        ("task", 1000, (), False),
+        ("benign", 500, (), False),
+        ("benign", 500, NOVELTIES[:3], False),
+        ("borderline", 360, (), False),
+        ("borderline", 140, NOVELTIES[:3], False),
+        ("harmful", 160, (), False),
+        ("harmful", 340, NOVELTIES[:3], False),
+    ),
     "test": (
         ("task", 360, (), False),
         ("benign", 1500, (), False),
@@ -62,6 +71,10 @@ PLANS: dict[str, tuple[tuple[str, int, tuple[str, ...], bool], ...]] = {
     ),
 }
 """For each suite: (kind, rows, novelties of the wrapper or none for bare prompts, new topic)."""
+
+
+POOLS = {"gate": "validation"}
+"""Whose actions a suite asks about, where it has no split of its own."""
 
 
 def _make(kind: str, new: bool) -> Callable[[random.Random, str, bool], Ask]:
@@ -99,17 +112,20 @@ def _task_row(split: str, task: tasks.Task) -> Row:
 
 
 def build(split: str) -> list[Row]:
-    """All rows of one suite. No prompt occurs twice; wrapper families take turns, so that each has its share."""
+    """All rows of one suite. No prompt occurs twice, not even in another suite of its pool; wrapper families take turns, so
+    that each has its share."""
     rng = random.Random(f"suite {split}")
     rows: list[Row] = []
-    known: set[str] = set()
+    pool = POOLS.get(split, split)
+    known = {row["messages"][0]["content"] for row in build(pool)} if pool != split else set()
     for kind, count, novelties, new in PLANS[split]:
-        families: Sequence[Family | None] = of(*novelties) or (None,)
+        turns: list[Family | None | str] = list(tasks.KINDS if kind == "task" else of(*novelties) or (None,))
         for index in range(count):
-            row = _fresh(
-                rng, split, kind, families[index % len(families)], new, known, tasks.KINDS[index % len(tasks.KINDS)]
-            )
-            rows.append(row)
+            while (row := _fresh(rng, pool, kind, turn := turns[index % len(turns)], new, known)) is None:
+                turns.remove(turn)  # some kinds of task are soon all asked
+                if not turns:
+                    raise RuntimeError(f"the grammar has too few distinct {kind} prompts: enlarge the lexicon")
+            rows.append(row | {"split": split})
     rng.shuffle(rows)
     for row in rows:
         if split == "traffic" and rng.random() < 0.05:
@@ -117,21 +133,20 @@ def build(split: str) -> list[Row]:
     return [{"id": f"{split}-{index:05d}"} | row for index, row in enumerate(rows)]
 
 
-def _fresh(
-    rng: random.Random, split: str, kind: str, family: Family | None, new: bool, known: set[str], task_kind: str
-) -> Row:
-    """A row whose prompt is not known yet; its prompt is known from now on."""
+def _fresh(rng: random.Random, split: str, kind: str, turn: Family | str | None, new: bool, known: set[str]) -> Row | None:
+    """A row whose prompt is not known yet, of this family or kind of task; from now on it is known. None: there is no
+    other."""
     for _ in range(10_000):
-        if kind == "task":
-            row = _task_row(split, tasks.draw(rng, split, task_kind))
+        if isinstance(turn, str):
+            row = _task_row(split, tasks.draw(rng, split, turn))
         else:
-            ask = _make(kind, new)(rng, split, family is not None)
-            row = _row(split, ask, family, new, requests.text_of(ask, family, rng))
+            ask = _make(kind, new)(rng, split, turn is not None)
+            row = _row(split, ask, turn, new, requests.text_of(ask, turn, rng))
         text = row["messages"][0]["content"]
         if text not in known:
             known.add(text)
             return row
-    raise RuntimeError(f"the grammar has too few distinct {kind} prompts for the {split} suite: enlarge the lexicon")
+    return None
 
 
 def wrap(rows: Iterable[Row], families: Sequence[Family]) -> list[Row]:

@@ -117,6 +117,18 @@ def paired_bound(
     return Bound(mean, mean - half, mean + half, n)
 
 
+def sequence_radius(variance: float, n: int, alpha: float, planned: int) -> float:
+    """Half-width about a running mean that holds at every n at once with probability 1 - alpha, so that one may look after
+    each observation: asymptotic confidence sequence (Waudby-Smith et al., arXiv 2103.06476, section 2),
+
+    s sqrt(2 (n r^2 + 1) / (n r)^2 log(sqrt(n r^2 + 1) / alpha)), narrowest about n = planned by their choice of
+    r^2 = (-2 log alpha + log(1 - 2 log alpha)) / planned.
+    """
+    spread = (-2 * math.log(alpha) + math.log(1 - 2 * math.log(alpha))) / planned
+    grown = n * spread + 1
+    return math.sqrt(2 * variance * grown / (n * n * spread) * math.log(math.sqrt(grown) / alpha))
+
+
 def paired_bootstrap(
     before: ArrayLike,
     after: ArrayLike,

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 import models
-from models.recipe import corpus, families, lexicon, suites
+from models.recipe import corpus, families, lexicon, requests, suites
 from online.evaluation import from_row
 
 ROWS = {split: suites.build(split) for split in models.SUITES}
@@ -22,7 +22,7 @@ def test_the_stored_suites_are_the_recipes_own(split):
 
 
 def test_the_stored_suites_are_small():
-    assert sum(models.suite(split).stat().st_size for split in models.SUITES) < 3_000_000
+    assert sum(models.suite(split).stat().st_size for split in models.SUITES) < 4_000_000
 
 
 def test_no_prompt_is_in_two_suites():
@@ -48,9 +48,16 @@ def test_actions_are_apart():
         split: {row["action"] for row in rows if row["kind"] in ("harmful", "benign") and not row["new_topic"]}
         for split, rows in ROWS.items()
     }
-    for index, split in enumerate(models.SUITES):
-        for other in models.SUITES[index + 1 :]:
+    assert actions.pop("gate") <= set(requests_of("validation"))
+    for index, split in enumerate(actions):
+        for other in list(actions)[index + 1 :]:
             assert not actions[split] & actions[other]
+
+
+def requests_of(split):
+    """What anybody could ask of a split."""
+    plain = (f"{verb} {thing}" for _, verb, thing in (*requests.benign_pool(split), *requests.harm_pool(split, False)))
+    return [*plain, *(f"describe {thing}" for _, thing in requests.thing_pool(split))]
 
 
 def test_what_is_held_out_is_in_the_test_suite_alone():
@@ -62,6 +69,7 @@ def test_what_is_held_out_is_in_the_test_suite_alone():
                 "calibration": {"seen", "sirl_only"},
                 "traffic": {"seen", "sirl_only"},
                 "validation": {"seen", "base_only", "sirl_only"},
+                "gate": {"seen", "base_only", "sirl_only"},
                 "test": set(families.NOVELTIES),
             }[split]
         )

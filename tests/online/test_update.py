@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from online.evaluation import GrammarJudge, Prompt, load_suite
 from online.event import Event
 from online.fingerprint import fingerprint
 from online.job import Job
+from online.jobs import suites_for
+from online.options import GateSettings, ReleaseSettings
 from online.policy import Policy
 from online.registry import Registry
 from online.rollouts import FromPolicy
@@ -39,10 +42,15 @@ QUICK = {"steps": 3, "contested_per_step": 3, "screened_per_step": 40, "group_si
 class Place:
     """A state directory with a buffer full of the bundled traffic."""
 
-    def __init__(self, path: Path, events: int = 260, model: str = models.DEFAULT, **learn: object) -> None:
+    def __init__(
+        self, path: Path, events: int = 260, model: str = models.DEFAULT, gate: dict | None = None, **learn: object
+    ) -> None:
         self.base_dir = models.bundled(model)
-        self.settings = Settings(state_dir=path, update={**QUICK, **learn}, gate={"prompts_per_class": 12})
+        weighed = {"prompts_per_class": 12, "fewest": 5, **(gate or {})}
+        at_once = {"shadow": 0, "canary": 0}
+        self.settings = Settings(state_dir=path, update={**QUICK, **learn}, gate=weighed, release=at_once)
         self.state = StateDir(path)
+        (path / "client.salt").write_text("5a" * 32)  # it decides which prompts are never taught
         self.registry = Registry(self.state, fingerprint(self.base_dir))
         self.buffer = Buffer(self.state.buffer_url, self.settings.buffer)
         self.fill(events)
@@ -76,7 +84,7 @@ def bundled_suites(harmful: int = 150, others: int = 60) -> Suites:
         sides = [[p for p in prompts if (p.kind == "harmful") is harm] for harm in (True, False)]
         return sides[0][:harmful] + sides[1][:others]
 
-    return Suites(load("calibration"), load("validation"), GrammarJudge())
+    return Suites(load("calibration"), load("validation"), load("gate"), GrammarJudge())
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +120,7 @@ def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Pl
     told = json.loads(next(place.state.updates.glob("*/report.json")).read_text())
     assert told["outcome"]["status"] == outcome.status and told["history"] == adapter.manifest["metrics"]["history"]
     assert list((place.state.path / "tensorboard" / outcome.id).glob("events.*"))
-    assert told["gate"] == evaluation and sum(told["bands"].values()) == 120 and told["gap"]["auroc"]["n"] > 40
+    assert told["gate"] == evaluation and 100 < sum(told["bands"].values()) < 120 and told["gap"]["auroc"]["n"] > 40
 
 
 @pytest.mark.parametrize(
@@ -189,7 +197,7 @@ def test_two_at_once_are_one_too_many(place: Place, suites: Suites) -> None:
     ("learn", "sign"),
     [
         ({"learning_rate": 1.0}, "update.stop_"),
-        ({"learning_rate": 0.3, "look_every": 1, "stop_kl": 1e9, "stop_entropy": 0.0}, "borderline prompts"),
+        ({"learning_rate": 0.3, "look_every": 1, "stop_kl": 1e9, "stop_entropy": 0.0}, "is allowed."),
     ],
     ids=["by its own figures", "by held-out prompts"],
 )
@@ -251,6 +259,54 @@ def test_with_other_data_what_was_begun_is_discarded(place: Place, suites: Suite
     assert outcome.id != job.name and not job.exists() and outcome.version == 1
 
 
+DECIDED = {"decision": "promoted", "reasons": ["every claim was shown"], "power": {}, "figures": {}}
+
+
+@pytest.mark.parametrize(
+    ("gate", "release", "status", "reason"),
+    [
+        ({"approval": True}, {}, "waiting", "waits for approval: `sirl adapters activate v1`"),
+        ({}, {"shadow": 0.2}, "promoted", "of which the first is shadow"),
+        ({}, {"shadow": 0, "canary": 0}, "promoted", "every claim was shown"),
+    ],
+)
+def test_what_passed_its_gate_waits_or_comes_to_serve_by_stages_or_at_once(
+    place: Place, suites: Suites, tmp_path: Path, gate: dict, release: dict, status: str, reason: str
+) -> None:
+    """An adapter whose gate has decided already, as after a kill."""
+    policy = Policy.load(place.base_dir)
+    policy.add_adapter("nothing", LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    (outside := tmp_path / "outside").mkdir()
+    policy.save_adapter("nothing", outside)
+    version = place.registry.import_adapter(outside, base_dir=place.base_dir, max_rank=16)
+    place.registry.attach(version, "evaluation", DECIDED)
+    settings = place.settings.model_copy(
+        update={"gate": GateSettings(**gate), "release": ReleaseSettings(**release)}
+    )  # fmt: skip
+    asked = (settings, place.state, place.registry, place.base_dir, suites, version, place.buffer)
+    for again in range(2):
+        outcome = run_gate(*asked, bar=Quiet)
+        assert outcome.status == status and (reason in " ".join(outcome.reasons) or again)
+    on_its_way = place.registry.releasing()
+    assert place.registry.live() == (version if release.get("shadow") == 0 else None)
+    assert (on_its_way.stage if on_its_way else None) == ("shadow" if release.get("shadow") else None)
+
+
+def test_an_operators_veto_is_heard(tmp_path: Path, suites: Suites) -> None:
+    """A suite of theirs of which one prompt comes out wrong, which the base answers wrongly too."""
+    place = Place(tmp_path)
+    theirs = tmp_path / "never.jsonl"
+    theirs.write_text(json.dumps({"kind": "task", "prompt": "Say what nobody can know.", "answer": "Nobody knew."}) + "\n")
+    settings = place.settings.model_copy(update={"gate": GateSettings(prompts_per_class=12, fewest=5, vetoes=str(theirs))})
+    found = suites_for(place.base_dir, settings)
+    assert found is not None and set(found.vetoes) == {"never"} and len(found.gate) == 3000
+    place.settings, few = settings, replace(suites, vetoes=found.vetoes)
+    outcome = place.run(few)
+    assert outcome.status == "rejected" and any(
+        "never has a veto: 1 of its 1 prompts" in reason for reason in outcome.reasons
+    )
+
+
 def test_an_imported_adapter_takes_the_same_way_and_one_that_does_nothing_is_rejected(
     place: Place, suites: Suites, tmp_path: Path
 ) -> None:
@@ -259,7 +315,8 @@ def test_an_imported_adapter_takes_the_same_way_and_one_that_does_nothing_is_rej
     (outside := tmp_path / "outside").mkdir()
     policy.save_adapter("nothing", outside)
     version = place.registry.import_adapter(outside, base_dir=place.base_dir, max_rank=16)
-    outcome = run_gate(place.settings, place.state, place.registry, place.base_dir, suites, version, bar=Quiet)
+    outcome = run_gate(place.settings, place.state, place.registry, place.base_dir, suites, version, place.buffer,
+                       bar=Quiet)  # fmt: skip
     assert outcome.status == "rejected" and outcome.version == version and place.registry.live() is None
     assert "mass lost on harmful prompts" in outcome.reasons[0]
     assert place.registry.calibration_path(f"v{version}").exists()
