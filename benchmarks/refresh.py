@@ -3,8 +3,9 @@
     python -m benchmarks.refresh [--rounds N] [--clients N] [--rollouts transformers engine]
 
 For each source of rollouts, round by round in turns: a fresh endpoint on the bundled model is asked the traffic suite, so
-that its buffer fills; then clients stream closed-loop: for a while alone, while one whole update (rollouts, training,
-calibration, gate, swap) runs, and for a while alone again, for this machine drifts. TTFT is taken at the client.
+that its buffer fills, and a while by clients that are not counted; then clients stream closed-loop: for a while alone, while
+one whole update (rollouts, training, calibration, gate, swap) runs, and for a while alone again, for this machine drifts.
+TTFT is taken at the client.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ import models
 from online.evaluation import Prompt, load_suite
 from serving.child import child
 from serving.demo.endpoint import MODEL, Endpoint
+from serving.demo.story import AT_ONCE
 
 RESULTS = Path("benchmarks/results/refresh.json")
 ALONE_S = 60.0
 """Before the update, and again after it."""
+WARM_S = 30.0
 LIMIT_S = 900.0
 THINK_S = 0.1
 """Mean pause of a client between two requests."""
@@ -120,6 +123,7 @@ async def measure(endpoint: Endpoint, clients: int, seed: int) -> dict:
     def alone() -> Awaitable[None]:
         return asyncio.sleep(ALONE_S)
 
+    await under_load(endpoint, traffic, clients, seed, lambda: asyncio.sleep(WARM_S))
     phases = [await under_load(endpoint, traffic, clients, seed, until) for until in (alone, update, alone)]
     quiet, beside = summary(phases[0], phases[2]), summary(phases[1])
     (outcome,) = finished()
@@ -156,7 +160,7 @@ def main() -> None:
         for source in args.rollouts:
             with tempfile.TemporaryDirectory() as folder:
                 state, log = Path(folder) / "state", Path(folder) / "server.log"
-                flags = ["--state-dir", str(state), "--update-rollouts", source, "--buffer-plain-rate", "1"]
+                flags = ["--state-dir", str(state), "--update-rollouts", source, "--buffer-plain-rate", "1", *AT_ONCE]
                 with child(flags, log) as (url, process):
                     endpoint = Endpoint(url, state, log, process)
                     one = {"rollouts": source, "round": number, **asyncio.run(measure(endpoint, args.clients, number))}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from time import time
 from typing import Annotated, Literal, TypeVar
 
@@ -19,6 +20,7 @@ from online import OnlineError, progress
 from online.buffer import BufferError
 from online.ledger import Ledger, LedgerError
 from online.queue import Fate, Queue
+from online.release import advance
 from online.review import ReviewError, redact_prompts, review, told
 from online.state import Busy
 from serving.access import Role, allow, needs
@@ -77,6 +79,7 @@ async def status(service: Served) -> dict:
         "fingerprint": service.fingerprint,
         "engine": service.engine_facts,
         "adapter": service.adapters.live,
+        "release": released(service),
         "loaded": {name: slot.leases for name, slot in service.adapters.slots.items()},
         "calibrated": live.calibration is not None,
         "calibration": None if live.calibration is None else live.calibration.created,
@@ -198,9 +201,9 @@ async def adapters(service: Served) -> dict:
 
 @router.post("/adapters/{version}/activate", dependencies=OPERATE, responses=fails(400, 404, 409, 502, 504))
 async def activate(service: Served, request: Request, version: str, force: bool = False) -> dict:
-    """Make a registered version ("v3", "3") or "base" live; answers when new responses get it. `force`, for one that its
-    gate did not promote, takes the role approve."""
-    if force:
+    """Make a registered version ("v3", "3") or "base" live at once; answers when new responses get it. `force`, for one that
+    its gate did not promote, takes the role approve, and so does any where gate.approval is set."""
+    if force or service.settings.gate.approval:
         await asyncio.to_thread(allow, request, Role.APPROVE)
     registry = registered(service)
     if version != "base" and not NUMBER.fullmatch(version):
@@ -235,6 +238,23 @@ async def pinned(service: Service, version: str, act: Callable[..., None]) -> di
         raise HTTPException(409, str(error)) from None
 
 
+@router.post("/adapters/{version}/release", dependencies=OPERATE, responses=fails(404, 409))
+async def release(service: Served, request: Request, version: str) -> dict:
+    """Put a version that passed its gate on its way to serve, or from the stage it is in to the next; `stage` is null where
+    it serves now."""
+    if service.settings.gate.approval:
+        await asyncio.to_thread(allow, request, Role.APPROVE)
+    registry = registered(service)
+    if not NUMBER.fullmatch(version):
+        raise HTTPException(404, f"{version} names no adapter: use a version such as v3.")
+    move = partial(advance, registry, service.settings.release, int(version.removeprefix("v")))
+    try:
+        stage = await asyncio.to_thread(move, actor="admin-api", reason="asked for")
+    except OnlineError as error:
+        raise HTTPException(409, str(error)) from None
+    return {"version": version, "stage": stage}
+
+
 @router.get("/adapters/{version}/ledger", dependencies=READ, responses=fails(404, 409))
 async def ledger(service: Served, version: str) -> dict:
     """The events that taught a version ("v3", "3"), without their text."""
@@ -265,6 +285,16 @@ async def rollback(service: Served) -> dict:
     except OnlineError as error:
         raise HTTPException(409, str(error)) from None
     return await switched(service)
+
+
+@router.post("/release/withdraw", dependencies=OPERATE, responses=fails(409))
+async def withdraw(service: Served) -> dict:
+    """Take back the version on its way to serve."""
+    try:
+        await asyncio.to_thread(registered(service).release, None, actor="admin-api", reason="asked for")
+    except OnlineError as error:
+        raise HTTPException(409, str(error)) from None
+    return {"release": None}
 
 
 @router.get("/updates", dependencies=READ)
@@ -315,6 +345,14 @@ def update(service: Service, name: str) -> dict:
         "progress": progress.read(folder, "progress.json"),
         "outcome": outcome,
     }
+
+
+def released(service: Service) -> dict | None:
+    """The version on its way to serve, its stage, and what was compared there."""
+    if service.releases is None or (release := service.releases.release) is None:
+        return None
+    serving, new = service.releases.comparison.compared
+    return {**asdict(release), "version": f"v{release.version}", "compared": {"serving": serving, "new": new}}
 
 
 def registered(service: Service):

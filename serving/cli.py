@@ -21,7 +21,7 @@ from serving.engine.version import EngineError, prepare_environment
 
 SENDERS = 3
 """Clients of a prompt that are listed; --json has all."""
-EVERY_GROUP = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "learn", "registry")
+EVERY_GROUP = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "release", "learn", "registry")
 ACTS = ("pin", "unpin", "sign", "gc", "sync")
 """What else `sirl adapters` does."""
 
@@ -76,18 +76,19 @@ def parser() -> argparse.ArgumentParser:
         ("update", update, "run one SIRL update: learn, calibrate, gate, promote"),
         ("learn", learn, "run updates when they are due"),
     ):
-        command(name, run, help_, ("top", "buffer", "queue", "calibrate", "update", "gate", "learn", "registry"))
+        command(name, run, help_, ("top", "buffer", "queue", "calibrate", "update", "gate", "release", "learn", "registry"))
     sub = command(
         "adapters",
         adapters,
-        "list, import (and gate), activate, roll back, pin, sign, collect (gc) or share (sync) adapters",
-        ("top", "calibrate", "update", "gate", "registry"),
+        "list, import (and gate), release by stages, activate at once, take back, roll back, pin, sign, collect (gc) or "
+        "share (sync) adapters",
+        ("top", "buffer", "queue", "calibrate", "update", "gate", "release", "registry"),
         model=False,
     )
     sub.add_argument("--model", help="model folder (default: the bundled sirl-tiny)")
     sub.add_argument("--force", action="store_true", help="activate although the gate rejected it")
     sub.add_argument("--no-gate", dest="gate", action="store_false", help="import only: leave it a candidate")
-    sub.add_argument("action", choices=("list", "import", "activate", "rollback", *ACTS))
+    sub.add_argument("action", choices=("list", "import", "release", "activate", "withdraw", "rollback", *ACTS))
     sub.add_argument("target", nargs="?", help="a version (v3, base), or for import a PEFT adapter folder")
     sub = command("explain", explain, "list the events that taught an adapter", ("top",), model=False)
     sub.add_argument("version", help="such as v7")
@@ -96,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
         "forget",
         forget,
         "delete events, destroy the adapters that learned from them, teach anew what served",
-        ("top", "buffer", "queue", "calibrate", "update", "gate", "registry"),
+        ("top", "buffer", "queue", "calibrate", "update", "gate", "release", "registry"),
     )
     sub.add_argument("--client", action="append", default=[], help="API key, address, or the hash that events show")
     sub.add_argument("--event", action="append", default=[], help="id of one event, as responses and `sirl explain` show it")
@@ -246,6 +247,8 @@ def adapters(args: argparse.Namespace) -> int:
             print(f"{adapter.name}\t{adapter.state}\t{adapter.decision or ''}" + ("\tpinned" if adapter.pinned else ""))
         live = registry.live()
         print(f"live: {'base' if live is None else f'v{live}'}")
+        if release := registry.releasing():
+            print(f"on its way: v{release.version}, {release.stage}, a share of {release.share:g}")
         return 0
     if args.action == "import":
         rank = settings.update.lora_rank
@@ -262,6 +265,16 @@ def adapters(args: argparse.Namespace) -> int:
         wanted = None if name == "base" else version_of(name)
         registry.activate(wanted, actor="cli", reason="asked for", force=args.force)
         print(f"{name} is live: a running server takes it up within a second.")
+    elif args.action == "release":
+        from online.jobs import version_of
+        from online.release import advance
+
+        version = version_of(args.target or "")
+        stage = advance(registry, settings.release, version, actor="cli", reason="asked for")
+        print(f"v{version} is {'live' if stage is None else f'on its way: {stage}'}.")
+    elif args.action == "withdraw":
+        registry.release(None, actor="cli", reason="asked for")
+        print("Nothing is on its way to serve.")
     elif args.action == "rollback":
         back = registry.rollback(actor="cli", reason="asked for")
         print(f"{'base' if back is None else f'v{back}'} is live again.")

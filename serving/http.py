@@ -31,4 +31,5 @@ def install(app: FastAPI, service: Service, draining: Callable[[], bool], *, che
         keyed=service.settings.guard.clients == "keys" or (checked and service.settings.guard.clients == "auto"),
         max_body_mib=service.settings.guard.max_body_mib,
         draining=draining,
+        version_of=service.version_of,
     )

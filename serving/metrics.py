@@ -6,10 +6,13 @@ the one open value, and only the live one is ever exported.
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from guard.policy import Action
 from guard.verdict import Verdict
+from online.live import Stage
 from online.queue import FATES
 
 ENTROPY_BUCKETS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -17,7 +20,8 @@ TTFT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 3
 SWAP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 UPDATE_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
 
-UPDATE_OUTCOMES = ("promoted", "rejected", "undecided", "refused", "failed")
+UPDATE_OUTCOMES = ("promoted", "waiting", "rejected", "undecided", "refused", "failed")
+RELEASE_OUTCOMES = ("promoted", "withdrawn")
 UNREPORTED = ("beam_search", "unknown_route", "aborted", "guard_failure")
 
 
@@ -73,6 +77,24 @@ class Metrics:
         self.swap_failures = Counter(
             "sirl_swap_failures", "Swaps that failed; the adapter before stayed live.", registry=registry
         )
+        self.release_stage = Gauge(
+            "sirl_release_stage",
+            "1 for the stage of the release under way; all 0 when none is.",
+            ["stage"],
+            registry=registry,
+        )
+        self.release_compared = Gauge(
+            "sirl_release_compared_responses",
+            "Responses to low-band prompts compared at this stage: of what serves, and of the version on its way.",
+            ["side"],
+            registry=registry,
+        )
+        self.releases = Counter(
+            "sirl_releases", "Releases that ended by themselves, by outcome.", ["outcome"], registry=registry
+        )
+        self.rollbacks = Counter(
+            "sirl_rollbacks", "Times a version that served was taken back because it was broken.", registry=registry
+        )
         self.buffer_events = Gauge("sirl_buffer_events", "Events in the buffer's database.", registry=registry)
         self.buffer_pending = Gauge(
             "sirl_buffer_pending_events", "Acknowledged events that are not in the database yet.", registry=registry
@@ -113,9 +135,19 @@ class Metrics:
             self.updates.labels(outcome)
         for fate in FATES:
             self.queue.labels(fate)
+        for outcome in RELEASE_OUTCOMES:
+            self.releases.labels(outcome)
+        for side in ("serving", "new"):
+            self.release_compared.labels(side).set(0)
+        self.release(None)
         for reason in UNREPORTED:
             self.unreported.labels(reason)
         self.live("base")
+
+    def release(self, stage: Stage | None) -> None:
+        """Export the stage of the release under way."""
+        for name in get_args(Stage):
+            self.release_stage.labels(name).set(name == stage)
 
     def live(self, name: str) -> None:
         """Export `name` as the only adapter of the info metric."""

@@ -25,6 +25,8 @@ BEAMS = ("/v1/chat/completions", "/v1/completions")
 """Routes that know beam search."""
 STORED = "/v1/responses/"
 """Where vLLM gives stored responses out again."""
+WORDS = (b'"guard"', b'"store"', b'"use_beam_search"', b"@v", b"@base", b"\\u")
+"""One of them is in a body that we have to read: a member of ours, a model with a version, or a name that may be escaped."""
 FLAG = TypeAdapter(bool)
 INTERNAL_HEADER = b"x-sirl-internal"
 ADAPTER_HEADER = b"x-sirl-use-adapter"
@@ -68,12 +70,13 @@ class GuardMiddleware:
         keyed: bool = True,
         max_body_mib: int = 100,
         draining: Callable[[], bool] = lambda: False,
+        version_of: Callable[[object], str | None] = lambda model: None,
     ) -> None:
         self.app, self.metrics, self.report, self.policies = app, metrics, report, policies
         self.internal_key, self.salt, self.no_store = internal_key.encode(), salt, frozenset(no_store_keys)
         self.keyed = keyed
         self.most = max_body_mib << 20
-        self.draining = draining
+        self.draining, self.version_of = draining, version_of
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/guard/"):
@@ -130,7 +133,7 @@ class GuardMiddleware:
 
         Raises ValidationError or TypeError for a malformed `guard` object, PolicyError for one that asks too much.
         """
-        if not any(word in body for word in (b'"guard"', b'"store"', b'"use_beam_search"', b"\\u")):  # names can be escaped
+        if not any(word in body for word in WORDS):
             return body, scope
         try:
             data = json.loads(body)
@@ -140,6 +143,8 @@ class GuardMiddleware:
             return body, scope
         if data.get("store") is False:
             request.store = False
+        if request.adapter is None:
+            request.adapter = self.version_of(data.get("model"))
         request.beam_search = request.path in BEAMS and truthy(data.get("use_beam_search"))
         if "guard" not in data:
             return body, scope
@@ -163,7 +168,8 @@ class GuardMiddleware:
             if message["type"] == "http.response.body" and message.get("body") and not timed:
                 timed = True
                 if reporter.stream and not request.internal:
-                    self.metrics.delivered_ttft.observe(monotonic() - request.arrived)
+                    request.ttft = monotonic() - request.arrived
+                    self.metrics.delivered_ttft.observe(request.ttft)
             await reporter(message)
 
         return measured

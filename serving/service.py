@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,12 @@ from online.state import StateDir
 from online.writer import BufferWriter
 from serving.engine.adapters import BASE, Adapters, Loader
 from serving.engine.rollouts import Drawer, Rollouts
+from serving.engine.slots import ROOM
 from serving.engine.version import EngineError
 from serving.learner import Learner
 from serving.metrics import UPDATE_OUTCOMES, Metrics
 from serving.policies import Policies
+from serving.release import Releases
 from serving.watch import Watch
 
 log = logging.getLogger("sirl")
@@ -48,6 +50,8 @@ CONTESTED_EVERY = 20
 
 class Engine(Loader, Drawer, Protocol):
     """What is asked of the engine here."""
+
+    assigned: Callable[[str], str | None]
 
 
 class Tokenizer(Protocol):
@@ -79,6 +83,11 @@ class Service:
         self.adapters: Adapters
         self.watch: Watch
         self.rollouts: Rollouts
+        self.releases: Releases | None = None
+        self.names: tuple[str, ...] = ()
+        """The model's names, as clients know it."""
+        self.offered: Callable[[Sequence[str]], None] = lambda names: None
+        """Tells vLLM under which further names the model is to be had."""
         self.looking = asyncio.Lock()
         """Held while the queue is looked through, which takes a second of a core."""
         self._stamp: object = None
@@ -100,9 +109,12 @@ class Service:
         encode = partial(tokenizer.encode, add_special_tokens=False)
         preparation = Preparation(self.settings.buffer, encode, self.state.client_salt())
         self.prepared, self.redaction = preparation, preparation.redaction
-        self.adapters = Adapters(engine, self.swapped)
+        self.adapters = Adapters(engine, self.swapped, ROOM + self.settings.release.pins)
         self.rollouts = Rollouts(engine, self.adapters, self.state, share)
         self.watch = Watch(self.adapters, self.buffer, self.metrics, tokenizer.decode, model=self.fingerprint or "")
+        if self.registry is not None:
+            self.releases = Releases(self.registry, self.adapters, self.rollouts, self.settings.release, self.metrics)
+            self.watch.compare, engine.assigned = self.releases.finished, self.releases.adapter_for
         return self.watch
 
     def swapped(self, name: str, seconds: float) -> None:
@@ -144,9 +156,11 @@ class Service:
             share.close()  # the thread is waited for when the process ends
 
     async def look(self, tick: int) -> None:
-        """One round: adapters, calibrations, gauges, learner, and now and then the contested events."""
+        """One round: adapters, calibrations, the release, gauges, learner, and now and then the contested events."""
         await self.reconcile()
         await self.calibrate()
+        if self.releases is not None:
+            await self.releases.look()
         self.measure()
         self.learner.check()
         if tick % CONTESTED_EVERY == 0:
@@ -159,24 +173,23 @@ class Service:
             self.problem("service", f"The loop that swaps and measures ended ({error!r}): restart the server.")
 
     async def reconcile(self) -> None:
-        """Bring the engine to the adapter the registry calls live.
+        """Bring the engine to what the registry says: the version that is live, the one on its way, and the pinned ones.
 
-        Where there is no room for it yet the next look tries again; where it fails the one before stays, and what failed is
+        Where there is no room for one yet the next look tries again; where it fails the one before stays, and what failed is
         tried again after RETRY_S, for a disk or an engine may have been short of something.
         """
-        if self.registry is None:
+        if self.registry is None or self.releases is None:
             return
         stamp = self.registry.watch_stamp()
         if stamp == self._stamp or (stamp == self.failed_on and monotonic() < self._retry_at):
             return
         try:
-            version = self.registry.live()
-            if version is None:
+            live = self.registry.live()
+            if live is None:
                 done = await self.adapters.activate(BASE, None, None)
             else:
-                await asyncio.to_thread(self.registry.verify, version)  # it hashes every file
-                name = f"v{version}"
-                done = await self.adapters.activate(name, self.registry.path(version), self.load_calibration(name))
+                done = await self.bring(self.registry, live, self.adapters.activate)
+            done &= await self.hold(self.registry, self.releases)
         except (OnlineError, EngineError) as error:
             if stamp != self.failed_on:
                 self.metrics.swap_failures.inc()
@@ -187,6 +200,53 @@ class Service:
             if done:
                 self._stamp = stamp
                 self.problem("adapters", None)
+            self.offer()
+
+    async def bring(
+        self, registry: Registry, version: int, into: Callable[[str, Path, Calibration | None], Awaitable[bool]]
+    ) -> bool:
+        """Verify a version and have it loaded, live or held; False where there is no room yet. Raises OnlineError and
+        EngineError."""
+        await asyncio.to_thread(registry.verify, version)  # it hashes every file
+        name = f"v{version}"
+        return await into(name, registry.path(version), self.load_calibration(name))
+
+    async def hold(self, registry: Registry, releases: Releases) -> bool:
+        """Hold the version on its way and the pinned ones, and no others; one that cannot be loaded is taken off its way, or
+        is a problem. False where there is no room yet for all of them."""
+        release, pins = registry.releasing(), registry.pins()
+        wanted = dict.fromkeys([*([release.version] if release else []), *pins[: self.settings.release.pins]])
+        await self.adapters.let_go(self.adapters.held - {f"v{version}" for version in wanted})
+        excess = len(pins) - self.settings.release.pins
+        trouble = f"{excess} more are pinned than release.pins = {self.settings.release.pins}: unpin, or raise it."
+        self.problem("pins", trouble if excess > 0 else None)
+        done = True
+        for version in wanted:
+            try:
+                done &= await self.bring(registry, version, self.adapters.hold)
+            except (OnlineError, EngineError) as error:
+                if release is not None and version == release.version:
+                    releases.follow(release)
+                    await releases.fail(f"v{version}", f"it could not be loaded ({error})")
+                    return False
+                self.problem("pins", f"{error} It is not offered to clients.")
+        if done:
+            releases.follow(release)
+        return done
+
+    def offer(self) -> None:
+        """Tell vLLM the names by which clients may have one version for good: NAME@base, NAME@v7."""
+        self.offered(tuple(f"{name}@{adapter}" for name in self.names for adapter in self.pinnable()))
+
+    def pinnable(self) -> tuple[str, ...]:
+        """The adapters that a client may ask for by name: the base, the live one and those that are pinned."""
+        on_its_way = self.releases and self.releases.release and f"v{self.releases.release.version}"
+        return tuple(dict.fromkeys((BASE, self.adapters.live, *sorted(self.adapters.held - {on_its_way}))))
+
+    def version_of(self, model: object) -> str | None:
+        """The adapter that a model's name asks for; None where it names none that is offered."""
+        name, _, adapter = model.rpartition("@") if isinstance(model, str) else ("", "", "")
+        return adapter if name in self.names and adapter in self.pinnable() else None
 
     async def calibrate(self) -> None:
         """Take up calibrations that are new or changed on disk, for the base and for every loaded adapter."""

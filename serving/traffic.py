@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,6 +41,8 @@ class Answer:
     prompt: str | None = None
     """Its text, where vLLM rendered one: a long prompt takes long to decode, and the event loop serves everybody."""
     prompt_tokens: tuple[int, ...] = ()
+    params: Any = None
+    """vLLM's sampling parameters."""
     text: str = ""
     finish_reason: str = ""
     verdict: Verdict | None = None
@@ -101,8 +103,10 @@ class Request:
     beam_search: bool = False
     policy: Policy = Policy()
     adapter: str | None = None
-    """The adapter an internal request asks for by name ("base" or "v<N>"); None: the live one."""
+    """The adapter asked for by name ("base" or "v<N>"); None: the live one, or the one on its way for some clients."""
     arrived: float = field(default_factory=monotonic)
+    ttft: float | None = None
+    """Seconds until its first byte of content left the server, where it is streamed and has."""
     answers: list[Answer] = field(default_factory=list)
     prompts: int = 0
 

@@ -44,6 +44,8 @@ class Watch:
     ) -> None:
         self.adapters, self.sink, self.metrics, self.decode, self.model = adapters, sink, metrics, decode, model
         self.rng = rng or random.Random()
+        self.compare: Callable[[Answer], None] = lambda answer: None
+        """What else is to be told of an answer to a client."""
         self._refusals: deque[float] = deque(maxlen=GAP_WINDOW)
         self._others: deque[float] = deque(maxlen=GAP_WINDOW)
 
@@ -64,6 +66,7 @@ class Watch:
             event = self.event(answer)
             if self.sink.offer(event):
                 answer.event_id = event.id
+        self.compare(answer)
 
     def aborted(self, answer: Answer) -> None:
         """Count what its client walked away from, and its tokens: it gets no verdict, its end was not the model's."""

@@ -34,6 +34,10 @@ SHOWN = 8
 COLOURS = {"refusal": "green", "risky": "red", "contested": "yellow", "plain": "cyan", "uncalibrated": "magenta"}
 
 
+AT_ONCE = ("--release-shadow", "0", "--release-canary", "0")
+"""What passes its gate serves at once: stages take more traffic than there is in a few minutes."""
+
+
 def run_demo(args: argparse.Namespace) -> int:
     """Run it; exit status 0 also when the gate honestly rejects what was learned."""
     console = Console()
@@ -46,7 +50,7 @@ def run_demo(args: argparse.Namespace) -> int:
         console.rule("[bold]1 · serve")
         started = time.monotonic()
         console.print("starting vLLM with the guard inside ...")
-        with serving(state, ["--update-seed", str(args.seed), "--buffer-plain-rate", "1.0"]) as endpoint:
+        with serving(state, ["--update-seed", str(args.seed), "--buffer-plain-rate", "1.0", *AT_ONCE]) as endpoint:
             console.print(f"{endpoint.url}/v1 answers after {time.monotonic() - started:.0f} s, bundled model, base weights")
             result = asyncio.run(Story(console, endpoint, args.prompts, args.seed, given).run())
     result["seconds"] = round(time.monotonic() - started, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,8 @@ class Adapters:
         self.engine, self.swapped, self.room = engine, swapped, room
         self.slots: dict[str, Slot] = {BASE: Slot(BASE, None, None)}
         self.live = BASE
+        self.held: frozenset[str] = frozenset()
+        """Versions that stay though they are not live: the one on its way to serve, and those that clients may pin."""
         self._turn = asyncio.Lock()
         """One activation at a time, in the order asked."""
         self._lock = asyncio.Lock()
@@ -77,8 +79,8 @@ class Adapters:
     def lease(self, asked: LoRARequest | None, pinned: str | None = None) -> Iterator[Lease]:
         """Hold an adapter for one engine call: the operator's own when the client named it, else the live one.
 
-        `pinned` is the adapter an internal request named; one that is not loaded falls back to the live one, and the
-        answer's `adapter` says so.
+        `pinned` is the adapter that this request is for; one that is not loaded falls back to the live one, and the answer's
+        `adapter` says so.
         """
         if asked is not None:
             yield Lease("other", asked, None)
@@ -89,7 +91,7 @@ class Adapters:
             yield Lease(slot.name, slot.lora_request, slot.calibration)
         finally:
             slot.leases -= 1
-            if not slot.leases and slot.name not in (BASE, self.live):
+            if not slot.leases and not self._stays(slot.name):
                 task = asyncio.get_running_loop().create_task(self._depart(slot))
                 self._departures.add(task)
                 task.add_done_callback(self._departures.discard)
@@ -124,27 +126,52 @@ class Adapters:
         async with self._turn:
             if name == self.live:
                 return True
-            if name not in self.slots and len(self.slots) - 1 >= self.room:
-                return False
             async with self._lock:
-                if name not in self.slots:
-                    request = LoRARequest(f"sirl-{name}", FIRST_ID + int(name[1:]), str(path))
-                    await self.engine.load_adapter(request)
-                    slot = Slot(name, request, calibration)
-                    await self.engine.set_openings(slot.lora_id, slot.openings)
-                    self.slots[name] = slot
+                if not await self._loaded(name, path, calibration):
+                    return False
                 old, self.live = self.slots[self.live], name
             self.swapped(name, perf_counter() - started)
             await self._depart(old)
             return True
+
+    async def hold(self, name: str, path: Path, calibration: Calibration | None) -> bool:
+        """Keep `name` in the engine though it is not live; False where there is no room yet."""
+        async with self._turn, self._lock:
+            if not await self._loaded(name, path, calibration):
+                return False
+            self.held |= {name}
+            return True
+
+    async def let_go(self, names: Collection[str]) -> None:
+        """Hold these no longer: each leaves when nobody uses it."""
+        self.held -= frozenset(names)
+        for name in names:
+            if slot := self.slots.get(name):
+                await self._depart(slot)
+
+    async def _loaded(self, name: str, path: Path | None, calibration: Calibration | None) -> bool:
+        """Whether `name` is in the engine, loaded now if it was not and there is room."""
+        if name in self.slots:
+            return True
+        if len(self.slots) - 1 >= self.room:
+            return False
+        request = LoRARequest(f"sirl-{name}", FIRST_ID + int(name[1:]), str(path))
+        await self.engine.load_adapter(request)
+        slot = Slot(name, request, calibration)
+        await self.engine.set_openings(slot.lora_id, slot.openings)
+        self.slots[name] = slot
+        return True
+
+    def _stays(self, name: str) -> bool:
+        return name in (BASE, self.live) or name in self.held
 
     async def _depart(self, slot: Slot) -> None:
         async with self._lock:
             await self._leave(slot)
 
     async def _leave(self, slot: Slot) -> None:
-        """Remove a version from the engine, unless it was made live or leased again meanwhile."""
-        if slot.leases or slot.name in (BASE, self.live) or self.slots.get(slot.name) is not slot:
+        """Remove a version from the engine, unless it stays, was leased again meanwhile, or is gone already."""
+        if slot.leases or self._stays(slot.name) or self.slots.get(slot.name) is not slot:
             return
         del self.slots[slot.name]
         await self.engine.unload_adapter(slot.lora_id)

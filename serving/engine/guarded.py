@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
@@ -37,6 +37,8 @@ class Guarded(AsyncLLM):
     adapters: Adapters
     tap: Tap
     draining = False
+    assigned: Callable[[str], str | None] = staticmethod(lambda client: None)
+    """(hash of a client) -> the version that it gets in place of the live one, if any."""
     ranks_clients = True
     """Whether a client's own priority counts; where the operator did not choose so it is as if none were given."""
     _loop: asyncio.AbstractEventLoop | None = None
@@ -82,6 +84,11 @@ class Guarded(AsyncLLM):
         """Tell every worker the opening tree to measure for one LoRA id (0 is the base model)."""
         await self.collective_rpc("sirl_openings", args=(lora_id, openings.to_json() if openings else None))
 
+    async def cleanse(self) -> None:
+        """Rid the KV cache of what a broken adapter left there: what runs is computed anew, no prefix is taken from it."""
+        await self.collective_rpc("sirl_cleanse")
+        await self.reset_prefix_cache(reset_running_requests=True)
+
     def _opened(self, handle: int, choice: int) -> Answer | None:
         """The answer a child request fills: choice indices run on over a request's prompts, as in OpenAI's API."""
         if (call := self._calls.get(handle)) is None:
@@ -118,7 +125,8 @@ class Guarded(AsyncLLM):
         params.extra_args = {**(params.extra_args or {}), MARK: handle, ENTROPY_ONLY: only}
         if only:
             params.logprobs = 0
-        with self.adapters.lease(lora_request, request.adapter) as lease:
+        pinned = request.adapter or (None if request.internal else self.assigned(request.client))
+        with self.adapters.lease(lora_request, pinned) as lease:
             self._calls[handle] = (request, index, lease, params.n)
             try:
                 async for output in super().generate(prompt, params, request_id, lora_request=lease.lora_request, **kwargs):

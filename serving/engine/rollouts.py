@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from online.rollouts import RolloutError, digest
 from online.state import StateDir
-from serving.engine.adapters import Adapters
-from serving.traffic import Request, current
+from serving.engine.adapters import BASE, Adapters
+from serving.traffic import Answer, Request, current
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SHARE = 8
 """One of so many of a serving engine's sequences may be a rollout: priority orders what waits, but takes no slot away
 again. A learner's own engine has all of them for it."""
+UNSEEN_TOKENS = 512
+"""Of an answer that nobody sees, at most."""
 LOWEST = 1 << 30
 """vLLM's priority of a rollout; a client's is 0, and the smaller goes first."""
 
@@ -60,6 +62,8 @@ class Drawer(Protocol):
         **kwargs,
     ) -> AsyncGenerator[RequestOutput, None]: ...
 
+    async def cleanse(self) -> None: ...
+
 
 class Rollouts:
     """Draws batches, never more responses at once than its share of the engine's sequences."""
@@ -91,6 +95,37 @@ class Rollouts:
             except ExceptionGroup as failed:  # the rest were cancelled, and so aborted in the engine
                 raise failed.exceptions[0] from None
         return {"adapter": loaded, "samples": [task.result() for task in tasks]}
+
+    async def cleanse(self) -> None:
+        """Rid the engine of what a broken adapter left in it."""
+        await self.engine.cleanse()
+
+    async def looked_at(self, prompt: Sequence[int]) -> Answer:
+        """The base's first token on a prompt."""
+        from vllm.sampling_params import SamplingParams
+
+        return await self._asked(prompt, SamplingParams(max_tokens=1, temperature=0.0), BASE)
+
+    async def answered_by(self, adapter: str, like: Answer) -> Answer:
+        """What an adapter ("v<N>"; the live one where it is not loaded) says in the place of an answer that somebody got,
+        with the same sampling and another seed."""
+        params = like.params.clone()
+        params.n, params.seed, params.logprobs, params.prompt_logprobs = 1, None, None, None
+        params.max_tokens = min(params.max_tokens or UNSEEN_TOKENS, UNSEEN_TOKENS)
+        return await self._asked(like.prompt_tokens, params, adapter)
+
+    async def _asked(self, prompt: Sequence[int], params: SamplingParams, adapter: str) -> Answer:
+        from vllm.sampling_params import RequestOutputKind
+
+        params.output_kind = RequestOutputKind.FINAL_ONLY
+        request = Request(internal=True, store=False, adapter=adapter)
+        async with self._room:
+            current.set(request)
+            identity = f"sirl-look-{next(self._numbers)}"
+            async for _ in self.engine.generate({"prompt_token_ids": list(prompt)}, params, identity, priority=LOWEST):
+                pass
+        (answer,) = request.answers
+        return answer
 
     async def _one(self, adapter: LoRARequest, at: int, prompt: list[int], tokens: int, seed: int) -> dict:
         """One response: tokens, and the exact entropy and log-probability of each in nats."""

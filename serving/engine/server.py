@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from online.fingerprint import fingerprint
+from online.release import stages
 from online.rollouts import announce
 from online.settings import Settings
 from serving.engine.slots import ROOM, TRIALS
@@ -62,12 +63,13 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
     theirs = [*(args.api_key or ()), *filter(None, [os.environ.get("VLLM_API_KEY")])]
     if set(theirs) & set(settings.guard.keys):
         raise EngineError("A client's API key opens the administration too: give --api-key and --guard-admin-key two keys.")
-    needed = ROOM + TRIALS + 1 + len(args.lora_modules or ())
+    needed = ROOM + settings.release.pins + TRIALS + 1 + len(args.lora_modules or ())
     if args.enable_lora and "--max-loras" not in given:
         args.max_loras, args.max_cpu_loras = needed, max(needed + 1, args.max_cpu_loras or 0)
     if args.enable_lora and args.max_loras < needed:
         raise EngineError(
-            f"--max-loras {args.max_loras} is too few for swaps under load: give {needed} or more, or leave it out."
+            f"--max-loras {args.max_loras} is too few for swaps under load and {settings.release.pins} pinned versions "
+            f"(release.pins): give {needed} or more, or leave it out."
         )
     if args.runner == "pooling":
         raise EngineError("--runner pooling cannot be used with the guard, for nothing is generated: use vllm serve.")
@@ -101,8 +103,8 @@ def defaults(given: set[str], settings: Settings, *, bundled: bool) -> list[str]
     chosen: dict[str, str | None] = {"--host": "127.0.0.1", "--shutdown-timeout": "20", "--no-async-scheduling": None}
     if not given & {"--no-enable-lora", "--enable-lora"}:
         chosen |= {"--enable-lora": None, "--max-lora-rank": str(lora_rank(settings.update.lora_rank))}
-    if settings.update.rollouts == "engine":
-        chosen["--scheduling-policy"] = "priority"
+    if settings.update.rollouts == "engine" or stages(settings.release):
+        chosen["--scheduling-policy"] = "priority"  # our own requests are to wait for everybody else's
     if bundled:
         chosen |= {"--served-model-name": "sirl-tiny", "--dtype": "float32", "--enforce-eager": None, "--max-num-seqs": "64"}
         chosen |= {"--max-model-len": "2048", "--enable-auto-tool-choice": None, "--tool-call-parser": "hermes"}
@@ -115,6 +117,20 @@ def reachable(args: argparse.Namespace, address: str) -> str | None:
     if args.ssl_keyfile or args.uds or not address.startswith("http"):
         return None
     return f"http://127.0.0.1:{args.port}" if args.host in (None, "", "0.0.0.0", "::") else address
+
+
+def offer_names(service: Service, paths: list) -> None:
+    """Have vLLM know the model under the names of its versions too: /v1/models lists what is in this very list."""
+    from vllm.entrypoints.openai.models.protocol import BaseModelPath
+
+    own = list(paths)
+    service.names = tuple(path.name for path in own)
+
+    def offered(names: Sequence[str]) -> None:
+        paths[len(own) :] = [BaseModelPath(name=name, model_path=own[0].model_path) for name in names]
+
+    service.offered = offered
+    service.offer()
 
 
 def lora_rank(rank: int) -> int:
@@ -175,6 +191,7 @@ async def serve(
         install(app, service, lambda: engine.draining, checked=bool(args.api_key or os.environ.get("VLLM_API_KEY")))
         await init_app_state(engine, app.state, args, tasks)
         engine.modules = app.state.openai_serving_models.lora_requests
+        offer_names(service, app.state.openai_serving_models.base_model_paths)
         if (responses := app.state.openai_serving_responses) is not None:
             responses.response_store = Store(responses.response_store)
         if reached := reachable(args, address):

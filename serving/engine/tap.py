@@ -120,6 +120,7 @@ class Tap:
             params.logprobs = 0
         if MARK in extra and (answer := self.opened(extra[MARK], request_index)) is not None:
             answer.prompt, answer.prompt_tokens = prompt, tuple(request.prompt_token_ids or ())
+            answer.params = params
             answer.record.begin(answer.prompt_tokens)
             held = self.hold_reasoning or steered(params)
             gate = None if (rule := answer.rule) is None else Gatekeeper(rule, held)

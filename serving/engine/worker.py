@@ -33,6 +33,13 @@ class WorkerExtension:
             self.sirl_probe = known(runner)
         return {"engine": f"{name} {version}", "runner": kind, "device": str(runner.device)}
 
+    def sirl_cleanse(self) -> None:
+        """Put noughts where the KV cache holds numbers that are none. A freed block keeps what was in it, and vLLM's CPU
+        attention multiplies what it masks by 0, which leaves a NaN a NaN: one broken response breaks those of others."""
+        for cache in self.model_runner.kv_caches:
+            if cache.is_floating_point():
+                cache.nan_to_num_(0.0, 0.0, 0.0)
+
     def sirl_openings(self, adapter: int, openings: dict | None) -> None:
         """Set (or with None forget) the opening tree of a LoRA id; 0 is the base model."""
         self.sirl_probe.trees.set(adapter, None if openings is None else Openings.from_json(openings))

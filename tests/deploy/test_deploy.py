@@ -7,6 +7,7 @@ import re
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -14,8 +15,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from guard.policy import Action
 from guard.verdict import Verdict
+from online.live import Stage
 from online.queue import FATES
-from serving.metrics import UNREPORTED, UPDATE_OUTCOMES, Metrics
+from serving.metrics import RELEASE_OUTCOMES, UNREPORTED, UPDATE_OUTCOMES, Metrics
 from tests.deploy.promtool import check_exposition, promtool
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -34,7 +36,9 @@ VLLM = {"vllm:generation_tokens_total", "vllm:time_to_first_token_seconds_bucket
 CLOSED = {
     "verdict": {verdict.value for verdict in Verdict},
     "action": {action.value for action in Action},
-    "outcome": set(UPDATE_OUTCOMES),
+    "outcome": {*UPDATE_OUTCOMES, *RELEASE_OUTCOMES},
+    "stage": set(get_args(Stage)),
+    "side": {"serving", "new"},
     "reason": set(UNREPORTED),
     "fate": set(FATES),
 }
