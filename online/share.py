@@ -256,10 +256,11 @@ class Share:
     def _follow(self, content: bytes) -> None:
         """Make live what the store says is; the caller holds the registry's lock."""
         try:
-            version = Live.parse(content).version
-            if not self._has(version):
-                raise RegistryError(f"v{version} is not here.")
-            self._registry.check_servable(version, force=not self._registry.keys.trusted)
+            live = Live.parse(content)
+            for version in (live.version, live.release and live.release.version):
+                if not self._has(version):
+                    raise RegistryError(f"v{version} is not here.")
+                self._registry.check_servable(version, force=not self._registry.keys.trusted)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RegistryError) as error:
             raise RegistryError(f"What the store says is live is not followed: {error}") from error
         self._registry.pointer.take(content)
