@@ -113,6 +113,8 @@ class Guarded(AsyncLLM):
         return self._generate(request, index, prompt, sampling_params, request_id, lora_request, kwargs)
 
     async def _generate(self, request, index, prompt, params, request_id, lora_request, kwargs):
+        if self.draining and request.internal:  # else what a batch has not drawn yet would wait for an engine that is gone
+            raise EngineError("The server is shutting down: draw elsewhere.")
         if unguarded := unknown_shape(request, prompt):
             raise VLLMValidationError(f"{unguarded} cannot be guarded, and this request is to be: use another way.")
         if fault := fatal(params, self.vllm_config):

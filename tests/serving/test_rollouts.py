@@ -15,7 +15,7 @@ from online import OnlineError, objective
 from online.entropy import token_entropy
 from online.per_token import per_token
 from online.policy import Policy
-from online.rollouts import PATH, FromEngine
+from online.rollouts import PATH, FromEngine, RolloutError
 from online.settings import Settings
 from online.state import StateDir
 from serving.child import own_engine
@@ -137,6 +137,10 @@ def test_an_own_engine_that_does_not_start_says_why(tmp_path):
         pass
 
 
-def test_a_server_whose_parent_is_gone_stops(endpoint):
-    endpoint.process.stdin.close()
-    assert endpoint.process.wait(60) == 0
+def test_a_server_whose_parent_is_gone_stops_though_a_batch_is_being_drawn(endpoint, engine, policy):
+    with ThreadPoolExecutor(1) as pool:
+        batch = pool.submit(engine.sample, policy, NAME, asked(policy), 256, max_tokens=512, seed=1)
+        endpoint.wait(lambda: endpoint.metric("vllm:num_requests_running") > 0)
+        endpoint.process.stdin.close()
+        assert endpoint.process.wait(90) == 0
+        assert isinstance(batch.exception(), RolloutError)
