@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -192,6 +193,7 @@ def mean_power(n: int, delta: float, deviation: float, alpha: float = 0.05) -> f
     return _NORMAL.cdf(abs(delta) * math.sqrt(n) / deviation - _NORMAL.inv_cdf(1 - alpha))
 
 
+@cache
 def t_quantile(probability: float, degrees: int) -> float:
     """Quantile of Student's t: bisection on its exact distribution function (Abramowitz & Stegun 26.7.3-4)."""
     if not 0 < probability < 1 or degrees < 1:
