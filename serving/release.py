@@ -31,8 +31,6 @@ log = logging.getLogger("sirl")
 
 ACTOR = "health"
 """Who moves releases on and takes versions back, in the audit log."""
-
-
 GONE_S, GONE_LOOKS = 0.1, 300
 """Between two looks at whether a version has left the engine, and how many are taken."""
 
@@ -60,6 +58,7 @@ class Releases:
         self.failures: dict[str, str] = {}
         """Versions that must go at once, each with the reason, until they have."""
         self._suspected: set[str] = set()
+        self._complaint = ""
         self._began = 0.0
         self._settling = asyncio.Lock()
         self._tasks: set[asyncio.Task] = set()
@@ -155,10 +154,14 @@ class Releases:
         for side, count in zip(("serving", "new"), self.comparison.compared, strict=True):
             self.metrics.release_compared.labels(side).set(count)
         async with self._settling:
+            complaint = ""
             try:
                 await self._settle()
             except OnlineError as error:  # somebody else decided, which the next look takes up; or the disk: it tries again
-                log.warning("the release: %s", error)
+                complaint = str(error)
+            if complaint and complaint != self._complaint:
+                log.warning("the release: %s", complaint)
+            self._complaint = complaint
 
     async def _settle(self) -> None:
         release = self.release
