@@ -2,9 +2,10 @@
 
     python -m benchmarks.swap [--streams 64] [--swaps 200]
 
-Clients stream greedily, closed-loop, while an operator activates the base and two adapters in turns. A response is mixed when
-its text is not what the adapter that it names says alone. TTFT is taken at the client: of requests that waited for their
-first token within SWAP_S of a swap, and of the rest. Memory is the sum of the resident sets of the server and all it started.
+Clients stream greedily, closed-loop, while an operator activates the base and two adapters in turns. A response is mixed
+where its text is not what the adapter that it names says alone. TTFT is taken at the client: of requests that waited for
+their first token within SWAP_S of a swap, and of the rest. Memory is the sum of the resident sets of the server and all that
+it started.
 """
 
 from __future__ import annotations
