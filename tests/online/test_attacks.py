@@ -66,7 +66,7 @@ def test_what_is_steered_is_not_made_up_by_a_few_either(base: Base, tmp_path: Pa
         mine, all_ = one.theirs(one.lessons(BEGAN + DAYS * DAY)[1])["near"]
         shares.append(mine / all_)
     assert shares[1] > 0.6, "the control is no attack"
-    assert shares[0] <= 0.06
+    assert shares[0] <= 0.08
 
 
 def test_ordinary_traffic_is_not_held_up(made: Siege, tmp_path: Path) -> None:

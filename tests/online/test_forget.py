@@ -82,7 +82,8 @@ def test_an_adapter_without_a_client_is_the_one_that_would_have_been(
     assert client_named(taught.state, her) == her == client_hash("mallory", taught.state.client_salt())
     mine = [entry for entry in ledger.entries if entry.client == her]
     assert mine and {entry.band for entry in ledger.entries} <= set(BANDS)
-    assert len({entry.prompt for entry in ledger.entries}) == 120, "as many as three steps look at"
+    taught_by = {entry.prompt for entry in ledger.entries}
+    assert 100 < len(taught_by) < 120, "as many as three steps look at, but for those that are never taught"
     text = next(e.prompt for e in taught.buffer.events() if e.client == her)
     manifest = taught.registry.manifest(1)
     assert text not in json.dumps(manifest) and text not in (taught.registry.path(1) / "ledger.json").read_text()
