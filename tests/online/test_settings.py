@@ -5,7 +5,7 @@ import pytest
 
 from online.settings import Settings, SettingsError, add_arguments, keys, load, reference
 
-GROUPS = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "learn", "registry")
+GROUPS = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "release", "learn", "registry")
 
 
 def parse(*flags: str) -> argparse.Namespace:
