@@ -15,7 +15,7 @@ log = logging.getLogger("sirl")
 PATIENCE_S = (1.0, 5.0, 30.0, 300.0)
 """Waits before the first, second, third and every later restart of a learner that ended by itself."""
 
-NICE = 10
+NICE = 5
 """Added to the learner's niceness. It stays in the server's session, for Linux shares CPU time between sessions first and a
 niceness counts within one only."""
 
