@@ -78,7 +78,7 @@ def test_completions_models_and_errors(client):
     whole = client.completions.create(model="sirl-tiny", prompt="The oven is", temperature=0, max_tokens=12)
     chunks = client.completions.create(model="sirl-tiny", prompt="The oven is", temperature=0, max_tokens=12, stream=True)
     assert "".join(choice.text for chunk in chunks for choice in chunk.choices) == whole.choices[0].text
-    assert [model.id for model in client.models.list()] == ["sirl-tiny"]
+    assert [model.id for model in client.models.list()] == ["sirl-tiny", "sirl-tiny@base"]
     with pytest.raises(BadRequestError, match="guard.nonsense"):
         client.chat.completions.create(**ASK, extra_body={"guard": {"nonsense": 1}})
 
