@@ -77,6 +77,8 @@ class Guarded(AsyncLLM):
 
     async def unload_adapter(self, lora_id: int) -> None:
         """Remove an adapter that no response uses any more, weights and openings."""
+        if self.draining:  # an engine on its way out answers nothing any more, and whoever asks would wait for ever
+            return
         await self.remove_lora(lora_id)
         await self.set_openings(lora_id, None)
 
