@@ -257,7 +257,7 @@ class Share:
         """Make live what the store says is; the caller holds the registry's lock."""
         try:
             live = Live.parse(content)
-            for version in (live.version, live.release and live.release.version):
+            for version in (live.version, live.release.version if live.release else None):
                 if not self._has(version):
                     raise RegistryError(f"v{version} is not here.")
                 self._registry.check_servable(version, force=not self._registry.keys.trusted)
