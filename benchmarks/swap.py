@@ -25,11 +25,11 @@ from openai import AsyncOpenAI, OpenAIError
 from tqdm import tqdm
 
 import models
+from benchmarks import adapters
 from online.fingerprint import fingerprint
 from online.registry import Registry
 from online.state import StateDir, write_atomic
 from serving.demo.endpoint import MODEL, Endpoint, serving
-from tests.serving import adapters
 
 RESULTS = Path("benchmarks/results/swap.json")
 TEXT = "How do I bake a loaf of bread?"

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import models
+from benchmarks.adapters import make
 from online.event import client_hash
 from online.fingerprint import fingerprint
 from online.ledger import Entry, Ledger
 from online.registry import Registry
 from online.state import StateDir
-from tests.serving.adapters import make
 from tests.serving.command import sirl
 
 ENTRY = Entry("0" * 31 + "1", 1_800_000_000.0, "c" * 32, "d" * 32, "high")

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import models
+from benchmarks import adapters
 from online.fingerprint import fingerprint
 from online.registry import Registry
 from online.state import StateDir
 from tests.conftest import Server, running
-from tests.serving import adapters
 
 pytestmark = pytest.mark.engine
 

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import models
+from benchmarks import adapters
 from online.evaluation import load_suite
 from online.fingerprint import fingerprint
 from online.registry import Registry
 from online.state import StateDir
 from tests.conftest import Server, running
-from tests.serving import adapters
 
 pytestmark = pytest.mark.engine
 FLAGS = (

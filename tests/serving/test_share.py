@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import models
+from benchmarks.adapters import make
 from online.fingerprint import fingerprint
 from online.options import RegistrySettings
 from online.registry import Registry
@@ -15,7 +16,6 @@ from online.share import share
 from online.state import StateDir
 from tests.conftest import running
 from tests.online.test_signature import KEY, OTHER, pem, private_file, public
-from tests.serving.adapters import make
 from tests.serving.command import sirl
 
 

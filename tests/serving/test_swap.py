@@ -11,10 +11,11 @@ import pytest
 from openai import AsyncOpenAI
 
 import models
+from benchmarks import adapters
 from online.fingerprint import fingerprint
 from online.registry import Registry
 from online.state import StateDir
-from tests.serving import adapters, reference
+from tests.serving import reference
 from tests.serving.test_exact import PROMPTS, TOLERANCE, ask
 
 pytestmark = pytest.mark.engine

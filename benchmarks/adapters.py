@@ -1,4 +1,4 @@
-"""Adapters made for tests: real PEFT LoRAs of the bundled model that visibly change what it says."""
+"""Adapters made for tests and benchmarks: real PEFT LoRAs of the bundled model that visibly change what it says."""
 
 from __future__ import annotations
 
