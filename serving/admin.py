@@ -229,10 +229,9 @@ async def unpin(service: Served, version: str) -> dict:
 
 
 async def pinned(service: Service, version: str, act: Callable[..., None]) -> dict:
-    if not NUMBER.fullmatch(version):
-        raise HTTPException(404, f"{version} names no adapter: use a version such as v3.")
+    number = numbered(version)
     try:
-        await asyncio.to_thread(act, int(version.removeprefix("v")), actor="admin-api")
+        await asyncio.to_thread(act, number, actor="admin-api")
         return {"pinned": [f"v{number}" for number in registered(service).pins()]}
     except OnlineError as error:
         raise HTTPException(409, str(error)) from None
@@ -245,9 +244,7 @@ async def release(service: Served, request: Request, version: str) -> dict:
     if service.settings.gate.approval:
         await asyncio.to_thread(allow, request, Role.APPROVE)
     registry = registered(service)
-    if not NUMBER.fullmatch(version):
-        raise HTTPException(404, f"{version} names no adapter: use a version such as v3.")
-    move = partial(advance, registry, service.settings.release, int(version.removeprefix("v")))
+    move = partial(advance, registry, service.settings.release, numbered(version))
     try:
         stage = await asyncio.to_thread(move, actor="admin-api", reason="asked for")
     except OnlineError as error:
@@ -258,11 +255,9 @@ async def release(service: Served, request: Request, version: str) -> dict:
 @router.get("/adapters/{version}/ledger", dependencies=READ, responses=fails(404, 409))
 async def ledger(service: Served, version: str) -> dict:
     """The events that taught a version ("v3", "3"), without their text."""
-    registry = registered(service)
-    if not NUMBER.fullmatch(version):
-        raise HTTPException(404, f"{version} names no adapter: use a version such as v3.")
+    registry, number = registered(service), numbered(version)
     try:
-        found = await asyncio.to_thread(Ledger.load, registry.path(int(version.removeprefix("v"))))
+        found = await asyncio.to_thread(Ledger.load, registry.path(number))
     except LedgerError as error:
         raise HTTPException(404, str(error)) from None
     return found.to_dict()
@@ -353,6 +348,13 @@ def released(service: Service) -> dict | None:
         return None
     serving, new = service.releases.comparison.compared
     return {**asdict(release), "version": f"v{release.version}", "compared": {"serving": serving, "new": new}}
+
+
+def numbered(version: str) -> int:
+    """The number in "v3" or "3"; 404 for anything else."""
+    if not NUMBER.fullmatch(version):
+        raise HTTPException(404, f"{version} names no adapter: use a version such as v3.")
+    return int(version.removeprefix("v"))
 
 
 def registered(service: Service):

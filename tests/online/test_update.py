@@ -259,6 +259,15 @@ def test_with_other_data_what_was_begun_is_discarded(place: Place, suites: Suite
     assert outcome.id != job.name and not job.exists() and outcome.version == 1
 
 
+def that_does_nothing(place: Place, folder: Path) -> int:
+    """An imported version that changes nothing."""
+    policy = Policy.load(place.base_dir)
+    policy.add_adapter("nothing", LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    folder.mkdir()
+    policy.save_adapter("nothing", folder)
+    return place.registry.import_adapter(folder, base_dir=place.base_dir, max_rank=16)
+
+
 DECIDED = {"decision": "promoted", "reasons": ["every claim was shown"], "power": {}, "figures": {}}
 
 
@@ -274,11 +283,7 @@ def test_what_passed_its_gate_waits_or_comes_to_serve_by_stages_or_at_once(
     place: Place, suites: Suites, tmp_path: Path, gate: dict, release: dict, status: str, reason: str
 ) -> None:
     """An adapter whose gate has decided already, as after a kill."""
-    policy = Policy.load(place.base_dir)
-    policy.add_adapter("nothing", LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
-    (outside := tmp_path / "outside").mkdir()
-    policy.save_adapter("nothing", outside)
-    version = place.registry.import_adapter(outside, base_dir=place.base_dir, max_rank=16)
+    version = that_does_nothing(place, tmp_path / "outside")
     place.registry.attach(version, "evaluation", DECIDED)
     settings = place.settings.model_copy(
         update={"gate": GateSettings(**gate), "release": ReleaseSettings(**release)}
@@ -310,11 +315,7 @@ def test_an_operators_veto_is_heard(tmp_path: Path, suites: Suites) -> None:
 def test_an_imported_adapter_takes_the_same_way_and_one_that_does_nothing_is_rejected(
     place: Place, suites: Suites, tmp_path: Path
 ) -> None:
-    policy = Policy.load(place.base_dir)
-    policy.add_adapter("nothing", LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
-    (outside := tmp_path / "outside").mkdir()
-    policy.save_adapter("nothing", outside)
-    version = place.registry.import_adapter(outside, base_dir=place.base_dir, max_rank=16)
+    version = that_does_nothing(place, tmp_path / "outside")
     outcome = run_gate(place.settings, place.state, place.registry, place.base_dir, suites, version, place.buffer,
                        bar=Quiet)  # fmt: skip
     assert outcome.status == "rejected" and outcome.version == version and place.registry.live() is None
