@@ -220,7 +220,8 @@ def test_requests_may_tighten_but_not_route_where_nothing_is_set(calibrated):
 
 
 def test_a_client_that_leaves_while_its_response_is_drawn_anew_harms_nobody(calibrated):
-    async def leave() -> None:
+    async def leave() -> int:
+        """How many left before they had their response."""
         async with AsyncOpenAI(base_url=calibrated.url + "/v1", api_key="x", max_retries=0) as client:
             asking = [
                 asyncio.create_task(
@@ -231,18 +232,21 @@ def test_a_client_that_leaves_while_its_response_is_drawn_anew_harms_nobody(cali
                 )
                 for _ in range(4)
             ]  # fmt: skip
-            while await asyncio.to_thread(running) <= len(asking):  # each is drawn anew four times over
-                assert not any(task.done() for task in asking), [task.done() and task.result() for task in asking]
-            for task in asking:
-                task.cancel()
+            while left := sum(not task.done() for task in asking):
+                if await asyncio.to_thread(running) > left:  # each is drawn anew four times over
+                    break
+            return sum(task.cancel() for task in asking)
 
     def running() -> float:
         lines = calibrated.get("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running{"))
 
     before = unreported(calibrated, "aborted")
-    asyncio.run(leave())
-    calibrated.wait(lambda: unreported(calibrated, "aborted") == before + 4)
+    for _ in range(20):  # a machine that is busy elsewhere may answer all four before it is looked at
+        if left := asyncio.run(leave()):
+            break
+    assert left
+    calibrated.wait(lambda: unreported(calibrated, "aborted") == before + left)
     assert calibrated.chat("Hello.")["choices"]
     calibrated.wait(lambda: running() == 0.0)
 
