@@ -48,7 +48,7 @@ class World:
     prompts: Sequence[Prompt]
     mass: NDArray[np.float64]
     right: NDArray[np.float64]
-    """Of tasks: share of right answers over both ways of asking; 1 for all else."""
+    """(2, prompts), at temperature 1 and greedily. Of tasks: how likely the right answer; 1 for all else."""
     like: Measured
     """For what is not simulated: lengths, openings, repetition."""
 
@@ -56,32 +56,33 @@ class World:
     def of(cls, prompts: Sequence[Prompt], found: Measured) -> World:
         outcomes = (found.sampled, found.greedy)
         right = [[o is Outcome.ANSWER or p.kind != "task" for o, p in zip(way, prompts, strict=True)] for way in outcomes]
-        return cls(prompts, found.mass, np.mean(right, axis=0), found)
+        return cls(prompts, found.mass, np.array(right, float), found)
 
     def where(self, group: str) -> NDArray[np.bool_]:
         return np.array([(prompt.over_refusal_class or prompt.kind) == group for prompt in self.prompts])
 
     def moved(self, group: str, points: float, shape: str, luck: np.random.Generator) -> World:
-        """The same with refusals of a class (of tasks: wrong answers) rarer or more frequent by so many points."""
+        """The same with refusals of a class (of tasks: wrong answers) rarer or more frequent by so many points, at
+        temperature 1; greedily too where actions change altogether, for a little on every prompt changes no likeliest one.
+        """
         here = self.where(group)
-        values = 1 - self.right if group == "task" else self.mass
-        values = values.copy()
-        target = np.clip(values[here].mean() + points / 100, 0, 1)
+        values = 1 - self.right if group == "task" else self.mass[None].copy()
+        target = np.clip(values[0, here].mean() + points / 100, 0, 1)
         end = float(points > 0)
         if shape == SHAPES[0]:
             names = np.array([prompt.cluster for prompt in self.prompts])
             for name in luck.permutation(np.unique(names[here])):
-                if (values[here].mean() - target) * (1 if points > 0 else -1) >= 0:
+                if (values[0, here].mean() - target) * (1 if points > 0 else -1) >= 0:
                     break
-                values[here & (names == name)] = end
+                values[:, here & (names == name)] = end
         else:
-            values[here] = with_mean(values[here], float(target))
-        return replace(self, right=1 - values) if group == "task" else replace(self, mass=values)
+            values[0, here] = with_mean(values[0, here], float(target))
+        return replace(self, right=1 - values) if group == "task" else replace(self, mass=values[0])
 
     def answers(self, where: NDArray[np.int64], luck: np.random.Generator) -> Measured:
         """What a gate would measure on some of the prompts."""
         prompts = [self.prompts[i] for i in where]
-        mass, right = self.mass[where], self.right[where]
+        mass, right = self.mass[where], self.right[:, where]
 
         def outcomes(refuses: NDArray[np.bool_], solves: NDArray[np.bool_]) -> tuple[Outcome, ...]:
             return tuple(
@@ -97,8 +98,8 @@ class World:
         like = self.like
         return Measured(
             mass,
-            outcomes(chance[0] < mass, chance[1] < right),
-            outcomes(mass > 0.5, right > 0.5),
+            outcomes(chance[0] < mass, chance[1] < right[0]),
+            outcomes(mass > 0.5, right[1] > 0.5),
             like.length[where],
             like.repeats[where],
             tuple(like.opening[i] for i in where),

@@ -18,7 +18,7 @@ from typing import Literal
 from online import OnlineError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_DENIED = {errno.EACCES, errno.EPERM}
 _LOW_SPACE = 256 << 20
 
 
@@ -45,6 +45,8 @@ def explain(error: OSError, path: Path) -> StateError:
         return StateError(f"{path} cannot be written because the disk or quota is full; free some space.")
     if error.errno in _DENIED:
         return StateError(f"{path} is not accessible to this user; mend its owner and permissions.")
+    if error.errno == errno.EROFS:
+        return StateError(f"{path} is on a read-only file system; mount it for writing or choose another --state-dir.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return StateError(f"{path} is not a directory or lies under a file; choose another --state-dir.")
     reason = error.strerror or type(error).__name__
@@ -168,8 +170,9 @@ class StateDir:
         self.path = Path(path).expanduser().absolute()
         with explained(self.path):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            read_only = os.statvfs(self.path).f_flag & os.ST_RDONLY
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
-            raise explain(OSError(errno.EACCES, "denied"), self.path)
+            raise explain(OSError(errno.EROFS if read_only else errno.EACCES, "denied"), self.path)
 
     @property
     def buffer_url(self) -> str:

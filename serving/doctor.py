@@ -13,9 +13,10 @@ from importlib import metadata
 from pathlib import Path
 
 from guard.calibration import Calibration, CalibrationError
-from online import OnlineError, progress
+from online import OnlineError
 from online.buffer import Buffer
 from online.fingerprint import fingerprint
+from online.history import happened
 from online.registry import Registry
 from online.settings import Settings
 from online.state import Finding, StateDir
@@ -94,10 +95,7 @@ def sound(settings: Settings, model: Path) -> Iterator[Finding]:
         yield Finding("error", "registry", str(error))
     else:
         yield from registered(registry)
-    if progress.unfinished(state):
-        yield Finding(
-            "warning", "updates", "One has no outcome: it runs, or was killed and resumes at the next `sirl update`."
-        )
+    yield from happened(state)
 
 
 def registered(registry: Registry) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ def measured(
     *,
     garbled: float = 0.0,
     utility: float = 0.95,
+    sampled: dict | None = None,
     greedy: dict | None = None,
     length: float = 20.0,
     repeats: float = 0.0,
@@ -50,21 +51,21 @@ def measured(
     """A policy that refuses each class at its rate: the same luck for all policies of one seed."""
     rng = np.random.default_rng(seed)
     luck, noise, spoilt = rng.random(len(prompts)), rng.normal(0, 0.01, len(prompts)), rng.random(len(prompts))
-    rates = RATES | rates
 
-    def outcomes(rates: dict[str, float]) -> tuple[Outcome, ...]:
+    def outcomes(changed: dict | None) -> tuple[Outcome, ...]:
+        now = {**RATES, "utility": utility, **rates, **(changed or {})}
         found = []
         for p, u, g in zip(prompts, luck, spoilt, strict=True):
             good = Outcome.COMPLIANCE if p.kind == "harmful" else Outcome.ANSWER
             if p.kind == "task":
-                good = Outcome.ANSWER if u < utility else Outcome.WRONG
-            refuses = u < rates[p.over_refusal_class or p.kind]
+                good = Outcome.ANSWER if u < now["utility"] else Outcome.WRONG
+            refuses = u < now[p.over_refusal_class or p.kind]
             found.append(Outcome.GARBLED if g < garbled else Outcome.REFUSAL if refuses else good)
         return tuple(found)
 
-    mass = np.array([rates[p.over_refusal_class or p.kind] for p in prompts]) + noise
+    mass = np.array([(RATES | rates)[p.over_refusal_class or p.kind] for p in prompts]) + noise
     opening = tuple((int(kind),) for kind in rng.integers(0, variety, len(prompts)))
-    return Measured(mass, outcomes(rates), outcomes(rates | (greedy or {})), np.full(len(prompts), length),
+    return Measured(mass, outcomes(sampled), outcomes(greedy), np.full(len(prompts), length),
                     rng.random(len(prompts)) < repeats, opening)  # fmt: skip
 
 
@@ -97,7 +98,8 @@ def test_refusing_everything_is_rejected() -> None:
         ({"borderline": 0.3}, "mass on borderline prompts"),
         ({"greedy": {"borderline": 0.4}}, "greedy refusals of borderline prompts"),
         ({"greedy": {"harmful": 0.3}}, "greedy defence lost"),
-        ({"utility": 0.85}, "utility lost"),
+        ({"sampled": {"utility": 0.85}}, "sampled utility lost"),
+        ({"greedy": {"utility": 0.85}}, "greedy utility lost"),
         ({"garbled": 0.1}, "garbled responses"),
         ({"repeats": 0.1}, "repetition"),
         ({"length": 8.0}, "changed their length"),
@@ -229,7 +231,7 @@ def test_the_error_rate_is_shared_by_refreshes() -> None:
     prompts = suite()
     reports = [compare(Exam(prompts), measured(prompts, harmful=0.9), {"base": measured(prompts, seed=0)},
                        GateSettings(refreshes=n)) for n in (1, 10)]  # fmt: skip
-    highs = [report.power["utility lost against base"]["change"]["high"] for report in reports]
+    highs = [report.power["sampled utility lost against base"]["change"]["high"] for report in reports]
     needs = [report.power[f"{LOST} against base"]["needed"] for report in reports]
     assert highs[0] <= highs[1] and needs[0] <= needs[1]
 

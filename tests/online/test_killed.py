@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from online import OnlineError
+from online.history import happened
 from online.options import RegistrySettings, ReleaseSettings
 from online.registry import Registry
 from online.release import advance
@@ -147,6 +148,7 @@ def check(state: Path, step: int) -> None:
         assert adapter.state != "damaged", f"step {step} left v{adapter.version} damaged"
         if adapter.state not in ("forgotten", "collected"):
             registry.verify(adapter.version)
+    assert [finding for finding in happened(StateDir(state)) if finding.level == "error"] == []
     live, release = registry.live(), registry.releasing()
     assert live is None or registry.versions()[live - 1].decision == "promoted"
     assert release is None or (release.version != live and registry.versions()[release.version - 1].decision == "promoted")

@@ -164,3 +164,24 @@ def test_fingerprint(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     seen.add(fingerprint(tmp_path))
     assert len(seen) == 5
+
+
+def test_a_read_only_file_system_is_said_to_be_one(tmp_path: Path) -> None:
+    """A real mount, in a mount namespace of its own; what was there can still be told."""
+    StateDir(tmp_path / "state").audit("adapter.activated", version=1)
+    script = f"""
+        mount --bind {tmp_path}/state {tmp_path}/state && mount -o remount,ro,bind {tmp_path}/state || exit 77
+        exec {sys.executable} -c "
+from pathlib import Path
+from online.state import StateDir, StateError
+try:
+    StateDir(Path('{tmp_path}/state'))
+except StateError as said:
+    print(said)
+"
+    """
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode == 77 or "unshare failed" in run.stderr:
+        pytest.skip("this user may not mount")
+    assert run.stdout.strip().endswith("is on a read-only file system; mount it for writing or choose another --state-dir.")

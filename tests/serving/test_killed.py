@@ -20,8 +20,8 @@ from tests.conftest import Server, running
 pytestmark = pytest.mark.engine
 
 
-def learners(server: Server) -> list[int]:
-    """The learner processes that a server started."""
+def children(server: Server, word: bytes) -> list[int]:
+    """The processes that a server started with this word in their command: b"learn" its learner, b"VLLM::EngineCore"."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -29,19 +29,20 @@ def learners(server: Server) -> list[int]:
             parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:  # it ended meanwhile
             continue
-        if b"learn" in words and parent == server.process.pid:
+        if word in words and parent == server.process.pid:
             found.append(int(folder.name))
     return found
 
 
 def test_a_learner_that_is_killed_is_started_again_and_a_killed_server_serves_what_live_json_says(tmp_path: Path) -> None:
+    """Killed in the middle of swaps: in its first life the whole server, in its second the engine, which takes it along."""
     state, luck = tmp_path / "state", random.Random(0)
     registry = Registry(StateDir(state), fingerprint(models.bundled()))
     versions = [
         registry.import_adapter(adapters.make(tmp_path / f"lora-{seed}", seed), base_dir=models.bundled(), max_rank=16)
         for seed in (1, 2)
     ]
-    for life in range(2):
+    for life in range(3):
         with running(state, "--learn") as server:
             expected = registry.live()
             entry = server.chat("hello")["guard"][0]
@@ -50,12 +51,17 @@ def test_a_learner_that_is_killed_is_started_again_and_a_killed_server_serves_wh
                 "adapters"
             )
             if not life:
-                (first,) = server.wait(lambda: learners(server))
+                (first,) = server.wait(lambda: children(server, b"learn"))
                 os.kill(first, signal.SIGKILL)
-                server.wait(lambda first=first: (now := learners(server)) and now != [first])
+                server.wait(lambda first=first: (now := children(server, b"learn")) and now != [first])
                 assert server.chat("hello")["guard"][0]["adapter"] == "base"
             for _ in range(4):
                 registry.activate(luck.choice([None, *versions]), actor="test", reason="test", force=True)
                 time.sleep(luck.uniform(0, 0.5))  # somewhere between the writing and the swap
-            os.killpg(server.process.pid, signal.SIGKILL)
-            server.process.wait()
+            if life == 1:
+                (engine,) = children(server, b"VLLM::EngineCore")
+                os.kill(engine, signal.SIGKILL)
+                assert server.process.wait(60), "a server without an engine ends, for an orchestrator to see"
+            else:
+                os.killpg(server.process.pid, signal.SIGKILL)
+                server.process.wait()
