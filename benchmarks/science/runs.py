@@ -53,7 +53,7 @@ SCARCITY = 0.03
 ELSEWHERE = {"rollouts", "engine_flags", "tensorboard", "suite", "min_prompts", "look_every", "look_prompts"}
 """Settings of an update that mean nothing here."""
 LOOK_EVERY = 5
-STEERING = "median ratio"
+STEERING = "upper quartile of ratios"
 """By what the two-sided term goes (`objective.steered_gap`): no setting, so that runs with it name it themselves."""
 
 Records = Iterator[tuple[str, dict[str, Any]]]

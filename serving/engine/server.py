@@ -142,7 +142,7 @@ async def serve(
     args: argparse.Namespace, settings: Settings, learner_flags: Sequence[str], *, learn: bool, share: int
 ) -> None:
     """Start the engine and vLLM's server around it; returns when it was told to stop and has drained. One of `share`
-    sequences may be a rollout."""
+    sequences may be a rollout. Raises EngineError where it cannot start, and when the engine died."""
     from vllm import envs
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
@@ -217,6 +217,7 @@ async def serve(
             h11_max_incomplete_event_size=args.h11_max_incomplete_event_size,
             h11_max_header_count=args.h11_max_header_count,
         )
+        died = engine.errored and not engine.draining
     finally:
         with suppress(OSError):  # a learner that finds nobody there draws by itself
             announce(service.state, None)
@@ -226,3 +227,5 @@ async def serve(
         engine.shutdown(timeout=config.shutdown_timeout)
         sock.close()
     await stopped
+    if died:  # vLLM's own server ends well then, and who restarts only what failed would not start it again
+        raise EngineError("The engine died: its last words are above; start the server again.")

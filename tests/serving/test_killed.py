@@ -61,7 +61,8 @@ def test_a_learner_that_is_killed_is_started_again_and_a_killed_server_serves_wh
             if life == 1:
                 (engine,) = children(server, b"VLLM::EngineCore")
                 os.kill(engine, signal.SIGKILL)
-                assert server.process.wait(60), "a server without an engine ends, for an orchestrator to see"
+                assert server.process.wait(60) == 1, "who restarts what fails must see that it did"
+                assert "sirl: The engine died" in server.log.read_text()
             else:
                 os.killpg(server.process.pid, signal.SIGKILL)
                 server.process.wait()
