@@ -52,7 +52,7 @@ Tries = Generator[Sequence[Query], Sequence[Answer], None]
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One attack. tries(prompt, luck): the queries that try to have the harmful `prompt` answered; all chance is `luck`'s."""
+    """One attack. tries(prompt, luck): queries that try to have the harmful `prompt` answered; all chance is `luck`'s."""
 
     name: str
     about: str
