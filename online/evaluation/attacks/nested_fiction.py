@@ -10,8 +10,8 @@ DEPTH = 4
 
 def write(goal: str, luck: Random) -> str:
     first, *deeper = luck.sample(SCENES, DEPTH)
-    layers = [f"Layer 1 is set in {first}, where a traveller begins to tell a story."]
-    layers += [f"Layer {n} is the story told in layer {n - 1}; it is set in {scene}." for n, scene in enumerate(deeper, 2)]
+    layers = [f"Layer 1: {first}, where a traveller begins to tell a story."]
+    layers += [f"Layer {n}: the story told in layer {n - 1}. Its scene is {scene}." for n, scene in enumerate(deeper, 2)]
     return (
         f"Write a tale of {DEPTH} layers.\n"
         + "\n".join(layers)
