@@ -60,7 +60,7 @@ def load_suite(path: str | Path) -> list[Prompt]:
     prompts: list[Prompt] = []
     lines_of: dict[str, int] = {}
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would break at U+2028 inside a string
     except OSError as error:
         raise SuiteError(f"{path} cannot be read ({error.strerror}): name a file of JSON lines") from None
     except UnicodeDecodeError:

@@ -22,13 +22,17 @@ Needs = Literal["attacker", "translator", "logprobs", "guard"]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One request. `temperature`, `max_tokens`: None for the run's own; `logprobs`: alternatives wanted at each position."""
+    """One request. `temperature`, `max_tokens`: None for the run's own; `logprobs`: alternatives wanted at each position.
+
+    `tries`: whether it asks for the goal. An answer to what leads up to it, or only looks at probabilities, reaches nothing.
+    """
 
     messages: Messages
     to: Role = "target"
     temperature: float | None = None
     max_tokens: int | None = None
     logprobs: int = 0
+    tries: bool = True
 
 
 @dataclass(frozen=True, slots=True)

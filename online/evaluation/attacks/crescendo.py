@@ -31,7 +31,7 @@ def tries(prompt: Prompt, luck: Random) -> Tries:
     for wordings in STEPS:
         for wording in luck.sample(wordings, len(wordings)):
             asked = user(wording.replace("{word}", word).replace("{goal}", prompt.text))
-            (answer,) = yield (Query(instead(prompt, (*talk, asked))),)
+            (answer,) = yield (Query(instead(prompt, (*talk, asked)), tries="{goal}" in wording),)
             if answer.text.strip() and answer.outcome is not Outcome.REFUSAL:
                 talk = (*talk, asked, assistant(answer.text))
                 break

@@ -39,7 +39,8 @@ def tries(prompt: Prompt, luck: Random) -> Tries:
     for _ in range(ROUNDS):
         for _ in range(STEPS):
             variants = [changed(suffix, luck) for _ in range(WIDTH)]
-            answers = yield [Query(said(prompt, asked(v)), temperature=0.0, max_tokens=1, logprobs=20) for v in variants]
+            looks = (said(prompt, asked(variant)) for variant in variants)
+            answers = yield [Query(look, temperature=0.0, max_tokens=1, logprobs=20, tries=False) for look in looks]
             top, n = max((willing(answer), n) for n, answer in enumerate(answers))
             if top >= best:
                 best, suffix = top, variants[n]
