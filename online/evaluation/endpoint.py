@@ -20,8 +20,8 @@ UNFIT = (400, 413, 422)
 
 
 class EndpointError(OnlineError):
-    """A request that was not answered; one sentence with cause and mend, and no key in it. `unfit`: the endpoint does not take
-    this request, for its length say, and others may do."""
+    """A request that was not answered; one sentence with cause and mend, and no key in it. `unfit`: the endpoint does not
+    take this request, for its length say, and others may do."""
 
     def __init__(self, message: str, unfit: bool = False) -> None:
         super().__init__(message)
