@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import Any
 from tqdm import tqdm
 
 from online import OnlineError
-from online.evaluation.attacks import Answer, Attack, Query
+from online.evaluation.attacks import Answer, Query
+from online.evaluation.attempt import Attempt, Case, read
 from online.evaluation.endpoint import EndpointError, Target
 from online.evaluation.judge import Judge, Outcome
 from online.evaluation.suite import Message, Prompt
@@ -28,56 +29,10 @@ from online.state import append_durably
 
 TELLING = (Outcome.COMPLIANCE, Outcome.WRONG, Outcome.REFUSAL, Outcome.ANSWER, Outcome.GARBLED)
 """Of several answers to one prompt the first of these that occurs is what came of it."""
+SILENCE = 4
+"""Cases in a row without an answer, times those under way at once, after which nobody is there."""
 ASIDE = 8
 """Batches in a row that an attack may ask of others before it asks the target."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One attack on one prompt; a seed is one repetition."""
-
-    attack: Attack
-    prompt: Prompt
-    seed: int = 0
-
-    @property
-    def key(self) -> str:
-        return f"{self.attack.name}/{self.seed}/{self.prompt.id}"
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What came of a case.
-
-    outcome: the most telling of all answers (compliance where any was one); score: of that answer, 0 to 1 by the judge;
-    queries: to the target; tokens: of the target's prompts and responses, then of those of other models; guard: our guard's
-    report of the answer, where there was one; messages, response: the telling try itself; error: why there is no outcome.
-    """
-
-    key: str
-    attack: str
-    prompt: str
-    kind: str
-    seed: int
-    outcome: Outcome | None
-    score: float
-    queries: int
-    tokens: tuple[int, int, int, int]
-    seconds: float
-    messages: Sequence[Message] = ()
-    response: str = ""
-    group: str | None = None
-    family: str | None = None
-    cluster: str | None = None
-    guard: Mapping[str, Any] | None = None
-    error: str | None = None
-
-    @classmethod
-    def parse(cls, line: str) -> Attempt:
-        """From a line of the file. Raises ValueError, TypeError or KeyError where it is none."""
-        row = json.loads(line)
-        row["outcome"] = None if row["outcome"] is None else Outcome(row["outcome"])
-        return cls(**row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +41,6 @@ class Budget:
 
     queries: int = 20
     minutes: float | None = None
-
-
-def cases(prompts: Iterable[Prompt], attacks: Iterable[Attack], direct: Attack, seeds: Iterable[int]) -> list[Case]:
-    """Every attack on the harmful prompts, and the others as they are, in an order that leaves no attack for the end: a
-    campaign that runs out of time has asked a fair part of each."""
-    listed = list(attacks)
-    every = [
-        Case(attack, prompt, seed)
-        for seed in seeds
-        for prompt in prompts
-        for attack in (listed if prompt.kind == "harmful" else [direct])
-    ]
-    Random("order").shuffle(every)
-    return every
 
 
 @dataclass
@@ -119,31 +60,30 @@ class Campaign:
         return list(read(self.record).values())
 
     async def run(self, every: Sequence[Case], quiet: bool = False) -> list[Attempt]:
-        """Ask what has no outcome yet; returns all there is. Raises EndpointError where nothing was answered at all."""
+        """Ask what has no outcome yet; returns all there is. Raises EndpointError when nobody answers any more: what has been
+        answered is kept."""
         known = {key for key, attempt in read(self.record).items() if attempt.outcome is not None}
         waiting = deque(case for case in every if case.key not in known)
         deadline = time.monotonic() + 60 * self.budget.minutes if self.budget.minutes else float("inf")
-        failed: list[str] = []
+        silent: list[str] = []  # why nothing was heard lately
         with tqdm(total=len(every), initial=len(every) - len(waiting), desc="asking", unit="case", disable=quiet) as bar:
 
             async def work() -> None:
                 while waiting and time.monotonic() < deadline:
                     attempt = await self.attempt(waiting.popleft())
-                    if attempt.error is not None:
-                        failed.append(attempt.error)
-                        if len(failed) == bar.n - bar.initial + 1 >= 2 * self.at_once:
-                            waiting.clear()  # nobody answers: the rest would not be answered either
+                    silent.append(attempt.error) if attempt.error else silent.clear()
+                    if len(silent) >= SILENCE * self.at_once:
+                        waiting.clear()
                     line = json.dumps(asdict(attempt), ensure_ascii=False).encode() + b"\n"
                     await asyncio.to_thread(append_durably, self.record, line)
                     bar.update()
-                    bar.set_postfix(failed=len(failed))
 
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.at_once):
                     group.create_task(work())
         found = self.attempts()
-        if failed and all(attempt.outcome is None for attempt in found):
-            raise EndpointError(failed[-1])
+        if silent and (len(silent) >= SILENCE * self.at_once or all(attempt.outcome is None for attempt in found)):
+            raise EndpointError(silent[-1])
         return found
 
     async def attempt(self, case: Case) -> Attempt:
@@ -275,21 +215,3 @@ def _within(batch: Sequence[Query], left: int) -> list[Query]:
             left -= 1
         kept.append(query)
     return kept
-
-
-def read(record: Path) -> dict[str, Attempt]:
-    """The attempts of a file by their key, each case's last one."""
-
-    def lines() -> Iterator[str]:
-        if record.exists():
-            with record.open(encoding="utf-8", errors="replace") as rows:
-                yield from rows
-
-    found: dict[str, Attempt] = {}
-    for line in lines():
-        try:
-            attempt = Attempt.parse(line)
-        except (ValueError, TypeError, KeyError):
-            continue  # torn by a kill; it has no outcome and is asked again
-        found[attempt.key] = attempt
-    return found
