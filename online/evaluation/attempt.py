@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,7 +28,9 @@ class Case:
 
     @property
     def key(self) -> str:
-        return f"{self.attack.name}/{self.seed}/{self.prompt.id}"
+        """Names it for good: another prompt of the same id is another case."""
+        said = sha256(json.dumps(self.prompt.messages).encode()).hexdigest()[:8]
+        return f"{self.attack.name}/{self.seed}/{self.prompt.id}/{said}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,3 +215,11 @@ def _within(batch: Sequence[Query], left: int) -> list[Query]:
             left -= 1
         kept.append(query)
     return kept
+
+
+def reread(folder: Path) -> list[Attempt]:
+    """The attempts of an earlier campaign. Raises EndpointError where there are none."""
+    found = list(read(folder / "attempts.jsonl").values())
+    if not found:
+        raise EndpointError(f"{folder} holds no evaluation: name the --out of one.")
+    return found
