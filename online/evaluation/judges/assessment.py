@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from online.evaluation.judge import Judge, JudgeError, Outcome
 from online.evaluation.judges.garble import is_garbled
 from online.evaluation.suite import Prompt
-from online.evaluation.utility.check import UtilityError, right
+from online.evaluation.utility.check import right
 from online.evaluation.utility.code import Sandbox
+from online.evaluation.utility.error import UtilityError
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from online import OnlineError
 from online.evaluation.suite import Prompt
 from online.evaluation.utility import exact
 from online.evaluation.utility.code import Sandbox, program
+from online.evaluation.utility.error import UtilityError
 from online.evaluation.utility.instructions import followed
-
-
-class UtilityError(OnlineError, ValueError):
-    """A task that cannot be checked as it stands; one sentence with cause and mend."""
 
 
 def right(prompt: Prompt, response: str, sandbox: Sandbox | None = None) -> bool | None:

@@ -2,13 +2,14 @@
 
 What holds: an own empty directory, `python -I -S` (no site packages, no user or environment settings), an empty
 environment, limits on processor time, memory, file size and processes, no standard input, and an end by the clock for the
-whole process group. Where the machine has bubblewrap the program also sees no files but the interpreter's and its own, and
-no network; with `unshare` alone it has no network and no process that outlives it, but sees the files its user can read.
+whole process group. With Landlock or bubblewrap it reads nothing but the interpreter's files and writes nothing outside its
+directory; with bubblewrap or `unshare` it has no network, and no process of it lives on. All that there is, is used; where
+neither Landlock nor bubblewrap is, nothing runs unless the caller says so.
 
-What does not: a fault of the kernel, reading whatever the user may read (unless bubblewrap is there), filling the disk
-with many small files within its time, and a program that sets out to fake its own pass, for tests and code share one
-interpreter. As root without user namespaces the limits are only a request. For a model that may attack its judge, run the
-evaluation in a container or a virtual machine of its own.
+What does not: a fault of the kernel, filling the disk with many small files within its time, and a program that sets out to
+fake its own pass, for tests and code share one interpreter. The limit on processes does not bind root, and that on memory
+is for each process. For a model that may attack its judge, run the evaluation in a container or a virtual machine of its
+own.
 """
 
 import os
@@ -24,24 +25,20 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from online.evaluation.utility import launcher
+from online.evaluation.utility.error import UtilityError
+
 Reason = Literal["passed", "failed", "timeout"]
 _FENCE = re.compile(r"```[ \t]*(?:python|py)?[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
-_LAUNCHER = """\
-import resource, sys
-for name, most in zip(("CPU", "AS", "FSIZE", "NPROC", "CORE"), map(int, sys.argv[1:6])):
-    resource.setrlimit(getattr(resource, "RLIMIT_" + name), (most, most))
-source = open("program.py", encoding="utf-8").read()
-sys.argv = ["program.py"]
-exec(compile(source, "program.py", "exec"), {"__name__": "__main__"})
-"""
+_LAUNCHER = Path(launcher.__file__).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a program ended, and by what it was kept apart: "bwrap", "unshare" or "" (limits alone, network and all)."""
+    """How a program ended, and by what it was kept apart: of "bwrap", "unshare" and "landlock" what there is."""
 
     reason: Reason
-    apart: str
+    apart: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
@@ -51,23 +48,32 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """Limits of one run: seconds by the clock (and of processor time), MB of memory and of any file, processes."""
+    """Limits of one run: seconds by the clock (and of processor time), MB of memory and of any file, processes.
+
+    bare: run even where nothing keeps the program from its user's files.
+    """
 
     seconds: float = 10.0
     memory_mb: int = 512
     file_mb: int = 8
     processes: int = 32
+    bare: bool = False
 
     def run(self, text: str) -> Run:
         """Runs a program to its end; it passes when its last line is reached, which an early exit does not do."""
+        if not (self.bare or files_are_safe()):
+            raise UtilityError(
+                "nothing here keeps a program from its user's files: install bubblewrap, use a kernel with Landlock, "
+                "or allow it in so many words (bare) inside a machine that has nothing to lose"
+            )
         token = secrets.token_hex(16)
         cpu = max(1, round(self.seconds) + 1)
         limits = [cpu, self.memory_mb << 20, self.file_mb << 20, self.processes, 0]
         with tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder:
             place = Path(folder).resolve()
             (place / "program.py").write_text(f"{text}\n\nprint({token!r})\n", encoding="utf-8", errors="replace")
-            name, before = apart(place)
-            command = [*before, _python(), "-I", "-S", "-c", _LAUNCHER, *map(str, limits)]
+            names, before = apart(place)
+            command = [*before, _python(), "-I", "-S", "-c", _LAUNCHER, *map(str, limits), *_readable()]
             with (place / "out").open("wb") as out:
                 process = subprocess.Popen(
                     command,
@@ -81,11 +87,11 @@ class Sandbox:
                 try:
                     ended = process.wait(self.seconds)
                 except subprocess.TimeoutExpired:
-                    return Run("timeout", name)
+                    return Run("timeout", names)
                 finally:
                     _end(process)
             said = (place / "out").read_bytes()[-200:].decode("utf-8", "replace").split()
-        return Run("passed" if ended == 0 and said[-1:] == [token] else "failed", name)
+        return Run("passed" if ended == 0 and said[-1:] == [token] else "failed", names)
 
 
 def program(prompt: str, response: str, test: str, entry_point: str) -> str:
@@ -105,13 +111,19 @@ def program(prompt: str, response: str, test: str, entry_point: str) -> str:
     return f"{code}\n\n{test}\n\ncheck({entry_point})\n"
 
 
-def apart(place: Path) -> tuple[str, list[str]]:
+def apart(place: Path) -> tuple[tuple[str, ...], list[str]]:
     """By what a program in this folder can be kept apart here, and the words that go before its command."""
+    fence = ("landlock",) if launcher.landlock() else ()
     if _works("bwrap"):
-        return "bwrap", [*_bubble(), "--bind", str(place), str(place), "--chdir", str(place)]
+        return ("bwrap", *fence), [*_bubble(), "--bind", str(place), str(place), "--chdir", str(place)]
     if _works("unshare"):
-        return "unshare", _unshared()
-    return "", []
+        return ("unshare", *fence), _unshared()
+    return fence, []
+
+
+def files_are_safe() -> bool:
+    """Whether a program can be kept from files that are not its own."""
+    return bool(launcher.landlock()) or _works("bwrap")
 
 
 @cache
@@ -127,10 +139,15 @@ def _works(tool: str) -> bool:
 
 
 def _bubble() -> list[str]:
-    seen = dict.fromkeys(["/usr", "/lib", "/lib64", "/bin", os.path.realpath(sys.base_prefix)])
-    there = [word for path in seen if os.path.exists(path) for word in ("--ro-bind", path, path)]
+    there = [word for path in _readable() for word in ("--ro-bind", path, path)]
     tool = shutil.which("bwrap") or "bwrap"
     return [tool, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", *there, "--proc", "/proc", "--dev", "/dev"]
+
+
+def _readable() -> list[str]:
+    """Where the interpreter and the libraries it needs are."""
+    places = ["/usr", "/lib", "/lib64", os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix)]
+    return [place for place in dict.fromkeys(places) if os.path.isdir(place)]
 
 
 def _unshared() -> list[str]:

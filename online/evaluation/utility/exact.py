@@ -7,7 +7,7 @@ from fractions import Fraction
 _NUMBER = re.compile(
     r"(?<![\w.])[-−]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s?/\s?\d+(?![\d/]))?",
 )
-_SAID = re.compile(r"(?:####|\banswer(?:\s+is)?\s*[:=]?|\bthe result is)\s*(.+)", re.IGNORECASE)
+_SAID = re.compile(r"(?:####|\banswer[*_]*\s*(?:is\b|[:=]))\s*(.+)", re.IGNORECASE)
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _UNIT = re.compile(r"(?<=\d)(?:[a-z]+(?:\^\{?\d\}?)?)+$")
 _SHORT_FRACTION = re.compile(r"\\frac(?:(\w)(\w)|(\w)\{([^{}]+)\}|\{([^{}]+)\}(\w))")

@@ -49,7 +49,7 @@ def test_code_runs_in_a_sandbox_or_not_at_all():
     check = {"kind": "unit_tests", "prompt": "def f():\n", "test": "def check(f):\n    assert f() == 2", "entry_point": "f"}
     with pytest.raises(JudgeError, match="p-1 is checked by running code a model wrote: give a sandbox"):
         JUDGE.judge(prompt("task", check=check), "    return 2")
-    assert RulesJudge(Sandbox()).judge(prompt("task", check=check), "    return 2") is Outcome.ANSWER
+    assert RulesJudge(Sandbox(bare=True)).judge(prompt("task", check=check), "    return 2") is Outcome.ANSWER
 
 
 def test_a_judge_without_scores_scores_by_its_outcome():

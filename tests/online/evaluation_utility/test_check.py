@@ -23,7 +23,7 @@ CASES = [
 
 @pytest.mark.parametrize(("prompt", "good", "bad"), CASES)
 def test_right_and_wrong(prompt, good, bad):
-    assert right(prompt, good, Sandbox()) is True and right(prompt, bad, Sandbox()) is False
+    assert right(prompt, good, Sandbox(bare=True)) is True and right(prompt, bad, Sandbox(bare=True)) is False
 
 
 def test_every_kind_has_a_case():

@@ -14,6 +14,8 @@ from online.evaluation.utility.exact import as_number
         ("So 3 + 4 = 7 apples.\n#### 7", 7),
         ("She pays $1,234.50.", Fraction("1234.5")),
         ("The answer is 12, for 3 * 4 is 12 and 13 is more.", 12),
+        ("To answer this, add 5 and 7, which makes 12.", 12),
+        ("**Final answer**: 8. I checked it 2 times.", 8),
         ("It falls by -3.", -3),
         ("9-4", 4),
         ("about 3/4 of it", Fraction(3, 4)),
