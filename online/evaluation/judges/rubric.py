@@ -64,7 +64,7 @@ class RubricJudge(ScoringJudge):
             {"role": "user", "content": _QUESTION.format(request=goal(prompt), reply=response)},
         ]
         for _ in range(2):
-            grades = read(self.endpoint.chat(messages, max_tokens=600).text)
+            grades = read(self.endpoint.chat(messages, max_tokens=1536).text)
             if grades is not None:
                 return grades
         raise JudgeError(

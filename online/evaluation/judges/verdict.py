@@ -47,7 +47,8 @@ def word(text: str, *choices: str) -> str | None:
 
 
 def probability(first: Mapping[str, float], yes: str, no: str) -> float | None:
-    """p(yes) / (p(yes) + p(no)) from the alternatives to a first token; None where neither word is among them.
+    """p(yes) / (p(yes) + p(no)) from the alternatives to a first token; None where they hold less than a tenth of
+    the probability, for then the model began with something else.
 
     A token counts for the word it is, or is the beginning of, in any case and with any mark or space before it.
     """
@@ -58,4 +59,4 @@ def probability(first: Mapping[str, float], yes: str, no: str) -> float | None:
         if len(owners) == 1:
             mass[owners[0]] += math.exp(logp)
     total = mass[yes] + mass[no]
-    return mass[yes] / total if total > 0 else None
+    return mass[yes] / total if total >= 0.1 else None

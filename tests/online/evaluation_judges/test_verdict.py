@@ -46,3 +46,4 @@ def test_probability_is_of_the_two_words_alone():
     assert probability({"uns": math.log(0.3), "safe": math.log(0.1)}, "unsafe", "safe") == pytest.approx(0.75)
     assert probability({"Maybe": -0.1, " ": -3.0}, "yes", "no") is None
     assert probability({}, "yes", "no") is None
+    assert probability({"<think>": -0.001, "yes": -9.0, "no": -8.0}, "yes", "no") is None, "it began to think"
