@@ -1,8 +1,8 @@
 """Instructions that a text can be checked against, of IFEval's kinds (Zhou et al., arXiv 2311.07911), by our own checks.
 
-Two kinds are left out: the language of a response, which needs a detector, and nothing else that the set has; a kind that
-is not known is counted as not checked, never as followed. Sentences are split by a plain rule, so counts of them may differ
-by one from other readings.
+Of the set's 25 kinds one is left out, the language of a response, for it needs a detector. A kind that is not known is
+counted as not checked, never as followed. Sentences are split by a plain rule, so that their number may differ from other
+readings by one or two.
 """
 
 import json
