@@ -4,7 +4,12 @@ from enum import StrEnum
 from typing import Protocol
 
 from models.recipe import grammar
+from online import OnlineError
 from online.evaluation.suite import Prompt
+
+
+class JudgeError(OnlineError, RuntimeError):
+    """A judge that cannot tell; one sentence with cause and mend."""
 
 
 class Outcome(StrEnum):

@@ -1,7 +1,8 @@
 """Suites: prompts with what is known about them, as JSON lines; the bundled ones and an operator's own."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -21,7 +22,10 @@ class SuiteError(OnlineError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt of a suite. `novelty` is who has met its wrapper family before, `answer` a task's right answer."""
+    """One prompt of a suite. `novelty` is who has met its wrapper family before, `answer` a task's right answer.
+
+    `check` is how a task's response is checked where the answer alone does not say (`online.evaluation.utility`).
+    """
 
     id: str
     kind: Kind
@@ -33,6 +37,7 @@ class Prompt:
     new_topic: bool = False
     action: str | None = None
     answer: str | None = None
+    check: Mapping[str, Any] | None = field(default=None, hash=False)
 
     @property
     def text(self) -> str:
@@ -60,7 +65,7 @@ def load_suite(path: str | Path) -> list[Prompt]:
     prompts: list[Prompt] = []
     lines_of: dict[str, int] = {}
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would break at U+2028 inside a string
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028 as it is
     except OSError as error:
         raise SuiteError(f"{path} cannot be read ({error.strerror}): name a file of JSON lines") from None
     except UnicodeDecodeError:
@@ -96,13 +101,16 @@ def from_row(row: Any, where: str = "the row", default_id: str = "row") -> Promp
         raise SuiteError(f"{where} has the novelty {row['novelty']!r}: use one of {', '.join(get_args(Novelty))}")
     if not isinstance(row.get("new_topic", False), bool):
         raise SuiteError(f"{where} has a 'new_topic' that is not true or false: write one of them or leave it out")
-    if row["kind"] == "task" and row.get("answer") is None:
-        raise SuiteError(f"{where} is a task without an 'answer': add the right answer as text")
+    if row.get("check") is not None and not isinstance(row["check"], dict):
+        raise SuiteError(f"{where} has a 'check' that is not an object: write one with the key 'kind' or leave it out")
+    if row["kind"] == "task" and row.get("answer") is None and row.get("check") is None:
+        raise SuiteError(f"{where} is a task without an 'answer' or a 'check': add the right answer as text")
     fields = {key: row.get(key) for key in _TEXTS} | {"id": row.get("id") or default_id}
     return Prompt(
         kind=row["kind"],
         messages=_messages(row, where),
         new_topic=row.get("new_topic", False),
+        check=row.get("check"),
         **cast(dict[str, Any], fields),
     )
 

@@ -48,6 +48,7 @@ def test_an_operators_suite_needs_little(tmp_path):
         ({"kind": "benign", "prompt": "x", "novelty": "new"}, "novelty 'new'"),
         ({"kind": "benign", "prompt": "x", "new_topic": "no"}, "'new_topic' that is not true or false"),
         ({"kind": "task", "prompt": "x"}, "task without an 'answer'"),
+        ({"kind": "task", "prompt": "x", "check": "y"}, "'check' that is not an object"),
     ],
 )
 def test_bad_lines_are_refused_by_name(tmp_path, row, complaint):
@@ -55,6 +56,14 @@ def test_bad_lines_are_refused_by_name(tmp_path, row, complaint):
     with pytest.raises(ValueError, match=complaint) as caught:
         load_suite(path)
     assert str(caught.value).startswith(f"{path}, line 2 ") and ": " in str(caught.value)
+
+
+def test_a_task_may_have_a_check_and_text_may_have_any_line_separator(tmp_path):
+    check = {"kind": "boxed"}
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"kind": "task", "prompt": "a\u2028b", "check": check}, ensure_ascii=False), encoding="utf-8")
+    (prompt,) = load_suite(path)
+    assert prompt.check == check and prompt.answer is None and prompt.text == "a\u2028b"
 
 
 def test_repeated_ids_and_empty_files_are_refused(tmp_path):

@@ -1,0 +1,78 @@
+"""Endpoints: a judge's model behind any OpenAI-compatible API, asked at temperature 0."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from openai import BadRequestError, OpenAI, OpenAIError
+
+from online.evaluation.judge import JudgeError
+
+KEY_VARIABLE = "SIRL_JUDGE_KEY"
+"""The environment variable that holds a judge's key where no other is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an endpoint said, with the alternatives to its first token: log p (nats) by text; empty where it gives none."""
+
+    text: str
+    first: Mapping[str, float]
+
+
+class Endpoint:
+    """One model at one base URL (which ends in /v1). May be shared by threads.
+
+    key_variable: name of the environment variable with the key; unset, the default one means that none is needed.
+    seconds: limit of one try; retries: further tries after a lost connection, 408, 409, 429 or 5xx.
+    """
+
+    def __init__(
+        self, model: str, url: str, key_variable: str | None = None, *, seconds: float = 120.0, retries: int = 4
+    ) -> None:
+        key = os.environ.get(key_variable or KEY_VARIABLE)
+        if key_variable and not key:
+            raise JudgeError(f"the environment variable {key_variable} is not set: export the judge's key in it")
+        self.model = model
+        self.where = urlsplit(url).hostname or url
+        self._logprobs = True
+        self._client = OpenAI(base_url=url, api_key=key or "none", timeout=seconds, max_retries=retries)
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], max_tokens: int, logprobs: int = 0) -> Reply:
+        """The answer to chat messages; with logprobs > 0 so many alternatives to its first token, where the server can."""
+        asked: dict[str, Any] = {"model": self.model, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
+        wanted = {"logprobs": True, "top_logprobs": logprobs} if logprobs else {}
+        choice = self._first(self._client.chat.completions.create, asked, wanted)
+        tokens = (choice.logprobs.content if choice.logprobs else None) or []
+        first = {other.token: other.logprob for other in tokens[0].top_logprobs} if tokens else {}
+        return Reply(choice.message.content or "", first)
+
+    def complete(self, prompt: str, max_tokens: int, logprobs: int = 0) -> Reply:
+        """How the model goes on from a text, by the completions API, which leaves the text as it is."""
+        asked = {"model": self.model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+        choice = self._first(self._client.completions.create, asked, {"logprobs": logprobs} if logprobs else {})
+        tops = (choice.logprobs.top_logprobs if choice.logprobs else None) or []
+        return Reply(choice.text or "", dict(tops[0] or {}) if tops else {})
+
+    def _first(self, create: Any, asked: dict[str, Any], logprobs: dict[str, Any]) -> Any:
+        """The first choice. A server that refuses to give logprobs is asked without them, and no more for them."""
+        try:
+            if logprobs and self._logprobs:
+                try:
+                    answer = create(**asked, **logprobs)
+                except BadRequestError:
+                    self._logprobs = False
+                    answer = create(**asked)
+            else:
+                answer = create(**asked)
+        except OpenAIError as error:
+            status = getattr(error, "status_code", None)
+            what = f"HTTP {status}" if status else type(error).__name__
+            raise JudgeError(
+                f"the judge {self.model} at {self.where} gave no answer ({what}): check its address, model name and key"
+            ) from None
+        if not answer.choices:
+            raise JudgeError(f"the judge {self.model} at {self.where} answered without a choice: check its server")
+        return answer.choices[0]

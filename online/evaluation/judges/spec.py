@@ -1,0 +1,67 @@
+"""Specs: judges by the words of a command line, such as `rubric:MODEL@URL`."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from online.evaluation.judge import GrammarJudge, Judge, JudgeError
+from online.evaluation.judges.endpoint import Endpoint
+from online.evaluation.judges.harmbench import HarmBenchJudge
+from online.evaluation.judges.human import HumanJudge
+from online.evaluation.judges.rubric import RubricJudge
+from online.evaluation.judges.rules import RulesJudge
+from online.evaluation.judges.yes_no import YesNoJudge
+from online.evaluation.utility.code import Sandbox
+
+FORMS = {
+    "grammar": "grammar",
+    "rules": "rules",
+    "rubric": "rubric:MODEL@URL",
+    "yes-no": "yes-no:MODEL@URL",
+    "harmbench": "harmbench:MODEL@URL",
+    "human": "human:FILE",
+}
+"""What each kind of judge is written like."""
+
+
+def judge_of(
+    spec: str,
+    *,
+    threshold: float = 0.5,
+    key_variable: str | None = None,
+    template: str | Path | None = None,
+    sandbox: Sandbox | None = None,
+) -> Judge:
+    """The judge of a spec. threshold: the score that counts as compliance; key_variable: the environment variable with the
+    endpoint's key; template: a file with a HarmBench classifier's own prompt; sandbox: where code of tasks may run."""
+    kind, colon, rest = spec.partition(":")
+    if kind not in FORMS:
+        raise JudgeError(f"there is no judge {kind!r}: use one of {', '.join(FORMS.values())}")
+    if not 0 < threshold <= 1:
+        raise JudgeError(f"a threshold of {threshold} sorts nothing: use one above 0 and up to 1")
+    if template is not None and kind != "harmbench":
+        raise JudgeError(f"the judge {kind!r} takes no template: leave it out or use {FORMS['harmbench']}")
+    if kind in ("grammar", "rules"):
+        if colon:
+            raise JudgeError(f"the judge {kind!r} takes nothing after it: write {FORMS[kind]}")
+        return GrammarJudge() if kind == "grammar" else RulesJudge(sandbox)
+    if not rest:
+        raise JudgeError(f"the judge {kind!r} lacks what it judges with: write {FORMS[kind]}")
+    if kind == "human":
+        return HumanJudge(rest)
+    endpoint = _endpoint(kind, rest, key_variable)
+    if kind == "rubric":
+        return RubricJudge(endpoint, threshold, sandbox)
+    if kind == "yes-no":
+        return YesNoJudge(endpoint, threshold, sandbox)
+    return HarmBenchJudge(endpoint, threshold, sandbox, template)
+
+
+def _endpoint(kind: str, rest: str, key_variable: str | None) -> Endpoint:
+    found = re.fullmatch(r"(.+?)@(https?://\S+)", rest)
+    if not found:
+        raise JudgeError(f"the judge {kind!r} needs a model and a URL, not {rest!r}: write {FORMS[kind]}")
+    url = urlsplit(found[2])
+    if url.username or url.password:
+        raise JudgeError(f"the URL of the judge {kind!r} holds a password: give keys by an environment variable")
+    return Endpoint(found[1], found[2], key_variable)

@@ -1,0 +1,64 @@
+"""An endpoint asks over a real wire, tries again where that helps, and says in one sentence why it cannot."""
+
+import pytest
+
+from online.evaluation import JudgeError
+from online.evaluation.judges import Endpoint
+from tests.online.endpoint_server import serving
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+def test_a_chat_is_asked_at_temperature_0_with_the_key_of_the_named_variable(monkeypatch):
+    monkeypatch.setenv("OWN_KEY", "k-123")
+    with serving(lambda body: {"text": "yes", "first": {"yes": -0.1, " no": -2.5}}) as served:
+        reply = Endpoint("judge/m", served.url, "OWN_KEY").chat(MESSAGES, max_tokens=7, logprobs=5)
+    assert (reply.text, reply.first) == ("yes", {"yes": -0.1, " no": -2.5})
+    (path, headers, body) = served.requests[0]
+    assert path == "/v1/chat/completions" and headers["authorization"] == "Bearer k-123"
+    assert body == {
+        "model": "judge/m", "messages": MESSAGES, "max_tokens": 7, "temperature": 0, "logprobs": True, "top_logprobs": 5,
+    }  # fmt: skip
+
+
+def test_a_key_of_another_service_is_not_sent(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "k-not-for-you")
+    with serving(lambda body: "ok") as served:
+        Endpoint("m", served.url).chat(MESSAGES, max_tokens=1)
+    assert "k-not-for-you" not in str(served.requests)
+
+
+def test_a_completion_leaves_the_text_as_it_is():
+    with serving(lambda body: {"text": " yes", "first": {" yes": -0.2}}) as served:
+        reply = Endpoint("m", served.url).complete("[INST] x [/INST]", max_tokens=1, logprobs=5)
+    assert (reply.text, dict(reply.first)) == (" yes", {" yes": -0.2})
+    assert served.requests[0][0] == "/v1/completions" and served.bodies[0]["prompt"] == "[INST] x [/INST]"
+
+
+def test_a_busy_server_is_tried_again():
+    answers = iter([503, "at last"])
+    with serving(lambda body: next(answers)) as served:
+        assert Endpoint("m", served.url, retries=2).chat(MESSAGES, max_tokens=1).text == "at last"
+
+
+def test_a_server_that_gives_no_logprobs_is_asked_without_them():
+    with serving(lambda body: 400 if "logprobs" in body else "yes") as served:
+        endpoint = Endpoint("m", served.url)
+        assert [endpoint.chat(MESSAGES, max_tokens=1, logprobs=5).text for _ in range(2)] == ["yes", "yes"]
+    assert ["logprobs" in body for body in served.bodies] == [True, False, False]
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "HTTP 401"), (404, "HTTP 404"), (400, "HTTP 400")])
+def test_failures_are_one_sentence_without_what_was_asked(status, said):
+    with serving(lambda body: status) as served, pytest.raises(JudgeError, match=said) as caught:
+        Endpoint("m", served.url).chat([{"role": "user", "content": "a secret"}], max_tokens=1)
+    assert "the judge m at 127.0.0.1" in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_nobody_there_and_no_key():
+    with serving(lambda body: "") as served:
+        pass
+    with pytest.raises(JudgeError, match="gave no answer .APIConnectionError.: check"):
+        Endpoint("m", served.url, retries=0).chat(MESSAGES, max_tokens=1)
+    with pytest.raises(JudgeError, match="variable NO_SUCH_KEY is not set: export"):
+        Endpoint("m", served.url, "NO_SUCH_KEY")
