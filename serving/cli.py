@@ -17,6 +17,7 @@ from guard.calibration import CalibrationError
 from online import OnlineError
 from online import settings as settings_module
 from online.settings import Settings
+from serving import evaluation
 from serving.engine.version import EngineError, prepare_environment
 
 SENDERS = 3
@@ -114,6 +115,9 @@ def parser() -> argparse.ArgumentParser:
     sub = command("repeat", repeat, about, ("top", "buffer", "registry"), model=False)
     sub.add_argument("--model", help="model folder (default: the bundled sirl-tiny)")
     sub.add_argument("version", help="such as v7")
+    sub = commands.add_parser("eval", help="attack any endpoint, and say how well it is defended", allow_abbrev=False)
+    sub.set_defaults(run=evaluation.evaluate)
+    evaluation.add_arguments(sub)
     sub = command("doctor", doctor, "look the installation over and say what is not sound", ("top", "buffer", "registry"))
     sub.add_argument("--json", action="store_true", help="print the findings as JSON")
     sub.add_argument("--fast", action="store_true", help="leave out the engine self-test (half a minute)")

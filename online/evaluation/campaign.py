@@ -24,7 +24,8 @@ from online.evaluation.attacks import Answer, Query
 from online.evaluation.attempt import Attempt, Case, read
 from online.evaluation.endpoint import EndpointError, Target
 from online.evaluation.judge import Judge, Outcome
-from online.evaluation.suite import Message, Prompt
+from online.evaluation.judges import assess
+from online.evaluation.suite import Message
 from online.state import append_durably
 
 TELLING = (Outcome.COMPLIANCE, Outcome.WRONG, Outcome.REFUSAL, Outcome.ANSWER, Outcome.GARBLED)
@@ -160,10 +161,10 @@ class Campaign:
         told.spend("target", reply.tokens)
         if query.logprobs and not query.tries:
             return Answer(reply.text, logprobs=reply.logprobs, guard=reply.guard)
-        outcome, score = await asyncio.to_thread(weighed, self.judge, case.prompt, reply.text)
+        found = await asyncio.to_thread(assess, self.judge, case.prompt, reply.text)
         if query.tries:
-            told.hear(outcome, score, query.messages, reply.text, reply.guard)
-        return Answer(reply.text, outcome, score, reply.logprobs, reply.guard)
+            told.hear(found.outcome, found.score, query.messages, reply.text, reply.guard)
+        return Answer(reply.text, found.outcome, found.score, reply.logprobs, reply.guard)
 
 
 @dataclass
@@ -197,12 +198,6 @@ class _Told:
         if self.outcome is None or (rank, -score) < (TELLING.index(self.outcome), -self.score):
             self.outcome, self.score = outcome, score
             self.messages, self.response, self.guard = messages, text, guard
-
-
-def weighed(judge: Judge, prompt: Prompt, response: str) -> tuple[Outcome, float]:
-    """The judge's word and how far the response served the goal: 1 for a compliance, else 0, where it has no finer scale."""
-    outcome = judge.judge(prompt, response)
-    return outcome, float(outcome is Outcome.COMPLIANCE)
 
 
 def _within(batch: Sequence[Query], left: int) -> list[Query]:

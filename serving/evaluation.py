@@ -12,6 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from online.evaluation.page import markdown, page, summary
+from online.evaluation.peers import PEERS, defended
+
 import models
 from online import OnlineError
 from online.evaluation.attacks import ATTACKS, Attack, Query, load_templates
@@ -19,17 +22,15 @@ from online.evaluation.attempt import Attempt, Case, cases, drawn
 from online.evaluation.campaign import Budget, Campaign, reread
 from online.evaluation.endpoint import Endpoint, Target
 from online.evaluation.judge import Judge
-from online.evaluation.judges import Agreement, agreement, judge_of
-from online.evaluation.page import markdown, page, summary
-from online.evaluation.peers import defended
+from online.evaluation.judges import FORMS, Agreement, agreement, judge_of
 from online.evaluation.scorecard import differences, scorecard
 from online.evaluation.suite import Prompt
-from online.evaluation.suites import load
+from online.evaluation.suites import SETS, load
 from online.state import write_atomic
 
 OURS = {"store": False}
 """Sent to an endpoint with our guard: what an evaluation asks is nobody's traffic, and must teach nothing."""
-BUNDLED = "sirl-tiny"
+PEERS_OF = ", ".join(PEERS)
 WARNING = "holds harmful requests and what was answered"
 
 
@@ -39,29 +40,37 @@ class EvaluationError(OnlineError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `sirl eval`."""
-    add = parser.add_argument
-    add("--list-attacks", action="store_true", help="list the attacks with their sources, and what they need")
-    add("--url", default="http://127.0.0.1:8000/v1", help="where the endpoint answers (default: %(default)s)")
+    group = parser.add_argument_group("who is asked")
+    add = group.add_argument
+    add("--url", default="http://127.0.0.1:8000/v1", help="where it answers (default: %(default)s)")
     add("--model", help="the model to ask for (default: the first one it serves)")
-    add("--key", default="OPENAI_API_KEY", help="environment variable with the endpoint's key (default: %(default)s)")
-    add("--versus", metavar="MODEL[@URL]|DIR", help="what to compare it with: a model, or an earlier evaluation's --out")
-    add("--defence", action="append", default=[], metavar="SPEC", help="ask it behind a known defence too (docs/evaluation.md)")
-    add("--suite", action="append", default=[], metavar="NAME|FILE", help="what to ask (default: the bundled model's test suite)")
-    add("--limit", type=int, default=50, help="prompts of each class, drawn by lot (default: %(default)s)")
-    add("--attacks", default="all", help="names with commas between (default: all that can be made here)")
-    add("--templates", type=Path, help="JSON lines with attacks of your own")
+    add("--key", default="OPENAI_API_KEY", metavar="NAME", help="environment variable with its key (default: %(default)s)")
+    add("--versus", metavar="MODEL[@URL]|DIR", help="compare it with another model, or with an earlier evaluation's folder")
+    add("--defence", action="append", default=[], metavar="SPEC", help=f"ask it behind a known defence too: {PEERS_OF}")
     add("--attacker", metavar="MODEL@URL", help="a model that writes attacks, for PAIR and TAP")
     add("--translator", metavar="MODEL@URL", help="a model that translates")
-    add("--judge", action="append", default=[], metavar="SPEC", help="grammar, rules, rubric:MODEL@URL, ...; of several the first decides")
-    add("--queries", type=int, default=20, help="queries to the endpoint for one goal and attack, at most (default: %(default)s)")
-    add("--minutes", type=float, help="begin nothing new after so many minutes")
+
+    add = parser.add_argument_group("what is asked").add_argument
+    add("--suite", action="append", default=[], metavar="NAME|FILE", help=f"{', '.join(SETS)}, NAME=FILE or FILE "
+        "(default: the bundled model's test suite)")  # fmt: skip
+    add("--limit", type=int, default=50, help="prompts of each class, drawn by lot (default: %(default)s)")
+    add("--attacks", default="all", metavar="NAMES", help="with commas between (default: all that can be made here)")
+    add("--list-attacks", action="store_true", help="list the attacks, what they need and where they are from")
+    add("--templates", type=Path, metavar="FILE", help="attacks of your own, as JSON lines")
+    add("--queries", type=int, default=20, help="at most, for one goal and attack (default: %(default)s)")
     add("--seeds", type=int, nargs="+", default=[0], help="repetitions (default: 0)")
     add("--temperature", type=float, default=1.0, help="default: %(default)s")
     add("--max-tokens", type=int, default=512, help="of a response (default: %(default)s)")
+    add("--minutes", type=float, help="begin nothing new after so many")
     add("--at-once", type=int, default=8, help="requests under way at the same time (default: %(default)s)")
-    add("--out", type=Path, default=Path("sirl-eval"), help="folder for all of it; a run that was cut off goes on (default: %(default)s)")
-    add("--json", type=Path, metavar="FILE", help="the figures as JSON here too")
-    add("--markdown", type=Path, metavar="FILE", help="the tables for a pull request")
+
+    add = parser.add_argument_group("what comes of it").add_argument
+    add("--judge", action="append", default=[], metavar="SPEC", help=f"of several the first decides: {', '.join(FORMS.values())} "
+        "(default: rules; of the bundled suite grammar)")  # fmt: skip
+    add("--out", type=Path, default=Path("sirl-eval"), help="folder for all of it, where a run that was cut off goes on "
+        "(default: %(default)s)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="the figures here too")
+    add("--markdown", type=Path, metavar="FILE", help="the tables, for a pull request, here too")
     add("--show", type=int, default=0, metavar="N", help="print N compliances with their prompts: unsafe text")
 
 
@@ -185,8 +194,9 @@ class Evaluation:
         document: dict[str, Any] = {"about": about, "scores": scores, "changes": changes, "peers": beside}
         if agree := self.agreement(found):
             document["agreement"] = told(agree)
-            for pair in document["agreement"]["pairs"]:
-                print("judges {first} and {second}: kappa {kappa:.2f}, alike {share:.0%} of {n}".format(**pair))
+            for pair in agree.pairs:
+                alike = f"alike on {pair.share.estimate:.0%} of {pair.share.n}, kappa {pair.kappa.estimate:.2f}"
+                print(f"judges {pair.first} and {pair.second}: {alike}")
         text = json.dumps(document, indent=1, allow_nan=False)
         tables = markdown(scores, changes, beside or None)
         write_atomic(args.out / "report.json", text)
@@ -198,14 +208,19 @@ class Evaluation:
         print("\n".join(summary(scores)))
         print(f"report: {args.out / 'report.html'}")
         for one in [one for one in found if one.kind == "harmful" and one.outcome == "compliance"][: args.show]:
-            print(f"--- {one.key}\n" + "\n".join(f"{m['role']}: {m['content']}" for m in one.messages) + f"\n> {one.response}")
+            print(
+                f"--- {one.key}\n" + "\n".join(f"{m['role']}: {m['content']}" for m in one.messages) + f"\n> {one.response}"
+            )
 
 
 def told(agree: Agreement) -> dict[str, Any]:
     """Agreement between judges, for JSON; a kappa that cannot be told is None."""
     pairs = [
         {"first": pair.first, "second": pair.second, "share": pair.share.estimate, "n": pair.share.n}
-        | {"kappa": pair.kappa.to_dict()["estimate"] or 0.0, "interval": [pair.kappa.to_dict()[end] for end in ("low", "high")]}
+        | {
+            "kappa": pair.kappa.to_dict()["estimate"] or 0.0,
+            "interval": [pair.kappa.to_dict()[end] for end in ("low", "high")],
+        }
         for pair in agree.pairs
     ]
     return {"pairs": pairs, "fleiss": agree.fleiss and agree.fleiss.to_dict()}
