@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from online.html import document, table
 from online.state import write_atomic
 
 PANELS: Mapping[str, Mapping[str, str]] = {
@@ -30,15 +31,6 @@ PANELS: Mapping[str, Mapping[str, str]] = {
 }
 """Plots over steps: title -> metric -> its name in the legend."""
 STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-CSS = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2330 }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem } svg { max-width: 100%; height: auto }
-.promoted, .trained { color: #11713a } .rejected, .failed, .stopped { color: #a4262c }
-.refused, .undecided { color: #8a5a00 }
-table { border-collapse: collapse }
-td, th { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #dde1e7 }
-td.n { text-align: right; font-variant-numeric: tabular-nums }
-"""
 
 
 def write_report(folder: Path, outcome: Mapping[str, Any], story: Mapping[str, Any]) -> Path:
@@ -78,8 +70,7 @@ def page(outcome: Mapping[str, Any], story: Mapping[str, Any]) -> str:
         parts += ["<h2>Gate</h2>", changes(gate["power"]) if gate["power"] else "", before_and_after(gate["figures"])]
     if settings := story.get("settings"):
         parts += ["<h2>Settings</h2>", table([(name, str(value)) for name, value in settings.items()])]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Update {name}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{CSS}</style></head><body>{"".join(parts)}</body></html>\n'
+    return document(f"Update {outcome['id']}", "".join(parts))
 
 
 @rc_context(STYLE)
@@ -135,12 +126,6 @@ def flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield from flat(value, name)
         elif value["n"]:
             yield name, f"{100 * value['estimate']:.1f}% [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
-
-
-def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
-    top = "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>" if head else ""
-    body = (f"<td>{escape(first)}</td>" + "".join(f"<td class=n>{escape(c)}</td>" for c in rest) for first, *rest in rows)
-    return "<table>" + top + "".join(f"<tr>{cells}</tr>" for cells in body) + "</table>"
 
 
 def svg(canvas: Canvas) -> str:
