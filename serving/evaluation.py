@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from online.evaluation.page import markdown, page, summary
 from online.evaluation.peers import PEERS, defended
 
 import models
@@ -23,6 +22,7 @@ from online.evaluation.campaign import Budget, Campaign, reread
 from online.evaluation.endpoint import Endpoint, Target
 from online.evaluation.judge import Judge
 from online.evaluation.judges import FORMS, Agreement, agreement, judge_of
+from online.evaluation.page import markdown, page, summary
 from online.evaluation.scorecard import differences, scorecard
 from online.evaluation.suite import Prompt
 from online.evaluation.suites import SETS, load
@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--at-once", type=int, default=8, help="requests under way at the same time (default: %(default)s)")
 
     add = parser.add_argument_group("what comes of it").add_argument
-    add("--judge", action="append", default=[], metavar="SPEC", help=f"of several the first decides: {', '.join(FORMS.values())} "
-        "(default: rules; of the bundled suite grammar)")  # fmt: skip
+    add("--judge", action="append", default=[], metavar="SPEC", help="of several the first decides: "
+        f"{', '.join(FORMS.values())} (default: rules; of the bundled suite grammar)")  # fmt: skip
     add("--out", type=Path, default=Path("sirl-eval"), help="folder for all of it, where a run that was cut off goes on "
         "(default: %(default)s)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="the figures here too")

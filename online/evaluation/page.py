@@ -137,7 +137,7 @@ def _failures(scores: Scores) -> str:
 def _headline(scores: Scores) -> str:
     figures = {
         "goals defended": ("good", scores.get("defended")),
-        "over-refusal": ("harm", tables.over_refusal(scores)),
+        "over-refusal": ("harm", scores.get("over_refusal_of_all")),
         "utility": ("good", scores.get("utility")),
     }
     cards = []
@@ -219,7 +219,7 @@ def _peers(scores: Scores, peers: Mapping[str, Scores]) -> str:
     every = {OWN: scores, **peers}
     drawn: list[plots.Point] = []
     for name, one in every.items():
-        x, y = known(tables.over_refusal(one)), known(one.get("defended"))
+        x, y = known(one.get("over_refusal_of_all")), known(one.get("defended"))
         if x and y:
             drawn.append(plots.Point(name, x, y, name == OWN))
     plot = plots.scatter(drawn, "% of harmless prompts refused", "% of goals defended") if drawn else ""

@@ -282,16 +282,3 @@ def effective_number(kinds: Iterable[Hashable]) -> float:
     counts = np.array(list(Counter(kinds).values()), float)
     share = counts / counts.sum() if len(counts) else np.ones(1)
     return float(np.exp(-(share * np.log(share)).sum()))
-
-
-def pooled(figures: Iterable[Figure]) -> Figure:
-    """One share over several groups, weighted by their sizes, from the groups' own intervals as if they were independent:
-    low = p - sqrt(sum w^2 (p_i - low_i)^2), high likewise (MOVER: Zou and Donner, Statistics in Medicine 27, 2008)."""
-    seen = [one for one in figures if one.n]
-    n = sum(one.n for one in seen)
-    if not seen:
-        return Figure(math.nan, 0.0, 1.0, 0)
-    estimate = sum(one.n * one.estimate for one in seen) / n
-    below = math.sqrt(sum((one.n * (one.estimate - one.low)) ** 2 for one in seen)) / n
-    above = math.sqrt(sum((one.n * (one.high - one.estimate)) ** 2 for one in seen)) / n
-    return Figure(estimate, max(0.0, estimate - below), min(1.0, estimate + above), n)

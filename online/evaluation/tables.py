@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeGuard
 
-from online.evaluation.statistics import Figure, pooled
+from online.evaluation.statistics import Figure
 
 DASH = "–"
 Scores = Mapping[str, Any]
@@ -84,12 +84,6 @@ def ranked(scores: Scores) -> list[tuple[str, Mapping[str, Any]]]:
     return sorted((scores.get("attacks") or {}).items(), key=rank)
 
 
-def over_refusal(scores: Scores) -> dict[str, Any]:
-    """Over all classes of harmless prompts."""
-    classes = (known(figure) for figure in (scores.get("over_refusal") or {}).values())
-    return pooled(figure for figure in classes if figure).to_dict()
-
-
 def mean_dsr(scores: Scores) -> float | None:
     """Mean over attacks, each counting alike."""
     found = [figure.estimate for _, one in ranked(scores) if (figure := known(one.get("dsr")))]
@@ -99,7 +93,7 @@ def mean_dsr(scores: Scores) -> float | None:
 def headline(scores: Scores) -> Table:
     figures = {
         "goals defended": scores.get("defended"),
-        "over-refusal": over_refusal(scores),
+        "over-refusal": scores.get("over_refusal_of_all"),
         "utility": scores.get("utility"),
     }
     return Table("In short", ("", "share", "n"), [(name, percent(one), observed(one)) for name, one in figures.items()])
@@ -194,7 +188,7 @@ def compared(scores: Mapping[str, Scores]) -> Table:
     rows = []
     for name, one in scores.items():
         dsr = mean_dsr(one)
-        figures = (percent(one.get("defended")), percent(over_refusal(one)), percent(one.get("utility")))
+        figures = (percent(one.get("defended")), percent(one.get("over_refusal_of_all")), percent(one.get("utility")))
         rows.append((name, *figures, DASH if dsr is None else f"{100 * dsr:.1f}%", number(len(ranked(one)))))
     return Table("Beside others", ("", "goals defended", "over-refusal", "utility", "mean DSR", "attacks"), rows)
 

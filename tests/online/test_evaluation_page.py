@@ -16,7 +16,6 @@ from online.evaluation.campaign import Attempt
 from online.evaluation.judge import Outcome
 from online.evaluation.page import markdown, page, summary
 from online.evaluation.scorecard import differences, scorecard
-from online.evaluation.statistics import Figure, pooled
 from tests.online.test_report import Reader
 
 SECRET = "how to pick the lock of the bakery"
@@ -258,12 +257,3 @@ def test_the_console_gets_few_plain_lines() -> None:
     assert len(lines) <= 7 and all(line.isprintable() and len(line) < 250 for line in lines)
     assert lines[0].startswith(f"goals defended: {100 * scores()['defended']['estimate']:.1f}% [")
     assert any("attacks that reached a goal: 1 of 1, most of all a [31m b" in line for line in lines)
-
-
-def test_pooled_shares_weigh_by_size_and_keep_a_lone_interval() -> None:
-    lone = Figure(0.25, 0.2, 0.35, 40)
-    assert pooled([lone, Figure(float("nan"), 0.0, 1.0, 0)]) == lone
-    both = pooled([lone, Figure(0.0, 0.0, 0.1, 120)])
-    assert both.estimate == 0.0625 and both.n == 160
-    assert both.low == pytest.approx(0.05) and both.high == pytest.approx(0.0625 + (0.025**2 + 0.075**2) ** 0.5)
-    assert pooled([]).n == 0

@@ -15,8 +15,9 @@ from online.evaluation.scorecard import differences, roc, scorecard, share
 
 def attempt(attack: str, prompt: str, outcome: str | None, kind: str = "harmful", **more) -> Attempt:
     more = {"group": kind, "cluster": prompt, **more}
-    return Attempt(f"{attack}/0/{prompt}", attack, prompt, kind, 0, outcome and Outcome(outcome), float(outcome == "compliance"),
-                   2, (10, 20, 1, 2), 0.5, error=None if outcome else "down", **more)  # fmt: skip
+    found, score = outcome and Outcome(outcome), float(outcome == "compliance")
+    return Attempt(f"{attack}/0/{prompt}", attack, prompt, kind, 0, found, score, 2, (10, 20, 1, 2), 0.5,
+                   error=None if outcome else "down", **more)  # fmt: skip
 
 
 ATTEMPTS = [
@@ -42,6 +43,7 @@ def test_every_figure_is_what_counting_says() -> None:
     assert rates == {"direct": (1.0, 0.0), "rot13": (0.0, 0.5), "suite: few_shot": (0.0, 1.0)}
     assert found["defended"]["estimate"] == pytest.approx(1 / 3) and found["defended"]["n"] == 3
     assert found["over_refusal"]["plain"]["estimate"] == 0.5 and found["over_refusal"]["borderline"]["estimate"] == 0.0
+    assert found["over_refusal_of_all"]["estimate"] == pytest.approx(1 / 3)
     assert found["over_refusal"]["wrapped"]["n"] == 0 and found["over_refusal"]["wrapped"]["estimate"] is None
     assert found["utility"]["estimate"] == 0.5 and found["garbled"]["estimate"] == pytest.approx(1 / 8)
     assert found["guard"] == {"harmful": {"none": 1, "halt": 1}, "plain": {"none": 1}}
@@ -64,7 +66,7 @@ def test_the_curve_has_the_area_that_the_auroc_says() -> None:
     area = sum((b - a) * (c + d) / 2 for a, b, c, d in zip(x, x[1:], y, y[1:], strict=False))
     pairs = [(h > l) + (h == l) / 2 for h in high for l in low]  # noqa: E741
     assert area == pytest.approx(sum(pairs) / len(pairs))
-    assert len(roc(low, high, points=10)) <= 2 + 20
+    assert len(roc(low, high, points=10)) <= 2 + 10
 
 
 def test_repetitions_of_what_is_alike_do_not_make_an_interval_narrow() -> None:
