@@ -55,10 +55,11 @@ def placed(policy: Policy, text: str) -> tuple[list[int], int]:
     whole = text
     if tokenizer.chat_template:
         whole = str(tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False))
-    # A template that changes the text is counted from its beginning.
-    start = max(whole.rfind(core), 0)
+    # A template that changes the text is counted whole.
+    start = whole.rfind(core)
+    start, end = (start, start + len(core)) if start >= 0 else (0, len(whole))
     read = tokenizer(whole, add_special_tokens=not tokenizer.chat_template, return_offsets_mapping=True)
-    mine = [at for at, (a, b) in enumerate(read["offset_mapping"]) if a < b and b > start and a < start + len(core)]
+    mine = [at for at, (a, b) in enumerate(read["offset_mapping"]) if a < b and b > start and a < end]
     if not mine:
         return [], 0
     room = getattr(policy.model.config, "max_position_embeddings", None)
