@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 import torch
@@ -123,6 +124,7 @@ def test_one_is_scored_at_a_time_and_none_waits_for_it_on_the_loop():
     def scorer(text: str) -> float:
         assert busy.acquire(blocking=False), "two at once"
         threads.add(threading.get_ident())
+        time.sleep(0.002)
         busy.release()
         return float(text)
 
