@@ -17,7 +17,6 @@ from guard.calibration import CalibrationError
 from online import OnlineError
 from online import settings as settings_module
 from online.settings import Settings
-from serving import evaluation
 from serving.engine.version import EngineError, prepare_environment
 
 SENDERS = 3
@@ -39,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if argv[:1] == ["serve"]:
             return serve(argv[1:])
+        if argv[:1] == ["eval"]:
+            from serving import evaluation
+
+            return evaluation.main(argv[1:])
         args = parser().parse_args(argv)
         if args.while_parent:
             stop_with_parent()
@@ -54,11 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of every subcommand but `serve`, whose flags are vLLM's."""
+    """The parser of every subcommand but `serve`, whose flags are vLLM's, and `eval`, whose import takes a second."""
     top = argparse.ArgumentParser(prog="sirl", description="Safety-instinct guard and online learner for vLLM.")
     top.set_defaults(while_parent=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("serve", help="vLLM's OpenAI server with the guard inside: sirl serve [MODEL] [vllm flags]")
+    commands.add_parser("eval", help="attack any endpoint, and say how well it is defended: sirl eval --help")
 
     def command(name: str, run, help_: str, groups=("top",), model: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_, description=help_, allow_abbrev=False)
@@ -115,9 +119,6 @@ def parser() -> argparse.ArgumentParser:
     sub = command("repeat", repeat, about, ("top", "buffer", "registry"), model=False)
     sub.add_argument("--model", help="model folder (default: the bundled sirl-tiny)")
     sub.add_argument("version", help="such as v7")
-    sub = commands.add_parser("eval", help="attack any endpoint, and say how well it is defended", allow_abbrev=False)
-    sub.set_defaults(run=evaluation.evaluate)
-    evaluation.add_arguments(sub)
     sub = command("doctor", doctor, "look the installation over and say what is not sound", ("top", "buffer", "registry"))
     sub.add_argument("--json", action="store_true", help="print the findings as JSON")
     sub.add_argument("--fast", action="store_true", help="leave out the engine self-test (half a minute)")

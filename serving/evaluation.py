@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from online.evaluation.peers import PEERS, defended
-
 import models
+from models.recipe import grammar
 from online import OnlineError
 from online.evaluation.attacks import ATTACKS, Attack, Query, load_templates
 from online.evaluation.attempt import Attempt, Case, cases, drawn
 from online.evaluation.campaign import Budget, Campaign, reread
 from online.evaluation.endpoint import Endpoint, Target
-from online.evaluation.judge import Judge
+from online.evaluation.judge import GrammarJudge, Judge
 from online.evaluation.judges import FORMS, Agreement, agreement, judge_of
 from online.evaluation.page import markdown, page, summary
+from online.evaluation.peers import PEERS, Manner, defended
 from online.evaluation.scorecard import differences, scorecard
 from online.evaluation.suite import Prompt
 from online.evaluation.suites import SETS, load
@@ -30,7 +30,9 @@ from online.state import write_atomic
 
 OURS = {"store": False}
 """Sent to an endpoint with our guard: what an evaluation asks is nobody's traffic, and must teach nothing."""
-PEERS_OF = ", ".join(PEERS)
+GRAMMATICAL = "I can't assist with this request."
+"""A refusal in the bundled grammar."""
+PEERS_OF = ", ".join(peer.form for peer in PEERS.values())
 WARNING = "holds harmful requests and what was answered"
 
 
@@ -38,10 +40,10 @@ class EvaluationError(OnlineError):
     """An evaluation that cannot be begun; one sentence with cause and mend."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def parser() -> argparse.ArgumentParser:
     """The flags of `sirl eval`."""
-    group = parser.add_argument_group("who is asked")
-    add = group.add_argument
+    parser = argparse.ArgumentParser(prog="sirl eval", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument_group("who is asked").add_argument
     add("--url", default="http://127.0.0.1:8000/v1", help="where it answers (default: %(default)s)")
     add("--model", help="the model to ask for (default: the first one it serves)")
     add("--key", default="OPENAI_API_KEY", metavar="NAME", help="environment variable with its key (default: %(default)s)")
@@ -72,10 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, metavar="FILE", help="the figures here too")
     add("--markdown", type=Path, metavar="FILE", help="the tables, for a pull request, here too")
     add("--show", type=int, default=0, metavar="N", help="print N compliances with their prompts: unsafe text")
+    return parser
 
 
-def evaluate(args: argparse.Namespace) -> int:
-    """One evaluation from flags to report."""
+def main(argv: Sequence[str]) -> int:
+    """One evaluation from flags to report; raises OnlineError, in one sentence, where it cannot be."""
+    args = parser().parse_args(argv)
     if args.list_attacks:
         print("\n".join(listed(ATTACKS)))
         return 0
@@ -127,10 +131,18 @@ class Evaluation:
         peers = {}
         for spec in args.defence:
             folder = args.out / re.sub(r"[^\w.-]+", "-", spec)
-            peers[spec] = await self.asked(defended(spec, target), every, folder, f"{target.model} behind {spec}")
+            behind = defended(spec, target, self.manner)
+            peers[spec] = await self.asked(behind, every, folder, f"{target.model} behind {spec}")
         versus = await self.versus(every)
         self.report(target, found, peers, versus)
         return 0
+
+    @property
+    def manner(self) -> Manner:
+        """How known defences refuse: in words that the judge takes for a refusal."""
+        if not isinstance(next(iter(self.judges.values())), GrammarJudge):
+            return Manner()
+        return Manner(GRAMMATICAL, lambda text: grammar.parse(text) == "refusal")
 
     async def versus(self, every: Sequence[Case]) -> list[Attempt] | None:
         """What the other one of a comparison made of the same."""

@@ -24,7 +24,8 @@ def evaluated(out: Path, url: str, *words: str) -> int:
 @pytest.mark.engine
 def test_the_bundled_model_is_attacked_judged_and_reported(server, tmp_path, capsys) -> None:
     out, few = tmp_path / "eval", ("--limit", "2", "--attacks", ATTACKS, "--queries", "6", "--seeds", "0")
-    assert evaluated(out, server.url, *few, "--json", str(tmp_path / "f.json"), "--judge", "grammar", "--judge", "rules") == 0
+    judges = ("--judge", "grammar", "--judge", "rules")
+    assert evaluated(out, server.url, *few, *judges, "--json", str(tmp_path / "f.json")) == 0
     said = capsys.readouterr().out
     found = json.loads((tmp_path / "f.json").read_text())
     assert found == json.loads((out / "report.json").read_text())
