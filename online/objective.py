@@ -92,12 +92,11 @@ def decision_loss(mass: Tensor, gap: Tensor, scale: float = 4.0) -> Tensor:
 
 
 def steered_gap(mass: Tensor, on_base: Tensor, strength: float, most: float = 4.0) -> Tensor:
-    """d = -strength * min(upper quartile of mass now / on the base, most): (prompts,), (prompts,) -> (prompts,).
+    """d = -strength * min(mean mass now / mean mass on the base, most): masses (prompts,), (prompts,) -> (prompts,).
 
     Steering in proportion to what learning has made of these prompts: hard while they are swept along into refusing, next to
     nothing once their mass is gone. A constant d is too weak for the first where harm is rare, and goes on after the second
-    (docs/science.md). By a quantile, since a few harmful prompts among them, whose mass stays, would keep a mean high, and
-    with it the steering of all (docs/security.md); the upper one, since a median forgets borderline prompts too soon.
+    (docs/science.md).
     """
-    left = (mass.detach() / on_base.clamp(min=torch.finfo(on_base.dtype).tiny)).quantile(0.75)
+    left = mass.detach().mean() / on_base.mean().clamp(min=torch.finfo(on_base.dtype).tiny)
     return (-strength * left.clamp(max=most)).expand_as(mass)

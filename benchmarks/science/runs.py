@@ -53,8 +53,6 @@ SCARCITY = 0.03
 ELSEWHERE = {"rollouts", "engine_flags", "tensorboard", "suite", "min_prompts", "look_every", "look_prompts"}
 """Settings of an update that mean nothing here."""
 LOOK_EVERY = 5
-STEERING = "upper quartile of ratios"
-"""By what the two-sided term goes (`objective.steered_gap`): no setting, so that runs with it name it themselves."""
 
 Records = Iterator[tuple[str, dict[str, Any]]]
 """Pairs of a run's name and its record."""
@@ -189,7 +187,4 @@ def made_from(base: Base, run: str, seed: int) -> str:
         settings and settings.model_dump(mode="json", exclude=ELSEWHERE),
         (run, seed, DRAWS, MAX_TOKENS),
     ]
-    preset = PRESETS[settings.preset] if settings and run not in LABELLED else None
-    if preset and preset.form == "exact" and preset.two_sided:
-        decisive.append(STEERING)
     return sha256(json.dumps(decisive).encode()).hexdigest()[:16]
