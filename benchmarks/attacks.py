@@ -1,6 +1,7 @@
 """Attacks on what the learner learns, and what the defences of the queue leave of them: the tables in docs/security.md.
 
     python -m benchmarks.attacks [--attacks none refusal compliance] [--scales one 2% 10%] [--seeds 0 1] [--results FILE]
+    python -m benchmarks.attacks --course ...
 
 A hundred clients send traffic for six days. The attackers among them are patient: on the first day they ask what everybody
 asks. From the second on they flood the buffer with prompts made against the frozen base, each of them also under a throwaway
@@ -11,10 +12,12 @@ name of the attacker's own block of addresses:
 - compliance poisoning: harmful prompts of one topic that the base just lets through, to have them anchored and steered away
   from refusing.
 
-Every day ends in a refresh, which starts from the base: the last one, with five days of attack behind it, goes the whole
-way, gate and promotion included. What is reported are expected refusals at temperature 1 and greedily, from exact masses on
-prompts that nobody sent: of the attacked topic, and of the test split. Each attack is measured with the queue's defences
-and, as control, without.
+Every day ends in a refresh, which starts from the base. As a rule only the last one, with five days of attack behind it,
+goes the whole way, gate and promotion included: as if it were the first ever, so that the gate has nothing but the base to
+hold it against. In a course, which has one honest day more, all of them do, one before the attack and five under it, and
+what is told is what serves after each. What is reported are expected refusals at temperature 1 and greedily, from exact
+masses on prompts that nobody sent: of the attacked topic, and of the test split. Each attack is measured with the queue's
+defences and, as control, without.
 """
 
 from __future__ import annotations
@@ -99,13 +102,16 @@ def target(attack: str, policy: Policy) -> list[Tokens]:
     return found
 
 
-def events(policy: Policy, shots: Sequence[Tokens], attackers: int, model: str, seed: int) -> Iterator[Event]:
-    """Six days of traffic, each event with its client; attackers ask like everybody on the first."""
+def events(
+    policy: Policy, shots: Sequence[Tokens], attackers: int, model: str, seed: int, honest_days: int = 1
+) -> Iterator[Event]:
+    """Five days under attack and the honest ones before it, each event with its client; until then attackers ask what
+    everybody asks."""
     luck, left = random.Random(f"traffic {attackers} {seed}"), iter(shots)
     honest = [tuple(policy.render(prompt.messages)) for prompt in traffic(scarce=True)]
-    for day in range(DAYS):
+    for day in range(honest_days + DAYS - 1):
         sent = [(tokens, luck.randrange(CLIENTS)) for tokens in luck.sample(honest, WINDOW)]
-        if day:
+        if day >= honest_days:
             volley = list(islice(left, FLOOD))
             sent += [(tokens, luck.randrange(attackers)) for tokens in volley]
             sent += [(tokens, CLIENTS + day * FLOOD + at) for at, tokens in enumerate(volley)]  # under throwaway names
@@ -146,6 +152,8 @@ class Siege:
     guilty: list[Tokens] | None = None
     """What the attackers send; none: made against the base."""
     seed: int = 0
+    course: bool = False
+    """Whether every refresh goes the whole way."""
 
     def __post_init__(self) -> None:
         self.policy = self.base.policy()
@@ -154,7 +162,15 @@ class Siege:
         self.buffer = Buffer(self.state.buffer_url, self.settings.buffer)
         if self.guilty is None:
             self.guilty = ammunition(self.attack, self.base, self.policy) if self.attackers else []
-        self.arriving = list(events(self.policy, self.guilty, self.attackers, self.registry.base, self.seed))
+        self.honest_days = 1 + self.course
+        self.serving: dict[str, tuple[float, float]] | None = None
+        self.arriving = list(
+            events(self.policy, self.guilty, self.attackers, self.registry.base, self.seed, self.honest_days)
+        )
+
+    @property
+    def days(self) -> int:
+        return self.honest_days + DAYS - 1
 
     def lessons(self, until: float) -> tuple[Queue, Selection, dict[str, int]]:
         """What an update at some moment (unix time, seconds) would find and learn from, and what quotas took."""
@@ -172,15 +188,19 @@ class Siege:
         return {name: (len(prompts & set(self.guilty or ())), len(prompts)) for name, prompts in found.items()}
 
     def refresh(self, day: int) -> dict[str, Any]:
-        """What a refresh at the end of a day would learn from; on the last day it is learned, and what came of it."""
+        """What a refresh at the end of a day would learn from; on the last day, and in a course on each, it is learned: what
+        came of it and what serves then."""
         until = BEGAN + (day + 1) * DAY
         queue, selection, over = self.lessons(until)
         note: dict[str, Any] = {"queue": queue.counts(), "over": over, "attackers": self.theirs(selection)}
-        if day < DAYS - 1:
+        if day < self.days - 1 and not self.course:
             return note
         note |= self.whole(until)
         with self.policy.adapter(ADAPTER):
-            return note | {"after": measured(self.base, self.policy)}
+            note["after"] = measured(self.base, self.policy)
+        if note["gate"] == "promoted":
+            self.serving = note["after"]
+        return note | {"serves": self.serving, "live": self.registry.live()}
 
     def whole(self, until: float) -> dict[str, Any]:
         """The refresh as the learner runs it, gate and promotion included."""
@@ -193,16 +213,18 @@ class Siege:
         return {"gate": outcome.status, "reasons": list(outcome.reasons)}
 
 
-def attacked(base: Base, attack: str, scale: str, defence: str, seed: int) -> dict[str, Any]:
-    """Five days under attack, or with none."""
+def attacked(base: Base, attack: str, scale: str, defence: str, seed: int, course: bool) -> dict[str, Any]:
+    """Five days under attack, or with none; a course has a refresh on the day before as well."""
     with tempfile.TemporaryDirectory() as folder:
         rules: dict[str, Any] = {
             "queue": {} if defence == "on" else OFF,
             "update": {"look_every": 0, "seed": seed},  # no look on the way: the gate is to say it
+            "release": {"shadow": 0, "canary": 0},
         }
-        siege = Siege(base, attack, SCALES.get(scale, 0), Settings(state_dir=Path(folder), **rules), seed=seed)
+        settings = Settings(state_dir=Path(folder), **rules)
+        siege = Siege(base, attack, SCALES.get(scale, 0), settings, seed=seed, course=course)
         before = measured(base, siege.policy)
-        days = tqdm(range(1, DAYS), desc=f"{attack}, {scale}, defences {defence}", unit="refresh")
+        days = tqdm(range(1, siege.days), desc=f"{attack}, {scale}, defences {defence}", unit="refresh")
         story = {"before": before, "days": [siege.refresh(day) for day in days]}
         siege.buffer.close()
     return story
@@ -237,12 +259,28 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def courses(results: dict[str, Any]) -> str:
+    """Refresh by refresh: what became of it, and what serves then."""
+    cells = ("compliance", "seen", "never", "borderline")
+    heads = ["attack", "attackers", "defences", "seed", "refresh", "it would have", "gate", "serves", "mill", "DSR seen"]
+    lines = ["| " + " | ".join((*heads, "never seen", "borderline")) + " |", "| --- |" + " --- |" * (len(heads) + 1)]
+    for name, story in sorted(results.items()):
+        for number, day in enumerate(story["days"], 1):
+            serves = day["serves"] or story["before"]
+            shown = [f"{100 * serves[cell][0]:.0f} / {100 * serves[cell][1]:.0f}" for cell in cells]
+            would = "{:.0f} / {:.0f}".format(*(100 * share for share in day["after"]["seen"]))
+            live = "base" if day["live"] is None else f"v{day['live']}"
+            lines.append("| " + " | ".join((*name.split(", ")[:4], str(number), would, day["gate"], live, *shown)) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="what attackers make the learner learn, with the defences and without")
     parser.add_argument("--attacks", nargs="+", default=["none", *TOPIC], choices=["none", *TOPIC])
     parser.add_argument("--scales", nargs="+", default=list(SCALES), choices=list(SCALES))
     parser.add_argument("--defences", nargs="+", default=["on", "off"], choices=["on", "off"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--course", action="store_true", help="every refresh goes the whole way, one before the attack too")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
@@ -252,11 +290,12 @@ def main() -> None:
     for attack in args.attacks:
         scales = ["none"] if attack == "none" else args.scales
         for scale, defence, seed in product(scales, args.defences, args.seeds):
-            if (name := f"{attack}, {scale}, {defence}, {seed}") not in results:
-                results[name] = attacked(base, attack, scale, defence, seed)
+            if (name := f"{attack}, {scale}, {defence}, {seed}" + ", course" * args.course) not in results:
+                results[name] = attacked(base, attack, scale, defence, seed, args.course)
                 args.results.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(args.results, json.dumps(results))
-    print(table(results))
+    print(table({name: story for name, story in results.items() if not name.endswith(", course")}))
+    print(courses({name: story for name, story in results.items() if name.endswith(", course")}))
 
 
 if __name__ == "__main__":
