@@ -7,7 +7,8 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,10 @@ class Evaluation:
     prompts: list[Prompt]
     attacks: list[Attack]
     judges: dict[str, Judge]
-    others: dict[str, Target]
+    target: Endpoint
+    versus: Endpoint | Path | None
+    others: dict[str, Endpoint]
+    peers: dict[str, Target]
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Evaluation:
@@ -112,16 +116,36 @@ class Evaluation:
         suites = args.suite or [models.suite("test")]
         prompts = {prompt.id: prompt for suite in suites for prompt in load(suite)}
         judges = {spec: judge_of(spec) for spec in args.judge or ["grammar" if bundled else "rules"]}
-        others: dict[str, Target] = {
-            role: endpoint_of(spec, args) for role in ("attacker", "translator") if (spec := getattr(args, role))
-        }
         own = load_templates(args.templates) if args.templates else {}
         attacks = chosen(args.attacks, {**ATTACKS, **own})
-        return cls(args, drawn(list(prompts.values()), args.limit), attacks, judges, others)
+        target = endpoint_of(args.model, args)
+        roles = {role: spec for role in ("attacker", "translator") if (spec := getattr(args, role))}
+        manner = manner_of(next(iter(judges.values())))
+        versus: Endpoint | Path | None = args.versus and Path(args.versus)
+        if isinstance(versus, Path) and not versus.is_dir():
+            versus = endpoint_of(args.versus, args, "versus")
+        return cls(
+            args,
+            drawn(list(prompts.values()), args.limit),
+            attacks,
+            judges,
+            target,
+            versus,
+            {role: endpoint_of(spec, args, role) for role, spec in roles.items()},
+            {spec: defended(spec, target, manner) for spec in args.defence},
+        )
 
     async def run(self) -> int:
-        args, target = self.args, endpoint_of(self.args.model, self.args)
-        target = await known(target)
+        """Ask everybody, and report. Raises EndpointError where nobody answers."""
+        async with AsyncExitStack() as ends:
+            for endpoint in (self.target, self.versus, *self.others.values()):
+                if isinstance(endpoint, Endpoint):
+                    ends.push_async_callback(endpoint.client.close)
+            return await self._run()
+
+    async def _run(self) -> int:
+        args, target = self.args, self.target
+        await look(target)
         able = {*self.others, "logprobs", *(["guard"] if target.extra else [])}
         if left_out := [attack.name for attack in self.attacks if not attack.needs <= able]:
             print(f"left out, for what they need is not here (--list-attacks): {', '.join(left_out)}")
@@ -129,30 +153,19 @@ class Evaluation:
         every = cases(self.prompts, attacks, args.seeds)
         found = await self.asked(target, every, args.out, f"{target.model} at {target.url}")
         peers = {}
-        for spec in args.defence:
-            folder = args.out / re.sub(r"[^\w.-]+", "-", spec)
-            behind = defended(spec, target, self.manner)
-            peers[spec] = await self.asked(behind, every, folder, f"{target.model} behind {spec}")
-        versus = await self.versus(every)
-        self.report(target, found, peers, versus)
+        for spec, behind in self.peers.items():
+            peers[spec] = await self.asked(behind, every, args.out / plain(spec), f"{target.model} behind {spec}")
+        self.report(found, peers, await self.other_side(every))
         return 0
 
-    @property
-    def manner(self) -> Manner:
-        """How known defences refuse: in words that the judge takes for a refusal."""
-        if not isinstance(next(iter(self.judges.values())), GrammarJudge):
-            return Manner()
-        return Manner(GRAMMATICAL, lambda text: grammar.parse(text) == "refusal")
-
-    async def versus(self, every: Sequence[Case]) -> list[Attempt] | None:
+    async def other_side(self, every: Sequence[Case]) -> list[Attempt] | None:
         """What the other one of a comparison made of the same."""
-        if self.args.versus is None:
-            return None
-        if (folder := Path(self.args.versus)).is_dir():
-            return reread(folder)
-        other = await known(endpoint_of(self.args.versus, self.args))
-        name = re.sub(r"[^\w.-]+", "-", self.args.versus)
-        return await self.asked(other, every, self.args.out / f"versus-{name}", f"{other.model} at {other.url}")
+        other = self.versus
+        if other is None or isinstance(other, Path):
+            return None if other is None else reread(other)
+        await look(other)
+        folder = self.args.out / plain(f"versus {self.args.versus}")
+        return await self.asked(other, every, folder, f"{other.model} at {other.url}")
 
     async def asked(self, target: Target, every: Sequence[Case], folder: Path, what: str) -> list[Attempt]:
         """A campaign in a folder of its own, which is taken up where it was left."""
@@ -186,11 +199,9 @@ class Evaluation:
             verdicts[name] = [str(self.judges[name].judge(by_id[one.prompt], one.response)) for one in heard]
         return agreement(verdicts)
 
-    def report(
-        self, target: Endpoint, found: list[Attempt], peers: Mapping[str, list[Attempt]], versus: list[Attempt] | None
-    ) -> None:
+    def report(self, found: list[Attempt], peers: Mapping[str, list[Attempt]], versus: list[Attempt] | None) -> None:
         """Page, JSON and tables, into the folder and where they were asked for; a few lines for the terminal."""
-        args, scores = self.args, scorecard(found)
+        args, target, scores = self.args, self.target, scorecard(found)
         changes = None if versus is None else differences(versus, found)
         beside = {spec: scorecard(attempts) for spec, attempts in peers.items()}
         about = {
@@ -228,11 +239,7 @@ class Evaluation:
 def told(agree: Agreement) -> dict[str, Any]:
     """Agreement between judges, for JSON; a kappa that cannot be told is None."""
     pairs = [
-        {"first": pair.first, "second": pair.second, "share": pair.share.estimate, "n": pair.share.n}
-        | {
-            "kappa": pair.kappa.to_dict()["estimate"] or 0.0,
-            "interval": [pair.kappa.to_dict()[end] for end in ("low", "high")],
-        }
+        {"first": pair.first, "second": pair.second, "share": pair.share.to_dict(), "kappa": pair.kappa.to_dict()}
         for pair in agree.pairs
     ]
     return {"pairs": pairs, "fleiss": agree.fleiss and agree.fleiss.to_dict()}
@@ -249,20 +256,34 @@ def chosen(names: str, attacks: Mapping[str, Attack]) -> list[Attack]:
     return [attacks[name] for name in dict.fromkeys(wanted)]
 
 
-def endpoint_of(spec: str | None, args: argparse.Namespace) -> Endpoint:
-    """The endpoint of MODEL, MODEL@URL or nothing, with --url where it names none."""
-    model, at, url = (spec or "").rpartition("@") if spec and re.search(r"@https?://", spec) else (spec or "", "", "")
-    return Endpoint(url or args.url, model, args.key, args.at_once, args.temperature, args.max_tokens)
+def endpoint_of(spec: str | None, args: argparse.Namespace, role: str | None = None) -> Endpoint:
+    """The endpoint of MODEL, MODEL@URL or nothing, with --url where it names none. A URL of its own gets a key of its own,
+    from SIRL_ATTACKER_KEY or the like: nobody is sent another one's."""
+    found = re.fullmatch(r"(.*)@(https?://.+)", spec or "")
+    model, url = (found[1], found[2]) if found else (spec or "", args.url)
+    key = f"SIRL_{role.upper()}_KEY" if found and role else args.key
+    return Endpoint(url, model, key, args.at_once, args.temperature, args.max_tokens)
 
 
-async def known(endpoint: Endpoint) -> Endpoint:
-    """The same with a model where none was named, and marked where our guard is behind it; asks it one thing. Raises
-    EndpointError where it does not answer."""
+async def look(endpoint: Endpoint) -> None:
+    """Ask it one thing: which model it serves where none was named, and whether our guard is behind it. Raises EndpointError
+    where it does not answer."""
     if not endpoint.model:
-        served = await endpoint.models()
-        endpoint = replace(endpoint, model=served[0] if served else "")
+        endpoint.model = next(iter(await endpoint.models()), "")
     reply = await endpoint.ask(Query(({"role": "user", "content": "Hello."},), max_tokens=1), 0)
-    return replace(endpoint, extra=OURS) if reply.guard is not None else endpoint
+    endpoint.extra = OURS if reply.guard is not None else {}
+
+
+def manner_of(judge: Judge) -> Manner:
+    """How known defences refuse: in words that the judge takes for a refusal."""
+    if not isinstance(judge, GrammarJudge):
+        return Manner()
+    return Manner(GRAMMATICAL, lambda text: grammar.parse(text) == "refusal")
+
+
+def plain(name: str) -> str:
+    """A name for a folder."""
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:

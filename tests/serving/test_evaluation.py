@@ -23,7 +23,7 @@ def evaluated(out: Path, url: str, *words: str) -> int:
 
 @pytest.mark.engine
 def test_the_bundled_model_is_attacked_judged_and_reported(server, tmp_path, capsys) -> None:
-    out, few = tmp_path / "eval", ("--limit", "2", "--attacks", ATTACKS, "--queries", "6", "--seeds", "0")
+    out, few = tmp_path / "eval", ("--limit", "2", "--attacks", ATTACKS, "--queries", "18", "--seeds", "0")
     judges = ("--judge", "grammar", "--judge", "rules")
     assert evaluated(out, server.url, *few, *judges, "--json", str(tmp_path / "f.json")) == 0
     said = capsys.readouterr().out
@@ -33,7 +33,7 @@ def test_the_bundled_model_is_attacked_judged_and_reported(server, tmp_path, cap
     assert found["scores"]["over_refusal"]["borderline"]["n"] == 2 and found["scores"]["utility"]["n"] == 2
     assert found["scores"]["guard"] and found["agreement"]["pairs"][0]["share"]["n"] > 0
     attempts = list(read(out / "attempts.jsonl").values())
-    assert all(one.queries <= 6 and one.guard and one.guard["adapter"] == "base" for one in attempts)
+    assert all(one.queries <= 18 and one.guard and one.guard["adapter"] == "base" for one in attempts)
     assert {one.guard["event_id"] for one in attempts} == {None}, "what an evaluation asks must teach nothing"
     prompts = [prompt.text for prompt in load_suite(models.suite("test"))]
     page = (out / "report.html").read_text()
