@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 import models
+from online.evaluation.endpoint import Endpoint
+from online.evaluation.harness import HarnessError, lm_eval
 from tests.conftest import running
 from tests.interop.tools import run, venv
 from tests.serving import reference
@@ -88,3 +90,23 @@ def likelihood(prompt: str, answer: str) -> float:
     whole, before = tokenizer().encode(prompt + answer), tokenizer().encode(prompt)
     rows = reference.logits(before, whole[len(before) :])
     return float(sum(row[token] - np.logaddexp.reduce(row) for row, token in zip(rows, whole[len(before) :], strict=True)))
+
+
+def test_sirl_eval_has_its_tasks_done(calibrated, tmp_path):
+    """Every right answer is wanted, and the bundled model knows most."""
+    (tmp_path / "documents.jsonl").write_text(
+        "".join(json.dumps({"asked": one["messages"][-1]["content"], "target": one["answer"]}) + "\n" for one in QUESTIONS)
+    )
+    task = {
+        "task": "own", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(tmp_path / "documents.jsonl")}},
+        "test_split": "test", "output_type": "generate_until", "doc_to_text": "{{asked}}", "doc_to_target": "{{target}}",
+        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 40, "temperature": 0},
+        "metric_list": [{"metric": "exact_match"}],
+    }  # fmt: skip
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/own.yaml").write_text(yaml.safe_dump(task))
+    target = Endpoint(f"{calibrated.url}/v1", "sirl-tiny", at_once=4)
+    found = lm_eval("own", target, tmp_path / "out", venv("lm_eval"), "--include_path", str(tmp_path / "tasks"))
+    assert found["own"]["exact_match,none"] > 0.9
+    with pytest.raises(HarnessError, match="lm-eval.log says why"):
+        lm_eval("no-such-task", target, tmp_path / "bad", venv("lm_eval"))

@@ -77,6 +77,7 @@ def test_the_attacks_are_listed_with_their_sources(capsys) -> None:
         (["--judge", "nonsense"], "there is no judge 'nonsense'"),
         (["--defence", "nonsense"], "nonsense"),
         (["--templates", "/nowhere"], "/nowhere cannot be read"),
+        (["--pairwise", "judge@http://127.0.0.1:1"], "--pairwise compares with --versus"),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(words, said, tmp_path, capsys) -> None:

@@ -7,7 +7,7 @@ from online.evaluation.judges.harmbench import HarmBenchJudge
 from online.evaluation.judges.human import HumanJudge, unlabelled
 from online.evaluation.judges.rubric import RubricJudge
 from online.evaluation.judges.rules import RulesJudge
-from online.evaluation.judges.spec import FORMS, judge_of
+from online.evaluation.judges.spec import FORMS, judge_endpoint, judge_of
 from online.evaluation.judges.yes_no import YesNoJudge
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "YesNoJudge",
     "agreement",
     "assess",
+    "judge_endpoint",
     "judge_of",
     "unlabelled",
 ]

@@ -49,7 +49,7 @@ def judge_of(
         raise JudgeError(f"the judge {kind!r} lacks what it judges with: write {FORMS[kind]}")
     if kind == "human":
         return HumanJudge(rest)
-    endpoint = _endpoint(kind, rest, key_variable)
+    endpoint = judge_endpoint(kind, rest, key_variable)
     if kind == "rubric":
         return RubricJudge(endpoint, threshold, sandbox)
     if kind == "yes-no":
@@ -57,10 +57,11 @@ def judge_of(
     return HarmBenchJudge(endpoint, threshold, sandbox, template)
 
 
-def _endpoint(kind: str, rest: str, key_variable: str | None) -> Endpoint:
+def judge_endpoint(kind: str, rest: str, key_variable: str | None = None) -> Endpoint:
+    """The endpoint of MODEL@URL, for the judge of this kind. Raises JudgeError."""
     found = re.fullmatch(r"(.+?)@(https?://\S+)", rest)
     if not found:
-        raise JudgeError(f"the judge {kind!r} needs a model and a URL, not {rest!r}: write {FORMS[kind]}")
+        raise JudgeError(f"the judge {kind!r} needs a model and a URL, not {rest!r}: write {kind}:MODEL@URL")
     url = urlsplit(found[2])
     if url.username or url.password:
         raise JudgeError(f"the URL of the judge {kind!r} holds a password: give keys by an environment variable")
