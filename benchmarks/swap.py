@@ -1,11 +1,12 @@
 """Swaps under load: no failed or mixed response, what a swap costs in TTFT, and whether memory stays flat.
 
-    python -m benchmarks.swap [--streams 64] [--swaps 200]
+    python -m benchmarks.swap [--streams 64] [--swaps 200] [--think SECONDS]
 
-Clients stream greedily, closed-loop, while an operator activates the base and two adapters in turns. A response is mixed
-where its text is not what the adapter that it names says alone. TTFT is taken at the client: of requests that waited for
-their first token within SWAP_S of a swap, and of the rest. Memory is the sum of the resident sets of the server and all that
-it started.
+Clients stream greedily, closed-loop and with a pause for thought, while an operator activates the base and two adapters in
+turns. A response is mixed where its text is not what the adapter that it names says alone. TTFT is taken at the client: of
+requests that waited for their first token within SWAP_S of a swap, and of the rest. Memory is the resident set of the API
+process and of the engine: before and after as long a load without swaps, which warms up what is there to be warmed, and after
+the swaps, so that what swaps leave behind is told from what load does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,8 +38,6 @@ TEXT = "How do I bake a loaf of bread?"
 PAUSE_S = 1.0
 """Between two swaps: long enough for streams that began before it to end."""
 SWAP_S = 0.2
-SETTLED = 20
-"""Swaps after which memory is compared with the end."""
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Streams:
     """Clients that stream one greedy response after another until told to stop."""
 
     client: AsyncOpenAI
+    think: float = 0.0
     stop: bool = False
     failed: int = 0
     began: list[float] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Streams:
 
     async def _client(self) -> None:
         while not self.stop:
+            await asyncio.sleep(self.think * random.random() * 2)
             began, first, text, adapter = perf_counter(), None, "", None
             try:
                 chunks = await self.client.chat.completions.create(
@@ -86,13 +88,16 @@ def family(root: int) -> Iterator[int]:
             yield from family(int(pid))
 
 
-def resident(root: int) -> float:
-    """MiB that a process and all it started hold."""
-    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in family(root))
-    return pages * 4096 / 2**20
+def resident(root: int) -> dict[str, float]:
+    """MiB that the API process and the engine hold, with what each started beside."""
+    held = {"api": 0.0, "engine": 0.0}
+    for pid in family(root):
+        engine = b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        held["engine" if engine else "api"] += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20
+    return {name: round(mib, 1) for name, mib in held.items()}
 
 
-async def measure(endpoint: Endpoint, names: list[str], streams: int, swaps: int) -> dict:
+async def measure(endpoint: Endpoint, names: list[str], streams: int, swaps: int, think: float) -> dict:
     """Swap in turns under load, and what came of it."""
 
     async def activate(name: str) -> None:
@@ -109,14 +114,19 @@ async def measure(endpoint: Endpoint, names: list[str], streams: int, swaps: int
         alone[name] = one.said[-1][1]
     if len(set(alone.values())) < len(names):
         raise SystemExit("the adapters say the same, so nothing could be told mixed: take other seeds")
-    load, at, memory = Streams(endpoint.client), [], []
+    load, at, memory = Streams(endpoint.client, think), [], []
     running = asyncio.create_task(load.run(streams))
     await asyncio.sleep(3)
+    memory.append(resident(endpoint.process.pid))
+    for _ in tqdm(range(swaps), desc="warming", unit="pause"):
+        await asyncio.sleep(PAUSE_S)
+    memory.append(resident(endpoint.process.pid))
     for turn in tqdm(range(swaps), desc="swapping", unit="swap"):
         await activate(names[turn % len(names)])
         at.append(perf_counter())
-        memory.append(resident(endpoint.process.pid))
         await asyncio.sleep(PAUSE_S)
+        if turn + 1 in (swaps // 2, swaps):
+            memory.append(resident(endpoint.process.pid))
     load.stop = True
     await running
     await asyncio.sleep(PAUSE_S)
@@ -125,6 +135,7 @@ async def measure(endpoint: Endpoint, names: list[str], streams: int, swaps: int
     rest, swapping = (1000 * np.percentile(ttft[where], (50, 99)) for where in (~near, near))
     return {
         "streams": streams,
+        "think_s": think,
         "swaps": swaps,
         "responses": len(load.said),
         "failed": load.failed,
@@ -132,7 +143,7 @@ async def measure(endpoint: Endpoint, names: list[str], streams: int, swaps: int
         "by_adapter": {name: sum(adapter == name for adapter, _ in load.said) for name in names},
         "ttft_ms": {"rest": [round(x) for x in rest], "swap": [round(x) for x in swapping]},
         "p99_ratio": round(float(swapping[1] / rest[1]), 2),
-        "memory_mib": {"settled": round(memory[SETTLED - 1]), "end": round(memory[-1])},
+        "memory_mib": dict(zip(("begin", "warm", "half the swaps", "all"), memory, strict=True)),
         "loaded_at_the_end": sorted(endpoint.admin("GET", "status")["loaded"]),
     }
 
@@ -141,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="swaps under load")
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--swaps", type=int, default=200)
+    parser.add_argument("--think", type=float, default=0.0, help="mean pause of a client before each request, seconds")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +162,7 @@ def main() -> None:
             made = adapters.make(Path(folder) / f"lora-{seed}", seed)
             names.append(f"v{registry.import_adapter(made, base_dir=models.bundled(), max_rank=16)}")
         with serving(Path(folder) / "state") as endpoint:
-            found = asyncio.run(measure(endpoint, names, args.streams, args.swaps))
+            found = asyncio.run(measure(endpoint, names, args.streams, args.swaps, args.think))
     found = {"date": datetime.now(UTC).date().isoformat(), **found}
     write_atomic(args.results, json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
