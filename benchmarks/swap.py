@@ -2,11 +2,11 @@
 
     python -m benchmarks.swap [--streams 64] [--swaps 200] [--think SECONDS]
 
-Clients stream greedily, closed-loop and with a pause for thought, while an operator activates the base and two adapters
-in turns. A response is mixed where its text is not what the adapter that it names says alone. TTFT is taken at the client: of
+Clients stream greedily, closed-loop and with a pause for thought, while an operator activates the base and two adapters in
+turns. A response is mixed where its text is not what the adapter that it names says alone. TTFT is taken at the client: of
 requests that waited for their first token within SWAP_S of a swap, and of the rest. Memory is the resident set of the API
-process and of the engine: before and after as long a load without swaps, which warms up what is there to be warmed, and after
-the swaps, so that what swaps leave behind is told from what load does.
+process and of the engine: before and after as long a load without swaps, which warms up what is there to be warmed, and
+after the swaps, so that what swaps leave behind is told from what load does.
 """
 
 from __future__ import annotations
