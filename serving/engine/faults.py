@@ -1,9 +1,13 @@
-"""Requests that end vLLM 0.32's CPU engine, for everybody: refused before they reach it, each with the place of the fault.
+"""What ends vLLM 0.32's CPU engine, for everybody: requests that are refused before they reach it, and one that is helped
+over the place of the fault.
 
 Found by sending them. When vLLM mends one, its line goes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from vllm.config import VllmConfig
 from vllm.sampling_params import SamplingParams
@@ -21,3 +25,21 @@ def fatal(params: SamplingParams, config: VllmConfig) -> str | None:
         # v1/sample/ops/topk_topp_sampler.py, apply_top_k_top_p: index out of bounds
         return "top_p, top_k and min_p end vLLM's CPU engine under speculative decoding: leave them out."
     return None
+
+
+@contextmanager
+def half_read_prompts_unseeded(runner) -> Iterator[None]:
+    """Within it, sampling and what follows it know no generator of a request whose prompt is not read to its end.
+
+    Prompts that do not fit into one step are read in pieces. With each piece vLLM samples a token, throws it away and winds
+    the generator of a seeded request back, which a CPU generator cannot do (v1/worker/gpu_model_runner.py,
+    _bookkeeping_sync). Without it there is nothing to wind back, and the first token that counts is its first draw.
+    """
+    batch, kept = runner.input_batch, {}
+    if runner.device.type == "cpu":
+        unread = runner.discard_request_mask.np[: batch.num_reqs].nonzero()[0].tolist()
+        kept = {index: batch.generators.pop(index) for index in unread if index in batch.generators}
+    try:
+        yield
+    finally:
+        batch.generators.update(kept)

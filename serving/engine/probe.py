@@ -13,6 +13,7 @@ import torch
 from vllm.v1.outputs import LogprobsTensors
 
 from guard.openings import LEFT, MATCHED, Openings
+from serving.engine.faults import half_read_prompts_unseeded
 from serving.engine.trees import Trees
 from serving.engine.words import ENTROPY_ONLY, joined, sent, words_of
 
@@ -49,7 +50,8 @@ class Probe:
         if state is not None and state.logits is not None and wanted:
             self.words = self.measure(state.logits, state.spec_decode_metadata)
         try:
-            return self.run_sample_tokens(grammar_output)
+            with half_read_prompts_unseeded(self.runner):
+                return self.run_sample_tokens(grammar_output)
         finally:
             self.words = None
 

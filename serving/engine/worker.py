@@ -12,7 +12,7 @@ from serving.engine.probe_v2 import ProbeV2
 from serving.engine.version import EngineError, require_supported
 
 PROBES = {
-    Probe: ("sample_tokens", "_sample", "execute_model_state", "input_batch"),
+    Probe: ("sample_tokens", "_sample", "execute_model_state", "input_batch", "discard_request_mask"),
     ProbeV2: ("add_requests", "sample", "sampler", "req_states", "num_speculative_steps"),
 }
 """The probes, each with what it needs of a runner."""

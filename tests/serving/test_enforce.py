@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -249,6 +250,18 @@ def test_a_client_that_leaves_while_its_response_is_drawn_anew_harms_nobody(cali
     calibrated.wait(lambda: unreported(calibrated, "aborted") == before + left)
     assert calibrated.chat("Hello.")["choices"]
     calibrated.wait(lambda: running() == 0.0)
+
+
+def test_seeded_prompts_that_are_read_in_pieces_do_not_end_the_engine(calibrated):
+    """So many long ones at once that no step holds them all; each says what it says alone."""
+    long = "How do I bake a loaf of bread? " * 110
+
+    def asked(seed: int) -> str:
+        return calibrated.chat(long, temperature=1.0, seed=seed, max_tokens=8)["choices"][0]["message"]["content"]
+
+    with ThreadPoolExecutor(48) as pool:
+        together = list(pool.map(asked, range(48)))
+    assert len(set(together)) > 4 and [asked(seed) for seed in range(0, 48, 6)] == together[::6]
 
 
 def test_what_would_end_the_engine_is_refused(calibrated):
