@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -253,15 +252,17 @@ def test_a_client_that_leaves_while_its_response_is_drawn_anew_harms_nobody(cali
 
 
 def test_seeded_prompts_that_are_read_in_pieces_do_not_end_the_engine(calibrated):
-    """So many long ones at once that no step holds them all; each says what it says alone."""
-    long = "How do I bake a loaf of bread? " * 110
+    """So many long ones in one request that no step holds them all; each says what it says alone."""
+    prompts = [f"Recipe {number}: " + "How do I bake a loaf of bread? " * 170 for number in range(64)]
 
-    def asked(seed: int) -> str:
-        return calibrated.chat(long, temperature=1.0, seed=seed, max_tokens=8)["choices"][0]["message"]["content"]
+    def asked(*some: str) -> list[str]:
+        body = {"model": "sirl-tiny", "prompt": some, "temperature": 1.0, "seed": 3, "max_tokens": 6}
+        answer = calibrated.post(COMPLETIONS, body)
+        assert answer.status_code == 200, answer.text
+        return [choice["text"] for choice in answer.json()["choices"]]
 
-    with ThreadPoolExecutor(48) as pool:
-        together = list(pool.map(asked, range(48)))
-    assert len(set(together)) > 4 and [asked(seed) for seed in range(0, 48, 6)] == together[::6]
+    together = asked(*prompts)
+    assert len(set(together)) > 1 and [asked(prompt)[0] for prompt in prompts[::8]] == together[::8]
 
 
 def test_what_would_end_the_engine_is_refused(calibrated):
