@@ -1,7 +1,7 @@
 """Suites: prompts with what is known about them, as JSON lines; the bundled ones and an operator's own."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -64,20 +64,8 @@ def load_suite(path: str | Path) -> list[Prompt]:
     optional and further ones are left alone. Raises SuiteError (one sentence: file, line, cause, mend)."""
     prompts: list[Prompt] = []
     lines_of: dict[str, int] = {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028 as it is
-    except OSError as error:
-        raise SuiteError(f"{path} cannot be read ({error.strerror}): name a file of JSON lines") from None
-    except UnicodeDecodeError:
-        raise SuiteError(f"{path} is not UTF-8 text: save the suite as UTF-8 JSON lines") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, row in json_lines(path, "suite"):
         where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise SuiteError(f"{where} is not JSON ({error.msg}): write one JSON object on each line") from None
         prompt = from_row(row, where, f"line-{number}")
         if prompt.id in lines_of:
             raise SuiteError(f"{where} repeats the id {prompt.id!r} of line {lines_of[prompt.id]}: give each its own")
@@ -86,6 +74,26 @@ def load_suite(path: str | Path) -> list[Prompt]:
     if not prompts:
         raise SuiteError(f"{path} holds no prompt: write one JSON object with 'kind' and 'prompt' on each line")
     return prompts
+
+
+def json_lines(path: str | Path, what: str) -> Iterator[tuple[int, Any]]:
+    """The decoded rows of a file with their line numbers, from 1; blank lines are passed over. `what` the file is, and its
+    place, are in the SuiteError."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028 as it is
+    except OSError as error:
+        raise SuiteError(f"{path} cannot be read ({error.strerror}): name a file of JSON lines") from None
+    except UnicodeDecodeError:
+        raise SuiteError(f"{path} is not UTF-8 text: save the {what} as UTF-8 JSON lines") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                cause = getattr(error, "msg", error)
+                raise SuiteError(
+                    f"{path}, line {number} is not JSON ({cause}): write one JSON object on each line"
+                ) from None
 
 
 def from_row(row: Any, where: str = "the row", default_id: str = "row") -> Prompt:

@@ -1,6 +1,5 @@
 """Templates: attacks that are mere words around the goal, our own and an operator's (as JSON lines)."""
 
-import json
 from collections.abc import Callable, Container
 from pathlib import Path
 from random import Random
@@ -8,7 +7,7 @@ from typing import Any
 
 from online.evaluation.attacks.attack import Attack, Messages, Query, Tries, rewritten
 from online.evaluation.attacks.turns import instead, user
-from online.evaluation.suite import Prompt, SuiteError
+from online.evaluation.suite import Prompt, SuiteError, json_lines
 
 GOAL = "{goal}"
 """Where the goal goes. Nothing else in a template means anything, other braces least of all."""
@@ -30,21 +29,8 @@ def load(path: str | Path, taken: Container[str]) -> dict[str, Attack]:
     mend), also for a name that is `taken`.
     """
     attacks: dict[str, Attack] = {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines() would break at U+2028 inside a string
-    except OSError as error:
-        raise SuiteError(f"{path} cannot be read ({error.strerror}): name a file of JSON lines") from None
-    except UnicodeDecodeError:
-        raise SuiteError(f"{path} is not UTF-8 text: save the templates as UTF-8 JSON lines") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, row in json_lines(path, "templates"):
         where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            cause = getattr(error, "msg", error)
-            raise SuiteError(f"{where} is not JSON ({cause}): write one JSON object on each line") from None
         attack = _from_row(row, where, Path(path).name)
         if attack.name in taken or attack.name in attacks:
             raise SuiteError(f"{where} has the name {attack.name!r}, which another attack has: give it one of its own")
