@@ -48,8 +48,12 @@ def test_a_server_takes_up_what_a_learner_elsewhere_made_live(tmp_path: Path) ->
         server.wait(lambda: serves("v1"))
         calibration = server.state / "registry/v1/calibration.json"
         calibration.write_text((models.bundled() / "calibration.json").read_text())
-        problem = server.wait(lambda: server.get("/guard/v1/status").json()["problems"].get("calibration of v1"))
-        assert "is not signed" in problem and not server.get("/guard/v1/status").json()["calibrated"]
+
+        def unsigned() -> bool:
+            status = server.get("/guard/v1/status").json()
+            return "is not signed" in status["problems"].get("calibration of v1", "") and not status["calibrated"]
+
+        server.wait(unsigned)
         calibration.unlink()
         away = store.parent.rename(tmp_path / "away")
         store.parent.write_text("no directory any more")
