@@ -9,7 +9,7 @@ import pytest
 
 from tests.interop.tools import run, venv
 
-pytestmark = [pytest.mark.engine, pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.interop]
 SPEC = "probes.test.Test,probes.encoding.InjectBase64,probes.dan.DanInTheWild"
 """Probes whose prompts and detectors come with garak: no model and no data set is fetched."""
 TOKENS = 40

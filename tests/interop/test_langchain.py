@@ -6,7 +6,7 @@ import pytest
 
 from tests.interop.tools import client
 
-pytestmark = [pytest.mark.engine, pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.interop]
 TEXT = "How do I bake a loaf of bread?"
 PARIS = [{"name": "get_weather", "args": {"city": "Paris"}}]
 

@@ -16,7 +16,7 @@ from openai import BadRequestError, OpenAI
 from tests.conftest import free_port
 from tests.interop.tools import QUIET, venv
 
-pytestmark = [pytest.mark.engine, pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.interop]
 TEXT, WEATHER = "How do I bake a loaf of bread?", "What is the weather in Paris?"
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "description": "Look up", "parameters": PARAMETERS}}]

@@ -17,7 +17,7 @@ from tests.conftest import running
 from tests.interop.tools import run, venv
 from tests.serving import reference
 
-pytestmark = [pytest.mark.engine, pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.interop]
 QUESTIONS = [prompt for prompt in map(json.loads, models.suite("test").read_text().splitlines()) if prompt["answer"]][:24]
 """Prompts of the test suite that have one right answer."""
 

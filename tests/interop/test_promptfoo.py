@@ -8,7 +8,7 @@ import pytest
 
 from tests.interop.tools import npm, run
 
-pytestmark = [pytest.mark.engine, pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.interop]
 OFF = ("DISABLE_TELEMETRY", "DISABLE_UPDATE", "DISABLE_REMOTE_GENERATION", "DISABLE_SHARING")
 ASKED = {"What is the capital of France?": "Paris", "Name the opposite of strong.": "weak"}
 

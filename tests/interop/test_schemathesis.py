@@ -9,7 +9,7 @@ import pytest
 from online.state import StateDir
 from tests.interop.tools import run, venv
 
-pytestmark = [pytest.mark.engine, pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.interop]
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
     "negative_data_rejection,unsupported_method"

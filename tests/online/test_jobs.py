@@ -42,7 +42,6 @@ def contested(number: int) -> Event:
     )
 
 
-@pytest.mark.timeout(240)
 def test_contested_events_start_an_update_whatever_the_store_does_and_the_parents_end_stops_the_learner(tmp_path):
     state = StateDir(tmp_path / "state")
     flags = ["--learn-interval-s", "none", "--learn-min-contested", "3", "--learn-poll-interval-s", "0.2"]

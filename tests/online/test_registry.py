@@ -354,7 +354,7 @@ def test_the_way_back_the_newest_and_the_pinned_stay(tmp_path: Path) -> None:
     st.integers(0, 7),
     st.integers(0, 4),
 )
-@hypothesis(max_examples=30, deadline=None)
+@hypothesis(max_examples=30)
 def test_whatever_was_asked_what_is_needed_is_never_collected(
     activations: list, pins: set[int], kept: set[int], keep: int, keep_back: int
 ) -> None:

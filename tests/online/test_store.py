@@ -462,7 +462,7 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=6)
 
 
-@hypothesis(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from(["live.json", "pins.json", "v1/manifest.json", "v1/evaluation.json", "v1/collected.json"]),
     st.binary(max_size=20) | (JSON | OBJECTS).map(lambda found: json.dumps(found).encode()) | st.just(b"[" * 100_000),
@@ -489,7 +489,7 @@ def test_whatever_lies_in_the_store_is_taken_whole_or_refused_in_a_sentence(name
 ACTS = st.sampled_from(["publish", "activate", "base", "rollback", "pin", "unpin", "calibrate", "sync", "sync"])
 
 
-@hypothesis(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(ACTS, st.booleans(), st.integers(1, 12)), max_size=14), st.sampled_from(["dies", "cuts"]))
 def test_whatever_both_do_and_whenever_it_breaks_they_come_to_agree(acts: list, manner: str) -> None:
     clear()

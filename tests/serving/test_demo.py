@@ -25,7 +25,6 @@ def told(tmp_path_factory) -> tuple[str, dict]:
     return run.stdout, json.loads((folder / "demo.json").read_text())
 
 
-@pytest.mark.timeout(900)
 def test_the_figures_are_whole(told):
     _, result = told
     for side in ("before", "after"):

@@ -13,6 +13,7 @@ import pytest
 import models
 from guard.calibration import Calibration
 from guard.rule import Rule, Score
+from online.state import write_atomic
 from serving.policies import Policies
 from tests.conftest import Server, running
 from tests.serving.test_enforce import CHAT, MESSAGES, events
@@ -127,15 +128,15 @@ def test_without_a_calibration_it_observes_and_says_so(enforcing):
     """A stale calibration: visible in status, metrics and log, and nothing is touched."""
     path = enforcing.state / "registry" / "base" / "calibration.json"
     kept = path.read_text()
-    path.write_text(json.dumps(json.loads(kept) | {"model": "sha256:other"}))
+    write_atomic(path, json.dumps(json.loads(kept) | {"model": "sha256:other"}))
     try:
         enforcing.wait(lambda: not enforcing.get("/guard/v1/status").json()["calibrated"])
-        assert enforcing.metric("sirl_calibrated") == 0
+        enforcing.wait(lambda: enforcing.metric("sirl_calibrated") == 0)
         assert "stale" in enforcing.get("/guard/v1/status").json()["problems"]["calibration of base"]
         assert enforcing.post(CHAT, BODY).json()["choices"][0]["finish_reason"] == "stop"
         assert "stale" in enforcing.log.read_text()
     finally:
-        path.write_text(kept)
+        write_atomic(path, kept)
         enforcing.wait(lambda: enforcing.get("/guard/v1/status").json()["calibrated"])
 
 
@@ -145,7 +146,7 @@ def test_a_rule_that_raises_fails_open_as_configured(enforcing):
     kept = path.read_text()
     broken = json.loads(kept)
     broken["rule"]["opening"] = {"weights": {"second_look": 1.0}, "bias": 0.0}
-    path.write_text(json.dumps(broken))
+    write_atomic(path, json.dumps(broken))
     try:
         before = enforcing.metric("sirl_unreported_responses_total")
         whole = enforcing.wait(
@@ -156,7 +157,7 @@ def test_a_rule_that_raises_fails_open_as_configured(enforcing):
         with httpx.stream("POST", enforcing.url + CHAT, json={**BODY, "stream": True}, timeout=30) as answer:
             assert list(answer.iter_lines())[-2:] != [] and answer.status_code == 200
     finally:
-        path.write_text(kept)
+        write_atomic(path, kept)
 
 
 def test_policies_files_that_cannot_be_used(tmp_path):

@@ -57,11 +57,15 @@ def status(server: Server) -> dict:
     return server.get("/guard/v1/status").json()
 
 
+CLIENTS = 24
+"""Enough that the lot, which goes by a salt drawn at the start, gives both sides of a canary several."""
+
+
 def asked_until(server: Server, condition, limit: int = 600) -> list[dict]:
     """Clients ask until `condition(status)`; the guard's entries of what they got until it last did not hold."""
     seen: list[dict] = []
     for number in range(limit):
-        seen.append(ask(server, number, f"client-{number % 12}"))
+        seen.append(ask(server, number, f"client-{number % CLIENTS}"))
         if number % 5 == 4 and condition(status(server)):
             return seen[:-5]
     raise AssertionError(f"nothing came of {limit} requests: {status(server)}\n{server.log.read_text()[-2000:]}")
@@ -76,7 +80,7 @@ def test_a_version_that_is_no_worse_comes_to_serve_by_its_stages(released, regis
     assert {entry["adapter"] for entry in seen} == {"base"}, "nobody sees what answers in the shadow"
     given: dict[int, set[str]] = {}
     for number in range(60):
-        given.setdefault(number % 12, set()).add(ask(released, number, f"client-{number % 12}")["adapter"])
+        given.setdefault(number % CLIENTS, set()).add(ask(released, number, f"client-{number % CLIENTS}")["adapter"])
         if status(released)["adapter"] == name:
             break
     assert all(len(got) == 1 for got in given.values()) or status(released)["adapter"] == name, "a client keeps its version"
@@ -114,7 +118,7 @@ def test_one_that_is_broken_is_taken_back_within_a_request(released, registry, t
     assert ask(released, 0, "anybody")["adapter"] == f"v{version}"
     released.wait(lambda: status(released)["adapter"] == "base")
     assert ask(released, 1, "anybody")["entropy"]["mean"] is not None and registry.live() is None
-    assert released.metric("sirl_rollbacks_total") == before + 1
+    released.wait(lambda: released.metric("sirl_rollbacks_total") == before + 1)
 
 
 def test_a_broken_one_in_the_shadow_goes_with_its_first_answer(released, registry, tmp_path):
@@ -144,7 +148,7 @@ def test_clients_may_have_one_version_for_good(released, registry, tmp_path):
     assert released.post(f"/guard/v1/adapters/v{version}/pin", {}).status_code == 200
     released.wait(lambda: f"sirl-tiny@v{version}" in names())
     registry.activate(other, actor="test", reason="test")
-    released.wait(lambda: status(released)["adapter"] == f"v{other}")
+    released.wait(lambda: status(released)["adapter"] == f"v{other}" and f"sirl-tiny@v{other}" in names())
     asked = {model: ask(released, 0, "anybody", model=model)["adapter"]
              for model in ("sirl-tiny", "sirl-tiny@base", f"sirl-tiny@v{version}", f"sirl-tiny@v{other}")}  # fmt: skip
     assert list(asked.values()) == [f"v{other}", "base", f"v{version}", f"v{other}"]

@@ -64,7 +64,10 @@ def test_malformed_options_are_refused_in_one_sentence(server, options):
 def test_errors_are_vllms_own(server):
     assert server.post("/v1/chat/completions", {**ASK, "model": "nobody"}).status_code == 404
     broken = httpx.post(
-        server.url + "/v1/chat/completions", content=b'{"guard": ', headers={"content-type": "application/json"}
+        server.url + "/v1/chat/completions",
+        content=b'{"guard": ',
+        headers={"content-type": "application/json"},
+        timeout=60,
     )
     assert broken.status_code == 400 and "guard" not in broken.json()
 
@@ -152,7 +155,11 @@ def test_storing_is_opted_out_of_and_internal_traffic_is_not_counted(calibrated)
     own = calibrated.chat(refused, headers=calibrated.internal, seed=1)["guard"][0]
     assert own["event_id"] is None
     with httpx.stream(
-        "POST", calibrated.url + "/v1/chat/completions", json={**ASK, "stream": True}, headers=calibrated.internal
+        "POST",
+        calibrated.url + "/v1/chat/completions",
+        json={**ASK, "stream": True},
+        headers=calibrated.internal,
+        timeout=60,
     ):
         pass
     assert calibrated.metric("sirl_verdicts_total") == counted
@@ -204,7 +211,7 @@ def test_metrics_pass_promtool(calibrated):
 
 def test_stream_frames_are_plain(server):
     """No comments, no error frames, `data: ` with its space, [DONE] at the end."""
-    with httpx.stream("POST", server.url + "/v1/chat/completions", json={**ASK, "stream": True}) as answer:
+    with httpx.stream("POST", server.url + "/v1/chat/completions", json={**ASK, "stream": True}, timeout=60) as answer:
         raw = b"".join(answer.iter_bytes())
     frames = [frame for frame in raw.split(b"\n\n") if frame]
     assert frames[-1] == b"data: [DONE]" and all(frame.startswith(b"data: ") for frame in frames)

@@ -57,8 +57,9 @@ def test_a_server_takes_up_what_a_learner_elsewhere_made_live(tmp_path: Path) ->
         calibration.unlink()
         away = store.parent.rename(tmp_path / "away")
         store.parent.write_text("no directory any more")
-        problem = server.wait(lambda: server.get("/guard/v1/status").json()["problems"].get("store"))
-        assert "The store cannot be used (NotADirectoryError" in problem and serves("v1")
+        gone = "The store cannot be used (NotADirectoryError"
+        server.wait(lambda: gone in server.get("/guard/v1/status").json()["problems"].get("store", ""))
+        assert serves("v1")
         assert server.post("/guard/v1/adapters/base/activate", {}).json() == {"live": None}
         store.parent.unlink()
         away.rename(store.parent)

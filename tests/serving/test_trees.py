@@ -45,7 +45,7 @@ def test_rows_have_the_children_of_their_node():
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 3]), st.booleans(), TOKENS), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_walk_on_the_device_is_the_walk_on_the_host(responses):
     trees = known(a0=PLAIN, a3=REASONS)
     starts = [trees.openings[adapter].begin([10] if inside else []) for adapter, inside, _ in responses]

@@ -111,7 +111,7 @@ texts = st.text() | st.text("{}goal\\\"'\n\r\u2028\u2029\x85 é")
 
 
 @given(before=texts, after=texts, goal=st.text(min_size=1), plain=st.booleans())
-@hypothesis(max_examples=60, deadline=None, database=None)
+@hypothesis(max_examples=60, database=None)
 def test_braces_and_all_of_unicode_survive(before, after, goal, plain):
     template = f"{before}{{goal}}{after}"
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +127,7 @@ def test_braces_and_all_of_unicode_survive(before, after, goal, plain):
     template=st.text("{}.!?: ab").map(lambda text: f"{text}{{goal}}") | st.sampled_from((*SEEDS, "a. " * 990 + "{goal}")),
     luck=st.randoms(),
 )
-@hypothesis(max_examples=100, deadline=None, database=None)
+@hypothesis(max_examples=100, database=None)
 def test_a_mutant_still_asks_and_does_not_grow_for_ever(template, luck):
     for _ in range(30):
         template = mutated(template, SEEDS, luck)
@@ -146,7 +146,7 @@ def test_every_way_of_mutation_is_taken():
 
 
 @given(st.text())
-@hypothesis(max_examples=100, deadline=None, database=None)
+@hypothesis(max_examples=100, database=None)
 def test_goals_of_any_kind_can_be_looked_at(goal):
     word = key_word(goal)
     assert word in goal and (not word or word.isascii() and word.isalpha())
