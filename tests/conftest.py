@@ -45,7 +45,7 @@ class Server:
         return {"x-sirl-internal": (self.state / "internal.key").read_text()}
 
     def post(self, path: str, json: dict, **kwargs) -> httpx.Response:
-        return httpx.post(self.url + path, json=json, timeout=120, **kwargs)
+        return httpx.post(self.url + path, json=json, timeout=300, **kwargs)
 
     def get(self, path: str, **kwargs) -> httpx.Response:
         return httpx.get(self.url + path, timeout=30, **kwargs)
@@ -63,13 +63,15 @@ class Server:
         assert lines, f"{name} is not exported"
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
-    def wait(self, condition, limit: float = 30.0):
-        """Poll until `condition()` is truthy and return it; fails with the log's end after `limit` seconds."""
+    def wait(self, condition, limit: float = 90.0):
+        """Poll until `condition()` is truthy and return it; fails with the log's end after `limit` seconds, and a look."""
         deadline = time.monotonic() + limit
-        while not (found := condition()):
-            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+        while True:
+            late = time.monotonic() >= deadline
+            if found := condition():
+                return found
+            assert not late, self.log.read_text()[-3000:]
             time.sleep(0.05)
-        return found
 
 
 def free_port() -> int:

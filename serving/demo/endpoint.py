@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from online.evaluation import Prompt
 from serving.child import child
 
 MODEL = "sirl-tiny"
+ENVIRONMENT = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60"}
+"""Idle connections stay open for longer than clients reuse them, for every request that fails counts here."""
 
 
 @dataclass
@@ -88,7 +91,7 @@ def serving(state: Path, flags: Sequence[str] = ()) -> Iterator[Endpoint]:
     """`sirl serve` on a free port of this machine until the block ends; drained and gone after it."""
     state.mkdir(parents=True, exist_ok=True)
     log = state / "server.log"
-    with child(["--state-dir", str(state), *flags], log) as (url, process):
+    with child(["--state-dir", str(state), *flags], log, {**os.environ, **ENVIRONMENT}) as (url, process):
         yield Endpoint(url, state, log, process)
 
 

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 
@@ -45,7 +46,7 @@ def test_status_says_what_serves(server):
 def test_without_a_key_a_proxy_does_not_open_it(server, headers):
     """A loopback peer is not enough: it must address localhost itself."""
     for method, path in (("GET", "status"), ("GET", "events"), ("POST", "rollback"), ("POST", "updates")):
-        answer = httpx.request(method, f"{server.url}/guard/v1/{path}", headers=headers)
+        answer = httpx.request(method, f"{server.url}/guard/v1/{path}", headers=headers, timeout=30)
         assert answer.status_code == 403
 
 
@@ -108,7 +109,14 @@ def test_with_a_key_only_the_key_opens_it(tmp_path):
     """With vLLM's own API key, an unwritable buffer, no report and a learner that is killed it serves all the same."""
     flags = ["--guard-admin-key", "the-admins-own-key", "--api-key", "a-client-key", "--no-guard-report"]
     flags += ["--buffer-url", f"sqlite:///{tmp_path}/gone/buffer.sqlite", "--learn", "--learn-interval-s", "none"]
-    flags += ["--shutdown-timeout", "4", "--guard-read-key", "a-readers-own-key", "--guard-operate-key", "operators-own-key"]
+    flags += [
+        "--shutdown-timeout",
+        "12",
+        "--guard-read-key",
+        "a-readers-own-key",
+        "--guard-operate-key",
+        "operators-own-key",
+    ]
     with running(tmp_path / "state", *flags) as server:
         assert server.get("/guard/v1/status").status_code == 401
         assert server.get("/guard/v1/status", headers={"authorization": "Bearer a-client-key"}).status_code == 401
@@ -127,7 +135,8 @@ def test_with_a_key_only_the_key_opens_it(tmp_path):
         the_report_of_an_update_is_for_the_admin(tmp_path / "state/updates", partial(server.get, headers=good), server.get)
         assert "the-admins-own-key" not in server.log.read_text() and "the-admins-own-key" not in str(status)
         (first,) = server.wait(lambda: learners(server))
-        os.kill(first, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may be about to be begun anew
+            os.kill(first, signal.SIGKILL)
         server.wait(lambda: learners(server) not in ([], [first]))
         every_role_opens_what_it_is_for(server)
         wrong_keys_are_slowed_down(server, good)
@@ -163,10 +172,14 @@ def every_role_opens_what_it_is_for(server) -> None:
 
 def wrong_keys_are_slowed_down(server, good: dict[str, str]) -> None:
     wrong = {"authorization": "Bearer a-guess-at-the-key"}
-    statuses = [server.get("/guard/v1/status", headers=wrong).status_code for _ in range(14)]
-    assert statuses[0] == 401 and statuses[-1] == 429
     right = {"authorization": good["authorization"]}
-    assert server.get("/guard/v1/status", headers=right).status_code == 429, "a right guess is told from no wrong one"
+
+    def asked(headers: dict[str, str]) -> int:
+        return server.get("/guard/v1/status", headers=headers).status_code
+
+    assert asked(wrong) == 401
+    # One more is let through every six seconds; a right guess must be told from no wrong one.
+    server.wait(lambda: asked(wrong) == asked(right) == 429)
     assert server.get("/guard/v1/status", headers=good).status_code == 200, "other addresses, as a proxy names them, go on"
     assert "a-guess-at-the-key" not in server.log.read_text() + (server.state / "audit.jsonl").read_text()
 
@@ -191,7 +204,7 @@ def drains(server, client: dict[str, str]) -> None:
     aborted and its client told, the process ends well."""
     body = {"model": "sirl-tiny", "prompt": "Once", "ignore_eos": True, "stream": True}
     ask = partial(httpx.stream, "POST", server.url + "/v1/completions", headers=client, timeout=60)
-    with ask(json={**body, "max_tokens": 24}) as short, ask(json={**body, "max_tokens": 1900, "n": 8}) as long:
+    with ask(json={**body, "max_tokens": 24}) as short, ask(json={**body, "max_tokens": 1900, "n": 16}) as long:
         lines, others = short.iter_lines(), long.iter_lines()
         next(lines), next(others)
         server.process.send_signal(signal.SIGINT)
@@ -201,11 +214,11 @@ def drains(server, client: dict[str, str]) -> None:
                 server.post("/v1/completions", {**body, "max_tokens": 1, "stream": False}, headers=client).status_code == 503
             )
 
-        server.wait(turned_away, 5)
+        server.wait(turned_away)
         assert server.get("/health").status_code == 503, "a load balancer is told too"
         assert how_they_ended(lines) == ["length"]
-        assert how_they_ended(others) == ["abort"] * 8
-    assert server.process.wait(30) == 0
+        assert how_they_ended(others) == ["abort"] * 16
+    assert server.process.wait(90) == 0
 
 
 def how_they_ended(lines) -> list[str]:

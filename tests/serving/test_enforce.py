@@ -220,8 +220,7 @@ def test_requests_may_tighten_but_not_route_where_nothing_is_set(calibrated):
 
 
 def test_a_client_that_leaves_while_its_response_is_drawn_anew_harms_nobody(calibrated):
-    async def leave() -> int:
-        """How many left before they had their response."""
+    async def leave() -> None:
         async with AsyncOpenAI(base_url=calibrated.url + "/v1", api_key="x", max_retries=0) as client:
             asking = [
                 asyncio.create_task(
@@ -233,20 +232,25 @@ def test_a_client_that_leaves_while_its_response_is_drawn_anew_harms_nobody(cali
                 for _ in range(4)
             ]  # fmt: skip
             while left := sum(not task.done() for task in asking):
-                if await asyncio.to_thread(running) > left:  # each is drawn anew four times over
+                if await asyncio.to_thread(running) >= 4 * left:  # each is drawn anew four times: all have arrived
                     break
-            return sum(task.cancel() for task in asking)
+            for task in asking:
+                task.cancel()
 
     def running() -> float:
         lines = calibrated.get("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running{"))
 
-    before = unreported(calibrated, "aborted")
-    for _ in range(20):  # a machine that is busy elsewhere may answer all four before it is looked at
-        if left := asyncio.run(leave()):
+    def ended() -> tuple[float, float]:
+        return unreported(calibrated, "aborted"), calibrated.metric("sirl_actions_total")
+
+    for _ in range(20):  # a machine that is busy elsewhere may answer all four before they have left
+        before = ended()
+        asyncio.run(leave())
+        calibrated.wait(lambda before=before: sum(ended()) == sum(before) + 4)  # each is counted, and once
+        if left := ended()[0] - before[0]:
             break
     assert left
-    calibrated.wait(lambda: unreported(calibrated, "aborted") == before + left)
     assert calibrated.chat("Hello.")["choices"]
     calibrated.wait(lambda: running() == 0.0)
 
