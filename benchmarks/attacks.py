@@ -43,6 +43,7 @@ from guard.openings import Tokens
 from models.recipe import lexicon, requests
 from models.recipe.families import of
 from models.recipe.requests import Ask
+from online.bench import Suites
 from online.buffer import Buffer
 from online.evaluation import GrammarJudge, load_suite
 from online.event import Event
@@ -54,7 +55,7 @@ from online.selector import Selection
 from online.settings import Settings
 from online.state import StateDir, write_atomic
 from online.trainer import ADAPTER
-from online.update import Suites, run_update
+from online.update import run_update
 
 RESULTS = Path("docs/science/attacks.json")
 CLIENTS, DAYS, WINDOW, DAY = 100, 6, 500, 86_400.0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from online import OnlineError
+from online.bench import Suites
 from online.buffer import Buffer
 from online.event import client_hash
 from online.job import Outcome
@@ -20,7 +21,7 @@ from online.ledger import Ledger, LedgerError
 from online.registry import Registry, RegistryError
 from online.settings import Settings, UpdateSettings
 from online.state import StateDir, explained, write_atomic
-from online.update import Launch, Suites, run_update
+from online.update import Launch, run_update
 from online.writer import Spill
 
 PLAN = "forgetting.json"

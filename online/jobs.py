@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 import models
 from guard.calibration import CalibrationError
 from online import OnlineError
+from online.bench import Suites
 from online.buffer import Buffer
 from online.calibrate import calibrate
 from online.evaluation import GrammarJudge, load_suite
@@ -31,7 +32,7 @@ from online.schedule import due
 from online.settings import Settings
 from online.share import Share, share
 from online.state import StateDir
-from online.update import Launch, Outcome, Suites, run_gate, run_update
+from online.update import Launch, Outcome, run_gate, run_update
 
 log = logging.getLogger("sirl")
 

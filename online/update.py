@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from tqdm import tqdm
 from guard.calibration import Calibration, CalibrationError
 from guard.openings import Openings, Tokens
 from online import OnlineError
+from online.bench import Bench, Suites
 from online.buffer import Buffer
-from online.calibrate import calibrate
-from online.evaluation import Judge, Prompt
-from online.exam import Exam, Measured, held_out, measure
+from online.exam import Exam, Measured, held_out
 from online.gap import entropy_gap, may_learn
 from online.gate import GateReport, best, compare, contradictions
 from online.job import ATTEMPTS, Job, Outcome, Status
@@ -50,22 +49,6 @@ Launch = Callable[[], AbstractContextManager[StateDir]]
 """Starts an engine for one update's rollouts, which is there while the block lasts; gives its state directory."""
 
 DECISIONS: dict[str, Status] = {"promote": "promoted", "reject": "rejected", "undecided": "undecided"}
-
-
-@dataclass(frozen=True, slots=True)
-class Suites:
-    """Labelled prompts of one model and the judge that reads its answers; updates measure with them, never learn.
-
-    calibration: to calibrate on; validation: to check calibrations and looks on the way; gate: what each candidate's exam is
-    drawn from; extra, vetoes: the operator's own, by name.
-    """
-
-    calibration: Sequence[Prompt]
-    validation: Sequence[Prompt]
-    gate: Sequence[Prompt]
-    judge: Judge
-    extra: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
-    vetoes: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -174,12 +157,13 @@ class _Run:
                 "preset 'paper' a learning rate for it."
             )
         self.story["settings"] = learn.model_dump(mode="json")
-        policy, suites, limits = self._ready()
-        gap = entropy_gap(policy, suites.calibration, suites.judge, **limits)
+        bench = self._ready()
+        policy, suites = bench.policy, bench.suites
+        gap = entropy_gap(policy, suites.calibration, suites.judge, **bench.limits)
         self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
             raise Refused(reason)
-        base = self._base_calibration(policy, suites, limits)
+        base = self._base_calibration(bench)
         lessons, selection, key = self._data(policy, buffer, base, learn)
         if self.job.key not in (None, key):
             self.job = self.job.discard()
@@ -189,37 +173,34 @@ class _Run:
         if version is None:
             with self._rollouts(learn) as rollouts:
                 trainer = Trainer(policy, selection, base.openings, learn, rollouts)
-                self._train(trainer, key, self._lookout(policy, suites, base, limits))
+                self._train(trainer, key, self._lookout(bench, base))
             ledger = Ledger.of(lessons.until, lessons.events, selection, self.state.client_salt())
             version = self._publish(policy, key, learn, ledger, {"gap": asdict(gap), "history": trainer.history})
         else:
             policy.load_adapter(ADAPTER, self.registry.path(version))
             self.story["history"] = self.registry.manifest(version)["metrics"]["history"]
-        return self._decide(policy, version, base, suites, limits, lessons.held)
+        return self._decide(bench, version, base, lessons.held)
 
     def judge(self, version: int, buffer: Buffer) -> Ending:
         """The last stages alone, for a version that came from elsewhere."""
         self.registry.verify(version)
-        policy, suites, limits = self._ready()
-        base = self._base_calibration(policy, suites, limits)
-        lessons, _, _ = self._chosen(policy, buffer, base, self.settings.update)
-        policy.load_adapter(ADAPTER, self.registry.path(version))
-        return self._decide(policy, version, base, suites, limits, lessons.held)
+        bench = self._ready()
+        base = self._base_calibration(bench)
+        lessons, _, _ = self._chosen(bench.policy, buffer, base, self.settings.update)
+        bench.policy.load_adapter(ADAPTER, self.registry.path(version))
+        return self._decide(bench, version, base, lessons.held)
 
-    def _ready(self) -> tuple[Policy, Suites, dict[str, int]]:
-        """The base, its suites, and what all sampling shares."""
+    def _ready(self) -> Bench:
+        """Raises Refused where there are no suites."""
         if self.suites is None:
             raise Refused(str(may_learn(None)))
         self.job.progress("checking")
         learn = self.settings.update
         torch.set_num_threads(learn.threads)
-        return (
-            Policy.load(self.base_dir, dtype=getattr(torch, learn.dtype)),
-            self.suites,
-            {"seed": learn.seed, "max_tokens": learn.max_tokens},
-        )
+        policy = Policy.load(self.base_dir, dtype=getattr(torch, learn.dtype))
+        return Bench(policy, self.suites, learn.seed, learn.max_tokens)
 
-    def _base_calibration(self, policy: Policy, suites: Suites, limits: dict[str, int]) -> Calibration:
+    def _base_calibration(self, bench: Bench) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's. Raises
         Refused for a reasoning model: the objective's tree begins where an answer does, and a prompt ends before that."""
         try:
@@ -228,27 +209,13 @@ class _Run:
             found = None  # made anew below
         if found is None or found.model != self.registry.base:
             self.job.progress("calibrating the base")
-            found = self._calibrated(policy, "base", suites, limits)
+            found = bench.calibrated("base", self.registry.base, self.settings.calibrate)
             found.save(self.state.calibration_path("base"))
         if found.openings.reasoning:
             raise Refused(
                 "This model reasons before it answers, which the learner does not do yet: guard it without learning."
             )
         return found
-
-    def _calibrated(self, policy: Policy, name: str, suites: Suites, limits: dict[str, int]) -> Calibration:
-        """A calibration of the policy as it answers now."""
-        return calibrate(
-            policy,
-            name,
-            suites.calibration,
-            suites.judge,
-            self.registry.base,
-            held=suites.validation,
-            settings=self.settings.calibrate,
-            seed=limits["seed"],
-            max_tokens=limits["max_tokens"],
-        )
 
     def _data(
         self, policy: Policy, buffer: Buffer, base: Calibration, learn: UpdateSettings
@@ -299,16 +266,10 @@ class _Run:
                 log.warning("update.rollouts is '%s', but the learner draws itself: %s", learn.rollouts, why)
             yield found or FromPolicy()
 
-    def _lookout(
-        self, policy: Policy, suites: Suites, base: Calibration, limits: dict[str, int]
-    ) -> Callable[[], tuple[str, ...]]:
+    def _lookout(self, bench: Bench, base: Calibration) -> Callable[[], tuple[str, ...]]:
         """A look at held-out prompts: what there speaks against the adapter as it is now."""
-        prompts = held_out(suites.validation, self.settings.update.look_prompts)
-
-        def look(name: str | None) -> Measured:
-            with policy.adapter(name):
-                return measure(policy, Exam(prompts), suites.judge, base.openings, **limits)
-
+        prompts = held_out(bench.suites.validation, self.settings.update.look_prompts)
+        look = partial(bench.examined, Exam(prompts), base.openings)
         before = cache(lambda: look(None))
         return lambda: contradictions(prompts, look(ADAPTER), {"base": before()}, self.settings.gate)
 
@@ -355,23 +316,20 @@ class _Run:
                 metrics={"update": self.job.id, **metrics},
             )
 
-    def _decide(
-        self,
-        policy: Policy,
-        version: int,
-        base: Calibration,
-        suites: Suites,
-        limits: dict[str, int],
-        traffic: Sequence[Tokens],
-    ) -> Ending:
+    def _decide(self, bench: Bench, version: int, base: Calibration, traffic: Sequence[Tokens]) -> Ending:
         """Calibrate the candidate, gate it, and promote it if it passed and nobody is to be asked first."""
         if not (self.registry.path(version) / "evaluation.json").exists():
-            report, steady = self._gate(policy, version, base, suites, limits, traffic)
+            report, steady = self._gate(bench, version, base, traffic)
             for line in report.lines():
                 self.bar.write(line)
             decided = {"decision": DECISIONS[report.decision], "best": steady}
             self.registry.attach(version, "evaluation", report.to_json() | decided)
         found = self.story["gate"] = self.registry.evaluation(version)
+        if not found:
+            raise RegistryError(
+                f"what the gate found about v{version} cannot be read, or nobody trusted signed it: sign it if it is yours "
+                f"(`sirl adapters sign v{version}`), or remove {self.registry.path(version)}."
+            )
         released = self.registry.releasing()
         if found["decision"] != "promoted" or version in (self.registry.live(), released and released.version):
             return found["decision"], tuple(found["reasons"]), version
@@ -382,20 +340,12 @@ class _Run:
         told = () if stage is None else (f"It comes to serve by stages, of which the first is {stage}.",)
         return "promoted", (*found["reasons"], *told), version
 
-    def _gate(
-        self,
-        policy: Policy,
-        version: int,
-        base: Calibration,
-        suites: Suites,
-        limits: dict[str, int],
-        traffic: Sequence[Tokens],
-    ) -> tuple[GateReport, int]:
+    def _gate(self, bench: Bench, version: int, base: Calibration, traffic: Sequence[Tokens]) -> tuple[GateReport, int]:
         """Weigh the candidate against the base and, where an adapter serves, against that and the best that ever served; and
         which version defence is held against, should it be promoted."""
-        settings = self.settings.gate
+        settings, suites = self.settings.gate, bench.suites
         try:
-            own = self._own_calibration(policy, version, suites, limits)
+            own = self._own_calibration(bench, version)
         except CalibrationError as error:
             return GateReport("reject", (str(error),), {}, {}), version
         adapters: dict[str, str | None] = {"candidate": ADAPTER, "base": None}
@@ -403,7 +353,7 @@ class _Run:
         peak = self._peak(live)
         for name, other in (("live", live), ("best", peak)):
             if other not in (None, version) and not (name == "best" and other == live):
-                policy.load_adapter(name, self.registry.path(other))
+                bench.policy.load_adapter(name, self.registry.path(other))
                 adapters[name] = name
         openings = Openings((*base.openings.sequences, *own.openings.sequences))
         prompts = held_out(suites.gate, settings.prompts_per_class, self.job.id)
@@ -411,8 +361,7 @@ class _Run:
         measured: dict[str, Measured] = {}
         for name in self.bar(adapters, desc="gating", unit="policy"):
             self.job.progress("gating", len(measured), len(adapters))
-            with policy.adapter(adapters[name]):
-                measured[name] = measure(policy, exam, suites.judge, openings, **limits)
+            measured[name] = bench.examined(exam, openings, adapters[name])
         report = compare(exam, measured.pop("candidate"), measured, settings)
         return report, best(report.lost("best" if "best" in measured else "live"), version, peak)
 
@@ -428,14 +377,14 @@ class _Run:
             return live
         return int(peak)
 
-    def _own_calibration(self, policy: Policy, version: int, suites: Suites, limits: dict[str, int]) -> Calibration:
+    def _own_calibration(self, bench: Bench, version: int) -> Calibration:
         """The candidate's calibration, made unless it has one."""
         path = self.registry.calibration_path(f"v{version}")
         if path.exists():
             self.registry.vouch(f"v{version}")
             return Calibration.load(path)
         self.job.progress("calibrating the candidate")
-        with policy.adapter(ADAPTER):
-            made = self._calibrated(policy, f"v{version}", suites, limits)
+        with bench.policy.adapter(ADAPTER):
+            made = bench.calibrated(f"v{version}", self.registry.base, self.settings.calibrate)
         self.registry.attach(version, "calibration", made.to_json())
         return made

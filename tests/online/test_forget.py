@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from online.bench import Suites
 from online.buffer import Buffer, BufferError
 from online.event import client_hash
 from online.forget import Successor, client_named, erase, rebuild
@@ -18,7 +19,6 @@ from online.ledger import BANDS, Ledger, LedgerError
 from online.registry import RegistryError
 from online.repeat import repeat
 from online.state import Busy
-from online.update import Suites
 from online.writer import Spill
 from tests.online.test_update import Place, bundled_suites
 from tests.online.tiny_model import Quiet

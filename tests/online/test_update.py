@@ -20,6 +20,7 @@ from peft import LoraConfig
 import models
 from guard.calibration import Calibration
 from online import OnlineError, update
+from online.bench import Suites
 from online.buffer import Buffer
 from online.evaluation import GrammarJudge, Prompt, load_suite
 from online.event import Event
@@ -32,7 +33,7 @@ from online.registry import Registry
 from online.rollouts import FromPolicy
 from online.settings import Settings, UpdateSettings
 from online.state import Busy, StateDir
-from online.update import Suites, _Run, run_gate, run_update
+from online.update import _Run, run_gate, run_update
 from tests.online.tiny_model import Quiet
 
 ROOT = Path(__file__).parents[2]
@@ -295,6 +296,15 @@ def test_what_passed_its_gate_waits_or_comes_to_serve_by_stages_or_at_once(
     on_its_way = place.registry.releasing()
     assert place.registry.live() == (version if release.get("shadow") == 0 else None)
     assert (on_its_way.stage if on_its_way else None) == ("shadow" if release.get("shadow") else None)
+
+
+def test_what_its_gate_found_is_not_believed_where_it_cannot_be_read(place: Place, suites: Suites, tmp_path: Path) -> None:
+    version = that_does_nothing(place, tmp_path / "outside")
+    (place.registry.path(version) / "evaluation.json").write_text('{"decision": "prom')
+    asked = (place.settings, place.state, place.registry, place.base_dir, suites, version, place.buffer)
+    outcome = run_gate(*asked, bar=Quiet)
+    assert outcome.status == "failed" and "what the gate found about v1 cannot be read" in outcome.reasons[0]
+    assert place.registry.live() is None
 
 
 def test_an_operators_veto_is_heard(tmp_path: Path, suites: Suites) -> None:
