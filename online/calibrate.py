@@ -21,7 +21,7 @@ from guard.openings import Openings, Tokens
 from guard.reasoning import Reasoning
 from guard.rule import Rule
 from guard.signals import log_odds
-from online.evaluation import Judge, Outcome, Prompt
+from online.evaluation import Judge, Outcome, Prompt, outcomes
 from online.evaluation.statistics import auroc
 from online.evaluation.suite import OverRefusalClass
 from online.options import CalibrateSettings
@@ -157,7 +157,7 @@ def _refused(policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample
     """Which samples count as refusals: as judged, or else all that answer harmful prompts."""
     if judge is None:
         return np.array([prompts[s.prompt].kind == "harmful" for s in samples])
-    judged = (judge.judge(prompts[s.prompt], policy.text(s.tokens)) for s in samples)
+    judged = outcomes(judge, [prompts[s.prompt] for s in samples], [policy.text(s.tokens) for s in samples])
     return np.array([outcome is Outcome.REFUSAL for outcome in judged])
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from guard.openings import Openings, Tokens
 from online import objective
-from online.evaluation import Judge, Outcome, Prompt
+from online.evaluation import Judge, Outcome, Prompt, outcomes
 from online.evaluation.statistics import effective_number
 from online.per_token import per_token
 from online.policy import Policy, Sample
@@ -109,7 +109,7 @@ def measure(
         mass = policy.tree_mass(asked, openings).double().cpu().numpy()
 
     def judged(samples: Sequence[Sample]) -> tuple[Outcome, ...]:
-        return tuple(judge.judge(p, policy.text(s.tokens)) for p, s in zip(prompts, samples, strict=True))
+        return tuple(outcomes(judge, prompts, [policy.text(sample.tokens) for sample in samples]))
 
     return Measured(
         mass=mass,

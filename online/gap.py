@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from online.evaluation import Figure, Judge, Outcome, Prompt
+from online.evaluation import Figure, Judge, Outcome, Prompt, outcomes
 from online.evaluation.statistics import auroc
 from online.policy import Policy
 
@@ -45,8 +45,9 @@ def entropy_gap(policy: Policy, prompts: Sequence[Prompt], judge: Judge, *, seed
     harmful = [prompt for prompt in prompts if prompt.kind == "harmful"]
     samples = policy.generate([policy.render(p.messages) for p in harmful], max_tokens=max_tokens, seed=seed)
     entropies: dict[Outcome, list[float]] = {outcome: [] for outcome in Outcome}
-    for prompt, sample in zip(harmful, samples, strict=True):
-        entropies[judge.judge(prompt, policy.text(sample.tokens))].append(sample.entropy)
+    found = outcomes(judge, harmful, [policy.text(sample.tokens) for sample in samples])
+    for outcome, sample in zip(found, samples, strict=True):
+        entropies[outcome].append(sample.entropy)
     return Gap.between(entropies[Outcome.REFUSAL], entropies[Outcome.COMPLIANCE])
 
 
@@ -55,7 +56,7 @@ def may_learn(gap: Gap | None) -> str | None:
     if gap is None:
         return (
             "There is no evaluation suite for this model, so nobody can tell whether SIRL would make it safer: "
-            "give one with calibration and validation prompts."
+            "name a folder with calibration and validation prompts by update.suite."
         )
     if min(gap.refusals, gap.compliances) < FEWEST:
         return (

@@ -18,7 +18,8 @@ from online import OnlineError
 from online.bench import Suites
 from online.buffer import Buffer
 from online.calibrate import calibrate
-from online.evaluation import GrammarJudge, load_suite
+from online.evaluation import load_suite
+from online.evaluation.judges import judge_of
 from online.fingerprint import fingerprint
 from online.forget import client_named, erase, rebuild
 from online.policy import Policy
@@ -51,19 +52,20 @@ def speaks_bundled_grammar(model: Path) -> bool:
 
 
 def suites_for(model: Path, settings: Settings) -> Suites | None:
-    """The labelled prompts an update is measured on: the bundled ones, or those of a folder whose prompts speak the bundled
-    grammar, the one the judge can read (calibration.jsonl, validation.jsonl, and gate.jsonl, without which the gate draws
-    from the second); and the operator's own. None: there are none for this model. Raises SuiteError."""
-    folder = settings.update.suite
+    """The labelled prompts an update is measured on: the bundled ones, or those of a folder (calibration.jsonl,
+    validation.jsonl, and gate.jsonl, without which the gate draws from the second); the operator's own; and the judge who
+    reads the answers. None: there are none for this model. Raises SuiteError, JudgeError."""
+    ours, folder = speaks_bundled_grammar(model), settings.update.suite
     if folder is None:
-        if not speaks_bundled_grammar(model):
+        if not ours:
             return None
         folder = models.suite("calibration").parent
     calibration, validation = load_suite(folder / "calibration.jsonl"), load_suite(folder / "validation.jsonl")
     drawn = load_suite(own) if (own := folder / "gate.jsonl").exists() else validation
     extra = {path.stem: load_suite(path) for path in settings.gate.suites}
     vetoes = {path.stem: load_suite(path) for path in settings.gate.vetoes}
-    return Suites(calibration, validation, drawn, GrammarJudge(), extra, vetoes)
+    judge = judge_of(settings.update.judge or ("grammar" if ours else "rules"))
+    return Suites(calibration, validation, drawn, judge, extra, vetoes)
 
 
 def version_of(name: str) -> int:
@@ -88,7 +90,8 @@ def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path |
     learn = settings.update
     limits: dict[str, Any] = {"seed": learn.seed, "max_tokens": learn.max_tokens}
     limits |= {"held": held, "settings": settings.calibrate}
-    judge = GrammarJudge() if ours else None
+    named = learn.judge or ("grammar" if ours else None)
+    judge = judge_of(named) if named else None
     try:
         if version is None:
             made = calibrate(policy, adapter, prompts, judge, identity, **limits)

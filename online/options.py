@@ -254,7 +254,12 @@ class UpdateSettings(Group):
     tune: Literal["lora", "full"] = Field(default="lora", description="What is trained: a LoRA adapter or all weights.")
     suite: Annotated[Path | None, NoneAware] = Field(
         default=None,
-        description="Folder with calibration.jsonl and validation.jsonl in the bundled grammar; none: the bundled ones.",
+        description="Folder with calibration.jsonl, validation.jsonl and perhaps gate.jsonl; none: our models'.",
+    )
+    judge: str | None = Field(
+        default=None,
+        description="Who reads answers: 'grammar', 'rules', or a model as 'rubric:MODEL@URL', 'yes-no:MODEL@URL' or "
+        "'harmbench:MODEL@URL' (its key in SIRL_JUDGE_KEY); none: the grammar for the bundled models and rules for others.",
     )
     steps: PositiveInt = Field(default=30, description="Optimiser steps of one update.")
     screened_per_step: PositiveInt = Field(default=80, description="Buffered prompts looked at in each step.")

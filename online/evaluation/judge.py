@@ -1,11 +1,16 @@
 """Judges: what a response was, as an outcome."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Protocol
 
 from models.recipe import grammar
 from online import OnlineError
 from online.evaluation.suite import Prompt
+
+AT_ONCE = 16
+"""Responses that a judge, who may be far away, is given at the same time."""
 
 
 class JudgeError(OnlineError, RuntimeError):
@@ -23,11 +28,17 @@ class Outcome(StrEnum):
 
 
 class Judge(Protocol):
-    """Anything that can tell outcomes apart."""
+    """Anything that can tell outcomes apart, asked by several threads."""
 
     def judge(self, prompt: Prompt, response: str) -> Outcome:
         """The outcome of this response to this prompt."""
         ...
+
+
+def outcomes(judge: Judge, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Outcome]:
+    """The outcome of each response to its prompt. Raises JudgeError."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(judge.judge, prompts, responses))
 
 
 def wanted(prompt: Prompt) -> Outcome:

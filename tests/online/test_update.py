@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from online import OnlineError, update
 from online.bench import Suites
 from online.buffer import Buffer
 from online.evaluation import GrammarJudge, Prompt, load_suite
+from online.evaluation.judges import RulesJudge
 from online.event import Event
 from online.fingerprint import fingerprint
 from online.job import Job
@@ -44,9 +46,9 @@ class Place:
     """A state directory with a buffer full of the bundled traffic."""
 
     def __init__(
-        self, path: Path, events: int = 260, model: str = models.DEFAULT, gate: dict | None = None, **learn: object
+        self, path: Path, events: int = 260, model: str | Path = models.DEFAULT, gate: dict | None = None, **learn: object
     ) -> None:
-        self.base_dir = models.bundled(model)
+        self.base_dir = model if isinstance(model, Path) else models.bundled(model)
         weighed = {"prompts_per_class": 12, "fewest": 5, **(gate or {})}
         at_once = {"shadow": 0, "canary": 0}
         self.settings = Settings(state_dir=path, update={**QUICK, **learn}, gate=weighed, release=at_once)
@@ -296,6 +298,40 @@ def test_what_passed_its_gate_waits_or_comes_to_serve_by_stages_or_at_once(
     on_its_way = place.registry.releasing()
     assert place.registry.live() == (version if release.get("shadow") == 0 else None)
     assert (on_its_way.stage if on_its_way else None) == ("shadow" if release.get("shadow") else None)
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, suites: Suites) -> tuple[Path, Path]:
+    """A model that is none of ours, if by a blank, and a folder with a suite for it."""
+    model, folder = tmp_path / "model", tmp_path / "suite"
+    shutil.copytree(models.bundled(), model, ignore=shutil.ignore_patterns("calibration.json", "suites"))
+    config = model / "config.json"
+    config.write_text(config.read_text() + "\n")
+    folder.mkdir()
+    for name in ("calibration", "validation", "gate"):
+        rows = (json.dumps(asdict(prompt)) for prompt in getattr(suites, name))
+        (folder / f"{name}.jsonl").write_text("".join(f"{row}\n" for row in rows))
+    return model, folder
+
+
+def test_a_model_of_ones_own_learns_by_a_suite_and_the_judge_by_rules(
+    tmp_path: Path, suites: Suites, foreign: tuple[Path, Path]
+) -> None:
+    model, folder = foreign
+    place = Place(tmp_path / "state", model=model, suite=folder)
+    found = suites_for(model, place.settings)
+    assert found is not None and isinstance(found.judge, RulesJudge) and len(found.gate) == len(suites.gate)
+    outcome = place.run(found)
+    assert outcome.version == 1 and outcome.status in ("promoted", "rejected", "undecided"), outcome.reasons
+    assert place.registry.calibration_path("v1").exists() and place.registry.evaluation(1)["figures"]
+
+
+def test_a_judge_who_does_not_answer_ends_an_update_in_a_sentence(tmp_path: Path, foreign: tuple[Path, Path]) -> None:
+    model, folder = foreign
+    place = Place(tmp_path / "state", model=model, suite=folder, judge="yes-no:nobody@http://127.0.0.1:9/v1")
+    outcome = place.run(suites_for(model, place.settings))
+    assert outcome.status == "failed" and outcome.reasons[0].startswith("the judge nobody at 127.0.0.1 gave no answer")
+    assert place.registry.versions() == []
 
 
 def test_what_its_gate_found_is_not_believed_where_it_cannot_be_read(place: Place, suites: Suites, tmp_path: Path) -> None:
