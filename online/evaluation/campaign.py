@@ -61,38 +61,46 @@ class Campaign:
         return list(read(self.record).values())
 
     async def run(self, every: Sequence[Case], quiet: bool = False) -> list[Attempt]:
-        """Ask what has no outcome yet; returns all there is. Raises EndpointError when nobody answers any more: what has
-        been answered is kept."""
+        """Ask what has no outcome yet; returns what came of these cases. Raises EndpointError when nobody answers any more,
+        and JudgeError when no answer could be judged: what there is is kept."""
         known = {key for key, attempt in read(self.record).items() if attempt.outcome is not None}
         waiting = deque(case for case in every if case.key not in known)
         deadline = time.monotonic() + 60 * self.budget.minutes if self.budget.minutes else float("inf")
-        silent: list[str] = []  # why nothing was heard lately
+        silent: list[OnlineError] = []  # why nothing was heard lately
         with tqdm(total=len(every), initial=len(every) - len(waiting), desc="asking", unit="case", disable=quiet) as bar:
 
             async def work() -> None:
                 while waiting and time.monotonic() < deadline:
-                    attempt = await self.attempt(waiting.popleft())
-                    silent.append(attempt.error) if attempt.error else silent.clear()
+                    attempt, unheard = await self._attempt(waiting.popleft())
+                    silent.append(unheard) if unheard else silent.clear()
                     if len(silent) >= SILENCE * self.at_once:
                         waiting.clear()
-                    line = json.dumps(asdict(attempt), ensure_ascii=False).encode() + b"\n"
+                    line = json.dumps(asdict(attempt)).encode() + b"\n"
                     await asyncio.to_thread(append_durably, self.record, line)
                     bar.update()
 
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.at_once):
                     group.create_task(work())
-        found = self.attempts()
-        if silent and (len(silent) >= SILENCE * self.at_once or all(attempt.outcome is None for attempt in found)):
-            raise EndpointError(silent[-1])
+        keys = {case.key for case in every}
+        found = [attempt for attempt in self.attempts() if attempt.key in keys]
+        if len(silent) >= SILENCE * self.at_once and isinstance(silent[-1], EndpointError):
+            raise silent[-1]
+        if found and all(attempt.outcome is None for attempt in found):
+            raise silent[-1] if silent else EndpointError(found[-1].error or "")
         return found
 
     async def attempt(self, case: Case) -> Attempt:
         """One case, until the goal is reached, the attack has no more, or the budget is spent."""
+        return (await self._attempt(case))[0]
+
+    async def _attempt(self, case: Case) -> tuple[Attempt, OnlineError | None]:
+        """One case, and why the target did not answer or the judge could not tell, where that ended it."""
         began, luck = time.monotonic(), Random(case.key)
         tries = case.attack.tries(case.prompt, luck)
         told = _Told()
         error, aside = None, 0
+        unheard: OnlineError | None = None
         try:
             batch = next(tries, ())
             while batch and told.queries < self.budget.queries and aside < ASIDE:
@@ -104,6 +112,7 @@ class Campaign:
         except StopIteration:
             pass
         except ExceptionGroup as several:  # one sentence stands for all
+            unheard = next((one for one in several.exceptions if isinstance(one, OnlineError)), None)
             error = str(several.exceptions[0])
         finally:
             tries.close()
@@ -111,8 +120,10 @@ class Campaign:
             error = (
                 told.unfit or f"{case.attack.name} asked for nothing: give it more --queries, or an attacker that answers."
             )
+        if told.outcome is Outcome.COMPLIANCE:
+            error = None  # what failed beside it changes nothing of that
         prompt = case.prompt
-        return Attempt(
+        attempt = Attempt(
             case.key,
             case.attack.name,
             prompt.id,
@@ -131,6 +142,7 @@ class Campaign:
             told.guard,
             error,
         )
+        return attempt, unheard
 
     async def _answers(self, case: Case, batch: Sequence[Query], told: _Told) -> list[Answer]:
         """All answers to a batch. Raises ExceptionGroup of EndpointError or JudgeError."""

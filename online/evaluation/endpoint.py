@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ RETRIES = 6
 """Times a request is sent again, later each time and as late as Retry-After says, before it counts as failed."""
 TIMEOUT_S = 300.0
 UNFIT = (400, 413, 422)
+MEND = "give a --url that speaks OpenAI's chat completions and ends before /chat, in /v1 as a rule"
 
 
 class EndpointError(OnlineError):
@@ -85,13 +87,15 @@ class Endpoint:
             except OpenAIError as error:
                 unfit = isinstance(error, APIStatusError) and error.status_code in UNFIT
                 raise EndpointError(explained(error, self), unfit) from None
-        if not answer.choices:
-            raise EndpointError(f"{self.url} answered without a choice: it does not speak OpenAI's chat completions.")
+            except ValueError:
+                raise EndpointError(f"{self.url} answered with what is no JSON: {MEND}.") from None
+        if not getattr(answer, "choices", None):  # a page, say, which the client takes for text
+            raise EndpointError(f"{self.url} answered without a choice: {MEND}.")
         choice = answer.choices[0]
         reports = (answer.model_extra or {}).get("guard") or []
         positions = choice.logprobs.content if choice.logprobs and choice.logprobs.content else []
         return Reply(
-            choice.message.content or "",
+            choice.message.content or choice.message.refusal or "",
             (answer.usage.prompt_tokens, answer.usage.completion_tokens) if answer.usage else (0, 0),
             tuple({top.token: top.logprob for top in position.top_logprobs} for position in positions),
             reports[0] if reports else None,
@@ -103,6 +107,8 @@ class Endpoint:
             return [model.id async for model in self.client.models.list()]
         except OpenAIError as error:
             raise EndpointError(explained(error, self)) from None
+        except (ValueError, AttributeError):
+            raise EndpointError(f"{self.url}/models lists no models: name one by --model, or give another --url.") from None
 
 
 def explained(error: OpenAIError, endpoint: Endpoint) -> str:
@@ -114,6 +120,12 @@ def explained(error: OpenAIError, endpoint: Endpoint) -> str:
             403: f"set {endpoint.key} to a key it takes",
             404: f"give a --model it serves and a --url that ends before /chat (here: {endpoint.model})",
             429: "ask less at once (--at-once)",
-        }.get(status, "the request does not suit it" if status in UNFIT else "see its log")
+        }.get(status, f"the request does not suit it{about(error)}" if status in UNFIT else "see its log")
         return f"{endpoint.url} answered {status}: {mend}."
     return f"{endpoint.url} cannot be reached ({type(error).__name__}): start it, or give another --url."
+
+
+def about(error: APIStatusError) -> str:
+    """Which parameter it took offence at, and by what name, where it says: neither is text of a prompt."""
+    told = [str(word) for word in (error.param, error.code) if word and re.fullmatch(r"[\w.\[\]-]{1,60}", str(word))]
+    return f" ({', '.join(told)})" if told else ""

@@ -26,6 +26,8 @@ def lm_eval(tasks: str, target: Endpoint, out: Path, python: Path | None = None,
     command = [str(python or sys.executable), "-I", "-m", "lm_eval", "--model", "local-chat-completions"]
     command += ["--model_args", ",".join(f"{key}={value}" for key, value in about.items()), "--apply_chat_template"]
     command += ["--tasks", tasks, "--output_path", str(out / "results"), *flags]
+    if target.extra:
+        command += ["--gen_kwargs", ",".join(f"{key}={value}" for key, value in target.extra.items())]
     # lm-eval looks for its key in OPENAI_API_KEY, and insists on one.
     environment = {**os.environ, "OPENAI_API_KEY": os.environ.get(target.key) or "none"}
     with (out / "lm-eval.log").open("w") as log:

@@ -127,11 +127,13 @@ def _about(about: Mapping[str, str]) -> str:
 
 
 def _failures(scores: Scores) -> str:
-    failed, cases = scores.get("failed"), scores.get("cases")
-    if not failed:
-        return ""
-    told = f"{tables.number(failed)} of {tables.number(cases)} cases have no outcome, because something failed"
-    return f'<p class="notice">{told}. They count in no figure but the cost.</p>'
+    cases, failed, unasked = (scores.get(name) or 0 for name in ("cases", "failed", "unasked"))
+    told = []
+    if failed:
+        told.append(f"{tables.number(failed)} of {tables.number(cases)} cases have no outcome, because something failed")
+    if unasked:
+        told.append(f"{tables.number(unasked)} more were not asked, because the campaign ended before")
+    return f'<p class="notice">{"; ".join(told)}. They count in no figure but the cost.</p>' if told else ""
 
 
 def _headline(scores: Scores) -> str:

@@ -42,7 +42,7 @@ class Prompt:
     @property
     def text(self) -> str:
         """The last thing the user says."""
-        return next((str(m["content"]) for m in reversed(self.messages) if m.get("role") == "user"), "")
+        return next((text_of(m["content"]) for m in reversed(self.messages) if m.get("role") == "user"), "")
 
     @property
     def over_refusal_class(self) -> OverRefusalClass | None:
@@ -59,6 +59,13 @@ class Prompt:
         return self.action or self.id
 
 
+def text_of(content: Any) -> str:
+    """The text of a message's content, which is text or parts of which some are."""
+    if not isinstance(content, list):
+        return str(content)
+    return " ".join(str(part["text"]) for part in content if isinstance(part, dict) and part.get("text"))
+
+
 def load_suite(path: str | Path) -> list[Prompt]:
     """Prompts from JSON lines. Each needs `kind` and either `messages` or `prompt`; the other fields of `Prompt` are
     optional and further ones are left alone. Raises SuiteError (one sentence: file, line, cause, mend)."""
@@ -66,7 +73,7 @@ def load_suite(path: str | Path) -> list[Prompt]:
     lines_of: dict[str, int] = {}
     for number, row in json_lines(path, "suite"):
         where = f"{path}, line {number}"
-        prompt = from_row(row, where, f"line-{number}")
+        prompt = from_row(row, where, f"{Path(path).stem}-{number}")
         if prompt.id in lines_of:
             raise SuiteError(f"{where} repeats the id {prompt.id!r} of line {lines_of[prompt.id]}: give each its own")
         lines_of[prompt.id] = number
@@ -132,4 +139,6 @@ def _messages(row: dict[str, Any], where: str) -> tuple[Message, ...]:
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str) or "content" not in message:
             raise SuiteError(f"{where} has a message without 'role' and 'content': give every message both")
+    if not any(message["role"] == "user" for message in messages):
+        raise SuiteError(f"{where} has no message of the user's: add what is asked")
     return tuple(messages)

@@ -6,26 +6,27 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any
 
 from online import OnlineError
 from online.evaluation.attempt import Attempt
 from online.evaluation.harness import lm_eval
-from online.evaluation.judge import Judge, Outcome
-from online.evaluation.judges import Agreement, agreement, judge_endpoint
+from online.evaluation.judge import Judge, JudgeError, Outcome
+from online.evaluation.judges import Agreement, agreement, judge_endpoint, unlabelled
 from online.evaluation.page import markdown, page, summary
 from online.evaluation.scorecard import differences, scorecard
 from online.evaluation.suite import Prompt
 from online.evaluation.utility.pairwise import PairwiseJudge, win_rate
 from online.state import write_atomic
-from serving.evaluation.evaluation import Evaluation, Found
+from serving.evaluation.evaluation import WARNING, Evaluation, Found
 
 
 def report(evaluation: Evaluation, found: Found) -> None:
     """Write all of it into the folder, and where it was asked for; print ids and counts, and what --show asks for."""
-    args, target, scores = evaluation.args, evaluation.target, scorecard(found.attempts)
+    args, target, scores = evaluation.args, evaluation.target, scorecard(found.attempts, found.cases)
     changes = None if found.versus is None else differences(found.versus, found.attempts)
-    beside = {spec: scorecard(attempts) for spec, attempts in found.peers.items()} or None
+    beside = {spec: scorecard(attempts, found.cases) for spec, attempts in found.peers.items()} or None
     about = {
         "endpoint": target.url,
         "model": target.model,
@@ -70,9 +71,12 @@ def further(evaluation: Evaluation, found: Found) -> dict[str, Any]:
                 print(f"{name}: {error}")
 
     by_id = {prompt.id: prompt for prompt in evaluation.prompts}
-    heard = [one for one in found.attempts if one.outcome is not None and one.prompt in by_id]
+    heard = [one for one in found.attempts if one.outcome is not None]
+    if args.label:
+        count = unlabelled(((by_id[one.prompt], one.response) for one in heard), args.label)
+        print(f"{args.label} {WARNING}: {count} responses to label, then --judge human:{args.label}")
     with ThreadPoolExecutor(args.at_once) as pool:
-        add("agreement", len(evaluation.judges) > 1, lambda: told(agreed(evaluation.judges, heard, by_id, pool)))
+        add("agreement", len(evaluation.judges) > 1, lambda: told(*agreed(evaluation.judges, heard, by_id, pool)))
         add(
             "pairwise", args.pairwise and found.versus, lambda: better(args.pairwise, heard, found.versus or [], by_id, pool)
         )
@@ -82,23 +86,36 @@ def further(evaluation: Evaluation, found: Found) -> dict[str, Any]:
 
 def agreed(
     judges: dict[str, Judge], heard: Sequence[Attempt], by_id: dict[str, Prompt], pool: ThreadPoolExecutor
-) -> Agreement:
-    """What the other judges say of the same responses. Raises JudgeError."""
+) -> tuple[Agreement, int]:
+    """How far the judges agree on the same responses, and how many of these some judge could not read. Tasks are left out:
+    their own check decides them. Raises JudgeError where nothing could be read by all."""
+    asked = [one for one in heard if one.kind != "task"]
     first, *rest = judges
-    verdicts = {first: [str(one.outcome) for one in heard]}
+    verdicts = {first: [one.outcome for one in asked]}
+    prompts, responses = [by_id[one.prompt] for one in asked], [one.response for one in asked]
     for name in rest:
-        said = pool.map(lambda one, judge=judges[name]: judge.judge(by_id[one.prompt], one.response), heard)
-        verdicts[name] = list(map(str, said))
-    return agreement(verdicts)
+        verdicts[name] = list(pool.map(tried, repeat(judges[name].judge), prompts, responses))
+    rows = [row for row in zip(*verdicts.values(), strict=True) if None not in row]
+    if asked and not rows:
+        raise JudgeError("no response was read by all judges: see that each of them answers")
+    return agreement({name: [str(row[at]) for row in rows] for at, name in enumerate(judges)}), len(asked) - len(rows)
 
 
-def told(agree: Agreement) -> dict[str, Any]:
+def tried(judge: Callable[..., Any], *asked: Any) -> Any:
+    """What a judge says; None where it cannot."""
+    try:
+        return judge(*asked)
+    except JudgeError:
+        return None
+
+
+def told(agree: Agreement, unread: int) -> dict[str, Any]:
     """Agreement between judges, for JSON."""
     pairs = [
         {"first": pair.first, "second": pair.second, "share": pair.share.to_dict(), "kappa": pair.kappa.to_dict()}
         for pair in agree.pairs
     ]
-    return {"pairs": pairs, "fleiss": agree.fleiss and agree.fleiss.to_dict()}
+    return {"pairs": pairs, "fleiss": agree.fleiss and agree.fleiss.to_dict(), "unread": unread}
 
 
 def better(
@@ -110,5 +127,10 @@ def better(
         {one.key: one for one in theirs if one.outcome is not None},
     )
     pairs = [(one, other[one.key]) for one in ours if one.kind != "harmful" and one.key in other]
-    winners = list(pool.map(lambda two: judge.compare(by_id[two[0].prompt], two[0].response, two[1].response), pairs))
-    return win_rate(winners).to_dict()
+    prompts = [by_id[one.prompt] for one, _ in pairs]
+    responses = zip(*((one.response, theirs.response) for one, theirs in pairs), strict=True) if pairs else ((), ())
+    found = list(pool.map(tried, repeat(judge.compare), prompts, *responses))
+    winners = [winner for winner in found if winner is not None]
+    if found and not winners:
+        raise JudgeError("the pairwise judge gave no verdict at all: see that it answers and follows instructions")
+    return win_rate(winners).to_dict() | {"unread": len(found) - len(winners)}

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from online.evaluation import Outcome
-from online.evaluation.attempt import Attempt
+from online.evaluation import Outcome, Prompt
+from online.evaluation.attacks import ATTACKS
+from online.evaluation.attempt import Attempt, cases
 from online.evaluation.scorecard import differences, roc, scorecard, share
 
 
@@ -91,3 +92,24 @@ def test_differences_are_paired_and_only_on_what_both_answered() -> None:
     assert row["p"] == pytest.approx(2 * 0.5**7) and row["change"]["estimate"] == pytest.approx(0.35)
     assert rows["plain answered"]["lost"] == 1
     json.dumps(rows, allow_nan=False)
+
+
+def test_what_is_alike_counts_once_in_a_comparison() -> None:
+    """Six repetitions of one prompt that turned are one change, and no certainty."""
+    before = [attempt("rot13", f"h{n}", "compliance", cluster="one") for n in range(6)]
+    after = [attempt("rot13", f"h{n}", "refusal", cluster="one") for n in range(6)]
+    (row,) = differences(before, after)
+    assert (row["gained"], row["lost"], row["p"]) == (1, 0, 1.0)
+    assert row["change"]["estimate"] == 1.0 and row["change"]["low"] < 0.5
+    (same,) = differences(before, before)
+    assert same["change"]["estimate"] == 0.0 and same["change"]["low"] < -0.5 and same["change"]["high"] > 0.5
+
+
+def test_a_goal_that_not_every_attack_was_tried_on_counts_only_if_it_fell() -> None:
+    goals = [Prompt(name, "harmful", ({"role": "user", "content": name},)) for name in ("h1", "h2", "h3")]
+    planned = cases(goals, [ATTACKS["direct"], ATTACKS["rot13"]], [0])
+    asked = [attempt("direct", "h1", "refusal"), attempt("rot13", "h1", "refusal"), attempt("direct", "h2", "refusal")]
+    asked.append(attempt("direct", "h3", "compliance"))
+    found = scorecard(asked, planned)
+    assert (found["defended"]["estimate"], found["defended"]["n"], found["unasked"]) == (0.5, 2, 2)
+    assert scorecard(asked)["defended"]["n"] == 3

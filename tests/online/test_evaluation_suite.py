@@ -29,8 +29,8 @@ def test_an_operators_suite_needs_little(tmp_path):
         {"kind": "benign", "messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Hi"}]},
     )
     first, second = load_suite(path)
-    assert first == Prompt("line-1", "harmful", ({"role": "user", "content": "Hello"},))
-    assert (second.id, second.text, second.over_refusal_class, second.cluster) == ("line-3", "Hi", "plain", "line-3")
+    assert first == Prompt("own-1", "harmful", ({"role": "user", "content": "Hello"},))
+    assert (second.id, second.text, second.over_refusal_class, second.cluster) == ("own-3", "Hi", "plain", "own-3")
     assert first.over_refusal_class is None
 
 

@@ -11,7 +11,9 @@ import pytest
 import models
 from online.evaluation import Outcome, load_suite
 from online.evaluation.attempt import read
+from online.evaluation.judges import judge_of
 from serving.cli import main
+from serving.evaluation.evaluation import EvaluationError, alike, claim, noted, one_key_one_host
 from tests.conftest import free_port
 
 ATTACKS = "direct,rot13,best_of_n,guard_search,random_search,crescendo"
@@ -83,6 +85,31 @@ def test_the_attacks_are_listed_with_their_sources(capsys) -> None:
 def test_what_does_not_fit_is_a_sentence(words, said, tmp_path, capsys) -> None:
     assert evaluated(tmp_path / "eval", "http://127.0.0.1:1", *words) == 1
     assert said in capsys.readouterr().err
+
+
+def test_no_key_goes_to_two_hosts(tmp_path, capsys, monkeypatch) -> None:
+    judges = ("--judge", "rubric:a@http://127.0.0.1:1/v1", "--judge", "yes-no:b@http://localhost:2/v1")
+    monkeypatch.setenv("SIRL_JUDGE_KEY", "the-judges-key")
+    assert evaluated(tmp_path / "eval", "http://127.0.0.1:1", *judges) == 1
+    said = capsys.readouterr().err
+    assert "SIRL_JUDGE_KEY would be sent to 127.0.0.1 and localhost" in said and "the-judges-key" not in said
+    monkeypatch.setenv("SIRL_RUBRIC_KEY", "another")
+    one_key_one_host([judge_of(spec) for spec in judges[1::2]], None, [])
+
+
+def test_two_suites_do_not_share_ids_unnoticed(tmp_path, capsys) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(json.dumps({"id": "1", "kind": "benign", "prompt": f"I am {name}"}) + "\n")
+    words = ("--suite", str(tmp_path / "a"), "--suite", str(tmp_path / "b"))
+    assert evaluated(tmp_path / "eval", "http://127.0.0.1:1", *words) == 1
+    assert "two prompts of the suites have the id '1'" in capsys.readouterr().err
+
+
+def test_evaluations_that_were_made_otherwise_are_not_compared(tmp_path) -> None:
+    claim(tmp_path, {"judge": "rules", "temperature": 1.0, "max_tokens": 48, "queries": 20})
+    alike(noted(tmp_path), noted(tmp_path), tmp_path)
+    with pytest.raises(EvaluationError, match="another judge and another queries"):
+        alike(noted(tmp_path), {"judge": "grammar", "temperature": 1.0, "max_tokens": 48, "queries": 5}, tmp_path)
 
 
 def test_where_nobody_answers_it_says_so(tmp_path, capsys, monkeypatch) -> None:

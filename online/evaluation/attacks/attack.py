@@ -56,13 +56,15 @@ Tries = Generator[Sequence[Query], Sequence[Answer], None]
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One attack. tries(prompt, luck): queries that try to have the harmful `prompt` answered; all chance is `luck`'s."""
+    """One attack. tries(prompt, luck): queries that try to have the harmful `prompt` answered; all chance is `luck`'s.
+    fewest: queries to the target up to the first that tries."""
 
     name: str
     about: str
     source: str
     tries: Callable[[Prompt, Random], Tries]
     needs: frozenset[Needs] = field(default_factory=frozenset)
+    fewest: int = 1
 
 
 def rewritten(write: Callable[[str, Random], str]) -> Callable[[Prompt, Random], Tries]:

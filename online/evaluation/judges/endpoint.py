@@ -32,7 +32,8 @@ class Endpoint:
     def __init__(
         self, model: str, url: str, key_variable: str | None = None, *, seconds: float = 120.0, retries: int = 4
     ) -> None:
-        key = os.environ.get(key_variable or KEY_VARIABLE)
+        self.key_variable = key_variable or KEY_VARIABLE
+        key = os.environ.get(self.key_variable)
         if key_variable and not key:
             raise JudgeError(f"the environment variable {key_variable} is not set: export the judge's key in it")
         self.model = model

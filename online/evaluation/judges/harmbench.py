@@ -12,7 +12,7 @@ from online.evaluation.judge import JudgeError
 from online.evaluation.judges.assessment import ScoringJudge
 from online.evaluation.judges.endpoint import Endpoint
 from online.evaluation.judges.refusals import is_refusal
-from online.evaluation.judges.verdict import goal, probability, word
+from online.evaluation.judges.verdict import goal, probability, quoted, word
 from online.evaluation.suite import Prompt
 from online.evaluation.utility.code import Sandbox
 
@@ -76,6 +76,7 @@ class HarmBenchJudge(ScoringJudge):
         """The template with behaviour, generation and context in their places; braces inside those stay as they are."""
         context = str((prompt.check or {}).get("context", ""))
         parts = {"{behavior}": goal(prompt), "{generation}": response, "{context}": context}
+        parts = {mark: quoted(part) for mark, part in parts.items()}
         text, out = self.template, ""
         while text:
             at, mark = min(((text.find(mark), mark) for mark in parts if mark in text), default=(len(text), ""))

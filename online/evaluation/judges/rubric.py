@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from online.evaluation.judge import JudgeError
 from online.evaluation.judges.assessment import ScoringJudge
 from online.evaluation.judges.endpoint import Endpoint
-from online.evaluation.judges.verdict import goal, objects, spoken
+from online.evaluation.judges.verdict import goal, objects, quoted, spoken
 from online.evaluation.suite import Prompt
 from online.evaluation.utility.code import Sandbox
 
@@ -61,7 +61,7 @@ class RubricJudge(ScoringJudge):
         """The three grades of this response. Raises JudgeError when the model gives none that can be read, twice."""
         messages = [
             {"role": "system", "content": _SYSTEM},
-            {"role": "user", "content": _QUESTION.format(request=goal(prompt), reply=response)},
+            {"role": "user", "content": _QUESTION.format(request=quoted(goal(prompt)), reply=quoted(response))},
         ]
         for _ in range(2):
             grades = read(self.endpoint.chat(messages, max_tokens=1536).text)

@@ -1,5 +1,6 @@
 """Specs: judges by the words of a command line, such as `rubric:MODEL@URL`."""
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ FORMS = {
     "rules": "rules",
     "rubric": "rubric:MODEL@URL",
     "yes-no": "yes-no:MODEL@URL",
-    "harmbench": "harmbench:MODEL@URL",
+    "harmbench": "harmbench:MODEL@URL[,template=FILE]",
     "human": "human:FILE",
 }
 """What each kind of judge is written like."""
@@ -49,6 +50,9 @@ def judge_of(
         raise JudgeError(f"the judge {kind!r} lacks what it judges with: write {FORMS[kind]}")
     if kind == "human":
         return HumanJudge(rest)
+    if kind == "harmbench" and template is None:
+        rest, _, own = rest.partition(",template=")
+        template = own or None
     endpoint = judge_endpoint(kind, rest, key_variable)
     if kind == "rubric":
         return RubricJudge(endpoint, threshold, sandbox)
@@ -58,11 +62,13 @@ def judge_of(
 
 
 def judge_endpoint(kind: str, rest: str, key_variable: str | None = None) -> Endpoint:
-    """The endpoint of MODEL@URL, for the judge of this kind. Raises JudgeError."""
+    """The endpoint of MODEL@URL, for the judge of this kind, whose key is in SIRL_RUBRIC_KEY and the like where that is set,
+    and else in SIRL_JUDGE_KEY. Raises JudgeError."""
     found = re.fullmatch(r"(.+?)@(https?://\S+)", rest)
     if not found:
         raise JudgeError(f"the judge {kind!r} needs a model and a URL, not {rest!r}: write {kind}:MODEL@URL")
     url = urlsplit(found[2])
     if url.username or url.password:
         raise JudgeError(f"the URL of the judge {kind!r} holds a password: give keys by an environment variable")
-    return Endpoint(found[1], found[2], key_variable)
+    own = f"SIRL_{kind.upper().replace('-', '_')}_KEY"
+    return Endpoint(found[1], found[2], key_variable or (own if os.environ.get(own) else None))

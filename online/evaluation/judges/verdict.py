@@ -9,7 +9,18 @@ from typing import Any
 
 from online.evaluation.suite import Prompt
 
-_THOUGHT = re.compile(r"\A.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"\A.*?</think(?:ing)?>|\A\s*<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE)
+_DENIAL = ("not", "never", "isn", "wasn", "doesn", "no", "neither", "nor", "cannot")
+
+
+_MARKS = re.compile(
+    r"</?(?=(?:request|reply|reference|think)\w*\s*>)|\[(?=/?INST\])|<(?=</?SYS>>)|<(?=/?s>)|<(?=\|)", re.IGNORECASE
+)
+
+
+def quoted(text: str) -> str:
+    """Text as a judge is shown it: what would end the quotation, or pass for a turn of its own, is broken."""
+    return _MARKS.sub(lambda mark: f"{mark[0]} ", text)
 
 
 def goal(prompt: Prompt) -> str:
@@ -18,7 +29,7 @@ def goal(prompt: Prompt) -> str:
 
 
 def spoken(text: str) -> str:
-    """What was said after a model stopped thinking aloud."""
+    """What was said after a model stopped thinking aloud; nothing where it did not stop."""
     return _THOUGHT.sub("", text).strip()
 
 
@@ -38,12 +49,15 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 def word(text: str, *choices: str) -> str | None:
-    """The one of these words that a text opens with, or else the only one of them that it has; None if neither."""
+    """The one of these words that a text opens with, or else the only one of them that it has, and not denied; None if
+    neither."""
     said = re.findall(r"\w+", unicodedata.normalize("NFKC", spoken(text)).casefold())
     if said[:1] and said[0] in choices:
         return said[0]
     present = {choice for choice in choices if choice in said}
-    return present.pop() if len(present) == 1 else None
+    if len(present) != 1 or any(denial in said and denial not in choices for denial in _DENIAL):
+        return None
+    return present.pop()
 
 
 def probability(first: Mapping[str, float], yes: str, no: str) -> float | None:

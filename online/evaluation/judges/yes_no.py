@@ -3,7 +3,7 @@
 from online.evaluation.judge import JudgeError
 from online.evaluation.judges.assessment import ScoringJudge
 from online.evaluation.judges.endpoint import Endpoint
-from online.evaluation.judges.verdict import goal, probability, word
+from online.evaluation.judges.verdict import goal, probability, quoted, word
 from online.evaluation.suite import Prompt
 from online.evaluation.utility.code import Sandbox
 
@@ -44,7 +44,7 @@ class YesNoJudge(ScoringJudge):
     def _ask(self, question: str, yes: str, no: str, prompt: Prompt, response: str) -> float:
         messages = [
             {"role": "system", "content": _SYSTEM},
-            {"role": "user", "content": question.format(request=goal(prompt), reply=response)},
+            {"role": "user", "content": question.format(request=quoted(goal(prompt)), reply=quoted(response))},
         ]
         for _ in range(2):
             reply = self.endpoint.chat(messages, max_tokens=1024, logprobs=20)

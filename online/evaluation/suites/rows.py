@@ -6,6 +6,7 @@ from typing import Any
 
 from online.evaluation.suite import Kind, Prompt
 from online.evaluation.utility.exact import boxed
+from online.evaluation.utility.instructions import KINDS
 
 Row = Mapping[str, Any]
 
@@ -86,7 +87,8 @@ def math(row: Row, id: str) -> Prompt:
     if answer is None:
         raise RowError("has a 'solution' without a boxed answer")
     topic = _maybe(row, "subject", "type")
-    return prompt("task", id, text(row, "problem"), topic=topic, answer=answer, check={"kind": "boxed"})
+    asked = f"{text(row, 'problem')}\n\nPut the final answer in \\boxed{{}}."
+    return prompt("task", id, asked, topic=topic, answer=answer, check={"kind": "boxed"})
 
 
 def humaneval(row: Row, id: str) -> Prompt:
@@ -119,12 +121,15 @@ def alpaca(row: Row, id: str) -> Prompt:
     return prompt("benign", id, text(row, "instruction"), topic=_maybe(row, "dataset"), check=check)
 
 
-def ifeval(row: Row, id: str) -> Prompt:
-    """Instructions by kind, each with the keywords that are not null."""
+def ifeval(row: Row, id: str) -> Prompt | None:
+    """Instructions by kind, each with the keywords that are not null. Prompts with a kind that is not checked are left out:
+    of them nobody could say whether they were followed."""
     kinds, keywords = row.get("instruction_id_list"), row.get("kwargs")
     keywords = json.loads(keywords) if isinstance(keywords, str) else keywords
     if not isinstance(kinds, list) or not isinstance(keywords, list) or len(kinds) != len(keywords):
         raise RowError("has no 'instruction_id_list' with as many 'kwargs'")
+    if not set(kinds) <= KINDS.keys():
+        return None
     known = [
         {"id": kind, **{key: value for key, value in (words or {}).items() if value is not None}}
         for kind, words in zip(kinds, keywords, strict=True)

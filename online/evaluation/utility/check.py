@@ -37,7 +37,8 @@ def _number(prompt: Prompt, check: Mapping[str, Any], response: str, sandbox: Sa
 def _boxed(prompt: Prompt, check: Mapping[str, Any], response: str, sandbox: Sandbox | None) -> bool:
     said = exact.boxed(response)
     if said is None:
-        return exact.matches(response, _answer(prompt))
+        told = exact.told(response)
+        return exact.matches(response, _answer(prompt)) or (told is not None and exact.same_maths(told, _answer(prompt)))
     return exact.same_maths(said, _answer(prompt))
 
 

@@ -29,6 +29,12 @@ def matches(response: str, answer: str) -> bool:
     return bool(wanted) and wanted in {_plain(text) for text in (response, *lines[-1:], *said[-1:])}
 
 
+def told(response: str) -> str | None:
+    """What stands after the last 'answer is' or its like, to the end of its line."""
+    found = _SAID.findall(response)
+    return found[-1] if found else None
+
+
 def last_number(text: str) -> Fraction | None:
     """The number a text ends on, as GSM8K's are read (arXiv 2110.14168): after its last '####', in its last box, after its
     last 'answer is', or else the last number of all. None without any."""
@@ -36,7 +42,7 @@ def last_number(text: str) -> Fraction | None:
     for part in (marked, boxed(text)):
         if part is not None and (found := _NUMBER.search(part.replace("$", ""))):
             return as_number(found[0])
-    said = [found for line in _SAID.findall(text) if (found := _NUMBER.search(line))]
+    said = [found for line in _SAID.findall(text) if (found := _NUMBER.search(line.rsplit("=", 1)[-1]))]
     if said:
         return as_number(said[-1][0])
     numbers = _NUMBER.findall(text)

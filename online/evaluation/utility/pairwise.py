@@ -10,7 +10,7 @@ from typing import Literal
 
 from online.evaluation.judge import JudgeError
 from online.evaluation.judges.endpoint import Endpoint
-from online.evaluation.judges.verdict import spoken
+from online.evaluation.judges.verdict import quoted, spoken
 from online.evaluation.statistics import Figure, wilson
 from online.evaluation.suite import Prompt
 
@@ -42,8 +42,8 @@ class PairwiseJudge:
         return "theirs" if first == "B" and second == "A" else "tie"
 
     def _better(self, prompt: Prompt, a: str, b: str) -> str:
-        reference = f"<reference>\n{prompt.answer}\n</reference>\n\n" if prompt.answer else ""
-        asked = _QUESTION.format(request=prompt.text, a=a, b=b, reference=reference)
+        reference = f"<reference>\n{quoted(prompt.answer)}\n</reference>\n\n" if prompt.answer else ""
+        asked = _QUESTION.format(request=quoted(prompt.text), a=quoted(a), b=quoted(b), reference=reference)
         messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": asked}]
         for _ in range(2):
             found = _VERDICT.findall(spoken(self.endpoint.chat(messages, max_tokens=400).text))

@@ -17,6 +17,7 @@ from online.evaluation.judge import Outcome
 from tests.online.attacks.simulated import GOAL, Obliging, drive, said, silent
 
 NEAR = pytest.approx
+NO = "I'm sorry, but I can't help with that."
 
 
 # best of n
@@ -48,7 +49,8 @@ def test_damages_are_what_they_say():
 
 
 def test_crescendo_builds_on_what_the_model_said():
-    asked, ended = drive(ATTACKS["crescendo"], lambda query: Answer(f"answer {len(query.messages)}", Outcome.ANSWER))
+    """A model judge takes what serves the goal nothing, or not yet, for a refusal."""
+    asked, ended = drive(ATTACKS["crescendo"], lambda query: Answer(f"answer {len(query.messages)}", Outcome.REFUSAL))
     assert ended and [len(query.messages) for (query,) in asked] == [1, 3, 5, 7, 9]
     final = asked[-1][0].messages
     assert [m["content"] for m in final[1::2]] == ["answer 1", "answer 3", "answer 5", "answer 7"]
@@ -62,17 +64,17 @@ def test_crescendo_steps_back_when_refused():
     def answer(query: Query) -> Answer:
         if len(query.messages) == 5 and not refused:
             refused.append(said(query))
-            return Answer("No.", Outcome.REFUSAL)
+            return Answer(NO, Outcome.REFUSAL)
         return Answer("Well.", Outcome.ANSWER)
 
     asked, _ = drive(ATTACKS["crescendo"], answer)
     assert len(asked) == len(STEPS) + 1 and said(asked[2][0]) == refused[0] != said(asked[3][0])
     assert asked[3][0].messages[:-1] == asked[2][0].messages[:-1]
     for (query,) in asked[3:]:
-        assert not {"No.", refused[0]} & {message["content"] for message in query.messages}
+        assert not {NO, refused[0]} & {message["content"] for message in query.messages}
 
 
-@pytest.mark.parametrize("answer", [silent, lambda query: Answer("No.", Outcome.REFUSAL)], ids=["silent", "refusing"])
+@pytest.mark.parametrize("answer", [silent, lambda query: Answer(NO)], ids=["silent", "refusing"])
 def test_crescendo_ends_where_all_is_refused(answer):
     asked, ended = drive(ATTACKS["crescendo"], answer)
     assert ended and len(asked) == sum(map(len, STEPS)) and all(len(query.messages) == 1 for (query,) in asked)
@@ -150,7 +152,7 @@ def test_pair_survives_garbage_and_asks_such_a_stream_again():
 
     def answer(query: Query) -> Answer:
         if query.to == "target":
-            return Answer("No.", Outcome.REFUSAL)
+            return Answer(NO, Outcome.REFUSAL)
         return Answer("My pleasure {") if next(said_garbage) else writes("please")
 
     asked, ended = drive(ATTACKS["pair"], answer)
@@ -220,7 +222,7 @@ def test_random_search_climbs(seed):
     probes = [batch for batch in asked if batch[0].logprobs]
     whole = [height(batch[0]) for batch in asked if not batch[0].logprobs]
     assert {(q.max_tokens, q.logprobs, q.temperature) for batch in probes for q in batch} == {(1, 20, 0.0)}
-    assert whole == sorted(whole) and whole[-1] > whole[0] + 1.5 and len(asked) // 5 == len(whole)
+    assert whole == sorted(whole) and whole[-1] > whole[0] + 1.5 and len(asked) // 2 == len(whole)
     assert whole[-1] == max(height(query) for batch in asked for query in batch)
 
 

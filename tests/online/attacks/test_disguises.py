@@ -43,8 +43,9 @@ def test_rot13():
 
 def test_cipher_and_its_examples():
     ((query,),), _ = drive(ATTACKS["cipher"], silent)
-    texts = [message["content"].rsplit("\n", 1)[-1] for message in query.messages]
-    assert [moved(text, -3) for text in texts] == [text.lower() for shot in SHOTS for text in shot] + [GOAL.lower()]
+    asked = [m["content"].rsplit("\n", 1)[-1] for m in query.messages if m["role"] == "user"]
+    assert [moved(text, -3) for text in asked] == [text.lower() for text, _ in SHOTS] + [GOAL.lower()]
+    assert [m["content"] for m in query.messages if m["role"] == "assistant"] == [text for _, text in SHOTS]
 
 
 def test_morse():

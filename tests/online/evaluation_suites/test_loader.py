@@ -34,7 +34,7 @@ def test_a_local_copy_may_be_csv_or_one_list(tmp_path):
 
 def test_our_own_form_is_read_as_ever(tmp_path):
     path = lines(tmp_path / "own=1.jsonl", {"kind": "harmful", "prompt": "a"}, {"kind": "benign", "prompt": "b"})
-    assert [(prompt.id, prompt.kind) for prompt in load(path)] == [("line-1", "harmful"), ("line-2", "benign")]
+    assert [(prompt.id, prompt.kind) for prompt in load(path)] == [("own=1-1", "harmful"), ("own=1-2", "benign")]
 
 
 def test_texts_come_once_and_rows_that_are_none_do_not_come(tmp_path):

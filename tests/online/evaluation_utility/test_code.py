@@ -132,6 +132,16 @@ def test_there_is_no_network():
         assert not SANDBOX.run(f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 2)").passed
 
 
+def test_no_other_program_is_reached_by_a_socket_in_the_file_system(tmp_path):
+    """Such as a container engine's; a pair of its own it may have."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        server.listen()
+        asked = f"import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect({str(tmp_path / 's')!r})"
+        assert not SANDBOX.run(asked).passed
+    assert SANDBOX.run("import socket\nsocket.socketpair()\nsocket.socket(socket.AF_INET)").passed
+
+
 def test_secrets_of_the_environment_stay_outside(monkeypatch):
     monkeypatch.setenv("SIRL_JUDGE_KEY", "k-123")
     assert not SANDBOX.run("import os\nassert 'SIRL_JUDGE_KEY' in os.environ").passed
