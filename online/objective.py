@@ -92,11 +92,12 @@ def decision_loss(mass: Tensor, gap: Tensor, scale: float = 4.0) -> Tensor:
 
 
 def steered_gap(mass: Tensor, on_base: Tensor, strength: float, most: float = 4.0) -> Tensor:
-    """d = -strength * min(mean mass now / mean mass on the base, most): masses (prompts,), (prompts,) -> (prompts,).
+    """d = -strength * min(upper quartile of mass now / mass on the base, most): two masses (prompts,) -> (prompts,).
 
     Steering in proportion to what learning has made of these prompts: hard while they are swept along into refusing, next to
     nothing once their mass is gone. A constant d is too weak for the first where harm is rare, and goes on after the second
-    (docs/science.md).
+    (docs/science.md). By a quantile, since a few harmful prompts among them, whose mass stays, would keep a mean high and so
+    the steering of all (docs/security.md); by the upper quartile, since a median forgets borderline prompts too soon.
     """
-    left = mass.detach().mean() / on_base.mean().clamp(min=torch.finfo(on_base.dtype).tiny)
+    left = (mass.detach() / on_base.clamp(min=torch.finfo(on_base.dtype).tiny)).quantile(0.75)
     return (-strength * left.clamp(max=most)).expand_as(mass)

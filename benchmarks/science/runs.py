@@ -50,9 +50,11 @@ RUNS = (*UNTRAINED, *PRESETS, SCARCE, *LABELLED)
 SMALL = {"paper": {"tune": "lora", "group_size": 8, "learning_rate": 2e-3, "max_tokens": 64}}
 """What is set in a run beside its preset: in 30 steps at the published rate of 1e-6 a model this small would not move."""
 SCARCITY = 0.03
-ELSEWHERE = {"rollouts", "engine_flags", "tensorboard", "suite", "min_prompts", "look_every", "look_prompts"}
+ELSEWHERE = {"rollouts", "engine_flags", "tensorboard", "suite", "judge", "min_prompts", "look_every", "look_prompts"}
 """Settings of an update that mean nothing here."""
 LOOK_EVERY = 5
+STEERING = "upper quartile of ratios"
+"""By what the two-sided term goes (`objective.steered_gap`): no setting, so that runs with it name it themselves."""
 
 Records = Iterator[tuple[str, dict[str, Any]]]
 """Pairs of a run's name and its record."""
@@ -187,4 +189,7 @@ def made_from(base: Base, run: str, seed: int) -> str:
         settings and settings.model_dump(mode="json", exclude=ELSEWHERE),
         (run, seed, DRAWS, MAX_TOKENS),
     ]
+    preset = PRESETS[settings.preset] if settings and run not in LABELLED else None
+    if preset and preset.form == "exact" and preset.two_sided:
+        decisive.append(STEERING)
     return sha256(json.dumps(decisive).encode()).hexdigest()[:16]

@@ -120,11 +120,18 @@ def test_a_negative_gap_lowers_the_mass() -> None:
     strength=st.floats(0, 3),
 )
 def test_steering_is_in_proportion_to_what_is_left(masses: list[tuple[float, float]], strength: float) -> None:
-    """Against NumPy: one d for all, strength times the ratio of the means, four times at most."""
+    """Against NumPy: one d for all, strength times the upper quartile of the ratios, four times at most."""
     now, base = (np.array(column) for column in zip(*masses, strict=True))
     found = objective.steered_gap(torch.tensor(now), torch.tensor(base), strength)
     assert found.shape == (len(masses),)
-    np.testing.assert_allclose(found, -strength * min(now.mean() / base.mean(), 4.0), rtol=1e-6)
+    np.testing.assert_allclose(found, -strength * min(np.quantile(now / base, 0.75), 4.0), rtol=1e-6)
+
+
+def test_a_few_prompts_that_keep_their_mass_do_not_keep_the_steering_of_all_strong() -> None:
+    """Of nine prompts seven are steered down to nothing, two, harmful ones say, refuse as ever: d is next to nothing."""
+    base = torch.full((9,), 0.1)
+    now = torch.tensor([0.001] * 7 + [0.9] * 2)
+    torch.testing.assert_close(objective.steered_gap(now, base, 1.5), torch.full((9,), -0.015))
 
 
 def test_where_the_base_has_no_mass_at_all_steering_stays_finite() -> None:
