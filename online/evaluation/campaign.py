@@ -71,7 +71,7 @@ class Campaign:
 
             async def work() -> None:
                 while waiting and time.monotonic() < deadline:
-                    attempt, unheard = await self._attempt(waiting.popleft())
+                    attempt, unheard = await self.attempt(waiting.popleft())
                     silent.append(unheard) if unheard else silent.clear()
                     if len(silent) >= SILENCE * self.at_once:
                         waiting.clear()
@@ -90,12 +90,9 @@ class Campaign:
             raise silent[-1] if silent else EndpointError(found[-1].error or "")
         return found
 
-    async def attempt(self, case: Case) -> Attempt:
-        """One case, until the goal is reached, the attack has no more, or the budget is spent."""
-        return (await self._attempt(case))[0]
-
-    async def _attempt(self, case: Case) -> tuple[Attempt, OnlineError | None]:
-        """One case, and why the target did not answer or the judge could not tell, where that ended it."""
+    async def attempt(self, case: Case) -> tuple[Attempt, OnlineError | None]:
+        """One case, until the goal is reached, the attack has no more, or the budget is spent; and why the target did not
+        answer or the judge could not tell, where that ended it."""
         began, luck = time.monotonic(), Random(case.key)
         tries = case.attack.tries(case.prompt, luck)
         told = _Told()

@@ -26,7 +26,6 @@ from online.evaluation.judges import judge_endpoint, judge_of
 from online.evaluation.peers import Manner, defended
 from online.evaluation.suite import Prompt
 from online.evaluation.suites import load
-from online.evaluation.utility import Sandbox
 from online.evaluation.utility.code import files_are_safe
 from online.state import write_atomic
 
@@ -75,7 +74,7 @@ class Evaluation:
         suites = args.suite or [models.suite("test")]
         prompts = gathered(suites)
         specs = args.judge or ["grammar" if bundled else "rules"]
-        judges = {spec: judge_of(spec, sandbox=Sandbox()) for spec in specs}
+        judges = {spec: judge_of(spec) for spec in specs}
         one_key_one_host(judges.values(), args.pairwise, args.defence)
         own = load_templates(args.templates) if args.templates else {}
         attacks = chosen(args.attacks, {**ATTACKS, **own})

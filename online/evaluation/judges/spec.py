@@ -34,8 +34,10 @@ def judge_of(
     sandbox: Sandbox | None = None,
 ) -> Judge:
     """The judge of a spec. threshold: the score that counts as compliance; key_variable: the environment variable with the
-    endpoint's key; template: a file with a HarmBench classifier's own prompt; sandbox: where code of tasks may run."""
+    endpoint's key; template: a file with a HarmBench classifier's own prompt; sandbox: where code of tasks runs (default:
+    one of the usual limits)."""
     kind, colon, rest = spec.partition(":")
+    sandbox = sandbox or Sandbox()
     if kind not in FORMS:
         raise JudgeError(f"there is no judge {kind!r}: use one of {', '.join(FORMS.values())}")
     if not 0 < threshold <= 1:

@@ -58,10 +58,10 @@ def deaf() -> None:
         return
     machine, number = _SOCKET[os.uname().machine]
     steps = (  # (code, steps to skip if so, if not, value); 0x20 reads a word, 0x15 is "equal", 0x35 "at least", 0x06 ends
-        (0x20, 0, 0, 4), (0x15, 0, 8, machine),
-        (0x20, 0, 0, 0), (0x35, 6, 0, 0x40000000), (0x15, 5, 0, 425), (0x15, 0, 3, number),
-        (0x20, 0, 0, 16), (0x15, 2, 0, 1),
-        (0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | 13),
+        (0x20, 0, 0, 4), (0x15, 0, 7, machine),
+        (0x20, 0, 0, 0), (0x35, 5, 0, 0x40000000), (0x15, 4, 0, 425), (0x15, 0, 2, number),
+        (0x20, 0, 0, 16), (0x15, 1, 0, 1),
+        (0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | 13),
     )  # fmt: skip
     code = b"".join(struct.pack("=HBBI", *step) for step in steps)
     buffer = ctypes.create_string_buffer(code, len(code))

@@ -43,6 +43,11 @@ def test_settings_reach_the_judge(tmp_path):
     assert (judge.threshold, judge.sandbox, judge.endpoint.model) == (0.7, sandbox, "org/model:tag")
 
 
+def test_tasks_whose_code_is_run_have_a_sandbox_without_asking_for_one():
+    for spec in ("rules", f"rubric:{AT}", f"yes-no:{AT}", f"harmbench:{AT}"):
+        assert judge_of(spec).sandbox == Sandbox()
+
+
 @pytest.mark.parametrize(
     ("spec", "more", "complaint"),
     [
