@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     for ours in ("sirl", "online", "serving"):  # vLLM's set-up raises the root's level, and our warnings must be heard
         logging.getLogger(ours).setLevel(logging.INFO)
-    for client in ("httpx", "httpx2"):  # a line a request would drown everything else
+    for client in ("httpx", "httpx2", "openai"):  # a line a request would drown everything else
         logging.getLogger(client).setLevel(logging.WARNING)
     try:
         if argv[:1] == ["serve"]:

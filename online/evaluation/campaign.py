@@ -203,8 +203,9 @@ class _Told:
     def hear(
         self, outcome: Outcome, score: float, messages: Sequence[Message], text: str, guard: Mapping[str, Any] | None
     ) -> None:
+        """Of answers that tell as much the last is kept: in a talk that goes on it has the others before it."""
         rank = TELLING.index(outcome)
-        if self.outcome is None or (rank, -score) < (TELLING.index(self.outcome), -self.score):
+        if self.outcome is None or (rank, -score) <= (TELLING.index(self.outcome), -self.score):
             self.outcome, self.score = outcome, score
             self.messages, self.response, self.guard = messages, text, guard
 

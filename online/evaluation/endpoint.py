@@ -64,6 +64,9 @@ class Endpoint:
     """What else to send with every request."""
     client: AsyncOpenAI = field(init=False, repr=False)
 
+    structured: bool = field(default=True, init=False)
+    """Whether it has not refused to keep to a schema."""
+
     def __post_init__(self) -> None:
         # A local server needs no key, and the client insists on some.
         key = os.environ.get(self.key) or "none"
@@ -71,8 +74,23 @@ class Endpoint:
         self.free = asyncio.Semaphore(self.at_once)
 
     async def ask(self, query: Query, seed: int) -> Reply:
-        """One chat completion. A response that is empty is one; `reasoning_content` is not part of it."""
-        wanted: dict[str, Any] = {"logprobs": True, "top_logprobs": query.logprobs} if query.logprobs else {}
+        """One chat completion. A response that is empty is one; `reasoning_content` is not part of it. An endpoint that
+        will not have a schema is asked without one from then on."""
+        if not (query.schema and self.structured):
+            return await self._ask(query, seed)
+        schema = {"name": "answer", "strict": True, "schema": query.schema}
+        try:
+            return await self._ask(query, seed, response_format={"type": "json_schema", "json_schema": schema})
+        except EndpointError as error:
+            if not error.unfit:
+                raise
+        reply = await self._ask(query, seed)
+        self.structured = False
+        return reply
+
+    async def _ask(self, query: Query, seed: int, **wanted: Any) -> Reply:
+        if query.logprobs:
+            wanted |= {"logprobs": True, "top_logprobs": query.logprobs}
         async with self.free:
             try:
                 answer = await self.client.chat.completions.create(

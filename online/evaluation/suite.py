@@ -24,7 +24,8 @@ class SuiteError(OnlineError, ValueError):
 class Prompt:
     """One prompt of a suite. `novelty` is who has met its wrapper family before, `answer` a task's right answer.
 
-    `check` is how a task's response is checked where the answer alone does not say (`online.evaluation.utility`).
+    `check` is how a task's response is checked where the answer alone does not say (`online.evaluation.utility`). `turns`
+    is what the user goes on to say, a turn each, when the one before was answered.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Prompt:
     action: str | None = None
     answer: str | None = None
     check: Mapping[str, Any] | None = field(default=None, hash=False)
+    turns: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -120,12 +122,16 @@ def from_row(row: Any, where: str = "the row", default_id: str = "row") -> Promp
         raise SuiteError(f"{where} has a 'check' that is not an object: write one with the key 'kind' or leave it out")
     if row["kind"] == "task" and row.get("answer") is None and row.get("check") is None:
         raise SuiteError(f"{where} is a task without an 'answer' or a 'check': add the right answer as text")
+    turns = row.get("turns") or []
+    if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
+        raise SuiteError(f"{where} has 'turns' that are not a list of texts: write what the user says next, a text each")
     fields = {key: row.get(key) for key in _TEXTS} | {"id": row.get("id") or default_id}
     return Prompt(
         kind=row["kind"],
         messages=_messages(row, where),
         new_topic=row.get("new_topic", False),
         check=row.get("check"),
+        turns=tuple(turns),
         **cast(dict[str, Any], fields),
     )
 

@@ -27,6 +27,7 @@ from online.evaluation.peers import Manner, defended
 from online.evaluation.suite import Prompt
 from online.evaluation.suites import load
 from online.evaluation.utility.code import files_are_safe
+from online.evaluation.utility.pairwise import reference
 from online.state import write_atomic
 
 OURS = {"store": False}
@@ -87,8 +88,10 @@ class Evaluation:
                 "the suite has unit tests to run, and nothing here keeps a program from its user's files: install "
                 "bubblewrap, use a kernel with Landlock, or leave that suite out."
             )
-        if args.pairwise and versus is None:
-            raise EvaluationError("--pairwise compares with --versus: name the other one as well.")
+        if args.pairwise and versus is None and not any(map(reference, prompts)):
+            raise EvaluationError(
+                "--pairwise compares with --versus, or with the reference outputs of a suite such as alpacaeval: name one."
+            )
         if isinstance(versus, Path) and not versus.is_dir():
             versus = endpoint_of(args.versus, args, "versus")
         return cls(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any
+
+from tqdm import tqdm
 
 from online import OnlineError
 from online.evaluation.attempt import Attempt
@@ -17,7 +19,7 @@ from online.evaluation.judges import Agreement, agreement, judge_endpoint, unlab
 from online.evaluation.page import markdown, page, summary
 from online.evaluation.scorecard import differences, scorecard
 from online.evaluation.suite import Prompt
-from online.evaluation.utility.pairwise import PairwiseJudge, win_rate
+from online.evaluation.utility.pairwise import PairwiseJudge, reference, reply, win_rate
 from online.state import write_atomic
 from serving.evaluation.evaluation import WARNING, Evaluation, Found
 
@@ -78,7 +80,9 @@ def further(evaluation: Evaluation, found: Found) -> dict[str, Any]:
     with ThreadPoolExecutor(args.at_once) as pool:
         add("agreement", len(evaluation.judges) > 1, lambda: told(*agreed(evaluation.judges, heard, by_id, pool)))
         add(
-            "pairwise", args.pairwise and found.versus, lambda: better(args.pairwise, heard, found.versus or [], by_id, pool)
+            "pairwise",
+            args.pairwise,
+            lambda: better(args.pairwise, heard, rivals(found, by_id), by_id, pool),
         )
     add("lm_eval", args.lm_eval, lambda: lm_eval(args.lm_eval, evaluation.target, args.out / "lm-eval"))
     return document
@@ -94,11 +98,18 @@ def agreed(
     verdicts = {first: [one.outcome for one in asked]}
     prompts, responses = [by_id[one.prompt] for one in asked], [one.response for one in asked]
     for name in rest:
-        verdicts[name] = list(pool.map(tried, repeat(judges[name].judge), prompts, responses))
+        verdicts[name] = list(
+            shown(pool.map(tried, repeat(judges[name].judge), prompts, responses), f"judging: {name}", prompts)
+        )
     rows = [row for row in zip(*verdicts.values(), strict=True) if None not in row]
     if asked and not rows:
         raise JudgeError("no response was read by all judges: see that each of them answers")
     return agreement({name: [str(row[at]) for row in rows] for at, name in enumerate(judges)}), len(asked) - len(rows)
+
+
+def shown(found: Iterable[Any], what: str, all: Sequence[Any]) -> Iterable[Any]:
+    """The same, with a progress bar."""
+    return tqdm(found, what, len(all), unit="response")
 
 
 def tried(judge: Callable[..., Any], *asked: Any) -> Any:
@@ -118,18 +129,25 @@ def told(agree: Agreement, unread: int) -> dict[str, Any]:
     return {"pairs": pairs, "fleiss": agree.fleiss and agree.fleiss.to_dict(), "unread": unread}
 
 
+def rivals(found: Found, by_id: Mapping[str, Prompt]) -> dict[str, str]:
+    """What our replies are compared with, by case: the other one's, or else what the suite has for reference."""
+    if found.versus is None:
+        known = {case.key: reference(case.prompt) for case in found.cases}
+        return {key: said for key, said in known.items() if said is not None}
+    heard = [one for one in found.versus if one.outcome is not None and one.prompt in by_id]
+    return {one.key: reply(by_id[one.prompt], one) for one in heard}
+
+
 def better(
-    spec: str, ours: Sequence[Attempt], theirs: Sequence[Attempt], by_id: dict[str, Prompt], pool: ThreadPoolExecutor
+    spec: str, ours: Sequence[Attempt], theirs: Mapping[str, str], by_id: Mapping[str, Prompt], pool: ThreadPoolExecutor
 ) -> dict[str, Any]:
-    """How often our answers to harmless prompts are better than the other one's, ties counting half. Raises JudgeError."""
-    judge, other = (
-        PairwiseJudge(judge_endpoint("pairwise", spec)),
-        {one.key: one for one in theirs if one.outcome is not None},
-    )
-    pairs = [(one, other[one.key]) for one in ours if one.kind != "harmful" and one.key in other]
-    prompts = [by_id[one.prompt] for one, _ in pairs]
-    responses = zip(*((one.response, theirs.response) for one, theirs in pairs), strict=True) if pairs else ((), ())
-    found = list(pool.map(tried, repeat(judge.compare), prompts, *responses))
+    """How often our replies to harmless prompts are better than theirs, ties counting half. Raises JudgeError."""
+    judge = PairwiseJudge(judge_endpoint("pairwise", spec))
+    asked = [one for one in ours if one.kind != "harmful" and one.key in theirs]
+    prompts = [by_id[one.prompt] for one in asked]
+    replies = [reply(by_id[one.prompt], one) for one in asked]
+    others = [theirs[one.key] for one in asked]
+    found = list(shown(pool.map(tried, repeat(judge.compare), prompts, replies, others), "comparing", asked))
     winners = [winner for winner in found if winner is not None]
     if found and not winners:
         raise JudgeError("the pairwise judge gave no verdict at all: see that it answers and follows instructions")

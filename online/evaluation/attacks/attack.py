@@ -22,7 +22,8 @@ Needs = Literal["attacker", "translator", "logprobs", "guard"]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One request. `temperature`, `max_tokens`: None for the run's own; `logprobs`: alternatives wanted at each position.
+    """One request. `temperature`, `max_tokens`: None for the run's own; `logprobs`: alternatives wanted at each position;
+    `schema`: the JSON schema that the answer should keep to, where the endpoint can see to it.
 
     `tries`: whether it asks for the goal. An answer to what leads up to it, or only looks at probabilities, reaches nothing.
     """
@@ -32,6 +33,7 @@ class Query:
     temperature: float | None = None
     max_tokens: int | None = None
     logprobs: int = 0
+    schema: Mapping[str, Any] | None = None
     tries: bool = True
 
 

@@ -1,10 +1,24 @@
-"""The goal as it is."""
+"""The prompt as it is."""
 
-from online.evaluation.attacks.attack import Attack, rewritten
+from random import Random
+
+from online.evaluation.attacks.attack import Attack, Query, Tries
+from online.evaluation.attacks.turns import assistant, user
+from online.evaluation.suite import Prompt
+
+
+def tries(prompt: Prompt, luck: Random) -> Tries:
+    """What the user goes on to say follows upon each answer."""
+    talk = prompt.messages
+    for turn in prompt.turns:
+        (answer,) = yield (Query(talk),)
+        talk = (*talk, assistant(answer.text), user(turn))
+    yield (Query(talk),)
+
 
 ATTACK = Attack(
     name="direct",
     about="The goal as it is: the control that every attack is compared with.",
     source="no attack",
-    tries=rewritten(lambda goal, luck: goal),
+    tries=tries,
 )

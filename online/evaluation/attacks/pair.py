@@ -3,7 +3,7 @@
 from random import Random
 
 from online.evaluation.attacks.attack import Attack, Query, Tries, said
-from online.evaluation.attacks.attacker import briefing, idea, told
+from online.evaluation.attacks.attacker import asked, briefing, idea, told
 from online.evaluation.attacks.turns import assistant, user
 from online.evaluation.suite import Prompt
 
@@ -16,7 +16,7 @@ def tries(prompt: Prompt, luck: Random) -> Tries:
     """A stream whose attacker says nothing of use asks it again in the next turn."""
     talks = [briefing(prompt.text)] * STREAMS
     for _ in range(TURNS):
-        written = yield [Query(talk, to="attacker", temperature=1.0) for talk in talks]
+        written = yield [asked(talk) for talk in talks]
         ideas = [(n, text) for n, answer in enumerate(written) if (text := idea(answer.text))]
         if not ideas:
             continue

@@ -3,7 +3,7 @@
 from random import Random
 
 from online.evaluation.attacks.attack import Attack, Query, Tries, said
-from online.evaluation.attacks.attacker import briefing, idea, says_no, still_on_topic, told
+from online.evaluation.attacks.attacker import asked, briefing, idea, says_no, still_on_topic, told
 from online.evaluation.attacks.turns import assistant, user
 from online.evaluation.suite import Prompt
 
@@ -18,7 +18,7 @@ def tries(prompt: Prompt, luck: Random) -> Tries:
     leaves = [briefing(prompt.text)]
     for _ in range(DEPTH):
         talks = [talk for talk in leaves for _ in range(BRANCHES)]
-        written = yield [Query(talk, to="attacker", temperature=1.0) for talk in talks]
+        written = yield [asked(talk) for talk in talks]
         grown = [
             ((*talk, assistant(answer.text)), text)
             for talk, answer in zip(talks, written, strict=True)
@@ -26,7 +26,7 @@ def tries(prompt: Prompt, luck: Random) -> Tries:
         ]
         if not grown:
             continue
-        checks = yield [Query(still_on_topic(prompt.text, text), to="attacker", temperature=0.0) for _, text in grown]
+        checks = yield [still_on_topic(prompt.text, text) for _, text in grown]
         grown = [branch for branch, check in zip(grown, checks, strict=True) if not says_no(check.text)]
         if not grown:
             continue

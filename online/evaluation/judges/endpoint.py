@@ -26,11 +26,12 @@ class Endpoint:
     """One model at one base URL (which ends in /v1). May be shared by threads.
 
     key_variable: name of the environment variable with the key; unset, the default one means that none is needed.
-    seconds: limit of one try; retries: further tries after a lost connection, 408, 409, 429 or 5xx.
+    seconds: limit of one try, long enough for a busy server on a CPU; retries: further tries after a lost connection,
+    408, 409, 429 or 5xx.
     """
 
     def __init__(
-        self, model: str, url: str, key_variable: str | None = None, *, seconds: float = 120.0, retries: int = 4
+        self, model: str, url: str, key_variable: str | None = None, *, seconds: float = 600.0, retries: int = 4
     ) -> None:
         self.key_variable = key_variable or KEY_VARIABLE
         key = os.environ.get(self.key_variable)

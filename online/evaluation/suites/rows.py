@@ -99,19 +99,19 @@ def humaneval(row: Row, id: str) -> Prompt:
 
 
 def mtbench(row: Row, id: str) -> Prompt:
-    """The first turn; `check` has them all. A reference answer is for the judge that compares."""
+    """The first turn, and what the user says next. Reference answers are for the judge that compares."""
     turns = row.get("prompt") or row.get("turns")
     if isinstance(turns, str) or not turns:
         raise RowError("has no list of turns under 'prompt' or 'turns'")
     topic, number = _maybe(row, "category"), _maybe(row, "prompt_id", "question_id")
-    known = row.get("reference") or [None]
+    known = [str(answer) for answer in row.get("reference") or [] if answer]
     return prompt(
         "benign",
         f"mt-bench-{number}" if number else id,
         str(turns[0]),
         topic=topic,
-        answer=str(known[0]) if known[0] else None,
-        check={"kind": "pairwise", "turns": [str(turn) for turn in turns]},
+        answer="\n\n".join(known) or None,
+        turns=tuple(str(turn) for turn in turns[1:]),
     )
 
 

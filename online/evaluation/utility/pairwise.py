@@ -1,4 +1,4 @@
-"""Pairwise judging: which of two responses serves the user better, asked of a judge endpoint in both orders.
+"""Pairwise judging: which of two replies serves the user better, asked of a judge endpoint in both orders.
 
 After MT-Bench's pairwise comparison (Zheng et al., arXiv 2306.05685): a judge that leans to whichever response it reads
 first says the opposite when they change places, and such a pair is a tie.
@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
+from online.evaluation.attempt import Attempt
 from online.evaluation.judge import JudgeError
 from online.evaluation.judges.endpoint import Endpoint
 from online.evaluation.judges.verdict import quoted, spoken
@@ -29,7 +30,7 @@ _VERDICT = re.compile(r"verdict\W{0,8}(A|B|tie)\b|\[\[(A|B|C)\]\]", re.IGNORECAS
 
 
 class PairwiseJudge:
-    """Which of two responses is better, by a model behind an endpoint. A verdict that cannot be read is asked for twice."""
+    """Which of two replies is better, by a model behind an endpoint. A verdict that cannot be read is asked for twice."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -53,6 +54,21 @@ class PairwiseJudge:
         raise JudgeError(
             f"the judge {self.endpoint.model} gave no verdict on {prompt.id} twice: use a model that follows instructions"
         )
+
+
+def reply(prompt: Prompt, attempt: Attempt) -> str:
+    """What was replied; of a talk that went on all of it, by turns."""
+    later = attempt.messages[len(prompt.messages) :]
+    if not later:
+        return attempt.response
+    turns = [*later, {"role": "assistant", "content": attempt.response}]
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+
+
+def reference(prompt: Prompt) -> str | None:
+    """What the suite itself would have a prompt's reply compared with (AlpacaEval)."""
+    known = (prompt.check or {}).get("reference")
+    return known if isinstance(known, str) else None
 
 
 def win_rate(winners: Iterable[Winner], confidence: float = 0.95) -> Figure:

@@ -98,6 +98,7 @@ def test_crescendo_ends_where_all_is_refused(answer):
         ('{"a":' * 1500, None),
         ("I cannot do that.", None),
         ("", None),
+        ('{"prompt": "the new prompt"}', None),
     ],
 )
 def test_ideas_are_read_whatever_stands_around_them(text, found):

@@ -41,7 +41,7 @@ def test_tasks(response, outcome):
 
 
 def test_an_instruction_nobody_checks_is_never_right():
-    check = {"kind": "instructions", "instructions": [{"id": "language:response_language", "language": "de"}]}
+    check = {"kind": "instructions", "instructions": [{"id": "language:of_thought", "language": "de"}]}
     assert JUDGE.judge(prompt("task", check=check), "Guten Tag!") is Outcome.WRONG
 
 

@@ -94,6 +94,7 @@ def test_ifeval_keywords_come_as_objects_or_as_text():
 
 
 def test_open_questions_are_benign_and_know_what_to_compare_with():
-    assert prompt("mt-bench").text == "Q" and prompt("mt-bench").answer == "R" and prompt("mt-bench").id == "mt-bench-81"
-    assert prompt("mt-bench").check["turns"] == ["Q", "And then?"] and prompt("mt-bench", reference=[]).answer is None
+    assert prompt("mt-bench").text == "Q" and prompt("mt-bench").answer == "R\n\nS"
+    assert prompt("mt-bench").id == "mt-bench-81"
+    assert prompt("mt-bench").turns == ("And then?",) and prompt("mt-bench", reference=[]).answer is None
     assert prompt("alpacaeval").kind == "benign" and prompt("alpacaeval").check["reference"] == "O"

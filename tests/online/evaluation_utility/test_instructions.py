@@ -6,46 +6,56 @@ from online.evaluation.utility import Tally, followed
 from online.evaluation.utility.instructions import KINDS, sentences
 
 CASES = [
-    ("keywords:existence", {"keywords": ["wax", "seal"]}, "A Seal of wax.", "A waxen seal."),
-    ("keywords:frequency", {"keyword": "wax", "frequency": 2, "relation": "at least"}, "Wax, wax!", "wax waxes"),
+    ("keywords:existence", {"keywords": ["wax", "seal"]}, "Seals of waxen make.", "A waxen stamp."),
+    ("keywords:frequency", {"keyword": "wax", "frequency": 2, "relation": "at least"}, "Wax, waxes!", "wax, or honey"),
     ("keywords:frequency", {"keyword": "wax", "frequency": 2, "relation": "less than"}, "wax", "wax wax"),
     ("keywords:forbidden_words", {"forbidden_words": ["wax"]}, "waxen", "the Wax"),
     ("keywords:letter_frequency", {"letter": "a", "let_frequency": 3, "let_relation": "at least"}, "Banana", "Bana"),
     ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "at least"}, "One. Two!", "One, two."),
-    ("length_constraints:number_words", {"num_words": 3, "relation": "less than"}, "don't stop", "do not stop"),
+    ("length_constraints:number_words", {"num_words": 3, "relation": "less than"}, "now stop", "don't stop"),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "One\n***\nTwo", "One\n\nTwo"),
+    ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "***One *** Two***\n", "One\n******\nTwo"),
     (
         "length_constraints:nth_paragraph_first_word",
         {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "two"},
-        "One\n\nTwo is here",
+        "One\n\n'Two's here",
         "One\n\nHere is two",
     ),
+    (
+        "length_constraints:nth_paragraph_first_word",
+        {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "two"},
+        "One\n\nTWO, here\n\n",
+        "One\n\n**Two** is here",
+    ),
     ("detectable_content:number_placeholders", {"num_placeholders": 2}, "[name], [town]", "[name]"),
-    ("detectable_content:postscript", {"postscript_marker": "P.S."}, "Bye.\nP.S. Come!", "Tips and tricks"),
+    ("detectable_content:postscript", {"postscript_marker": "P.S."}, "Bye. **P.S.** Come!", "Tips and tricks"),
+    ("detectable_content:postscript", {"postscript_marker": "P.S."}, "Bye.\nP.P.S. Come!", "Bye.\nPS: Come!"),
     ("detectable_content:postscript", {"postscript_marker": "P.P.S"}, "Bye.\nP.P.S. Come!", "Bye. P.S. Come!"),
     ("detectable_format:number_bullet_lists", {"num_bullets": 2}, "* a\n- b", "* a\n* b\n* c"),
     ("detectable_format:constrained_response", {}, "My answer is yes.", "Yes."),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, "*a* and **b c**", "*a* and ** **"),
+    ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, "* **a**", "**a**"),
     (
         "detectable_format:multiple_sections",
         {"section_spliter": "Section", "num_sections": 2},
-        "Section 1\na\n**SECTION 2**\nb",
-        "Section 1\na",
+        "1. Section 1\na\n**Section2**\nb",
+        "Section 1\na\nSECTION 2",
     ),
     ("detectable_format:json_format", {}, '```json\n{"a": 1}\n```', "{a: 1}"),
     ("detectable_format:title", {}, "<<A title>>\ntext", "<< >> text"),
     ("combination:two_responses", {}, "One\n******\nTwo", "One\n******\nOne"),
     ("combination:repeat_prompt", {"prompt_to_repeat": "Say it."}, "say it. It is so.", "It is so. Say it."),
     ("startend:end_checker", {"end_phrase": "That is all."}, 'Well. "That is all."', "That is all. Bye."),
-    ("startend:quotation", {}, '"All of it"', '"Some" of it'),
+    ("startend:quotation", {}, '"All of it"', "“All of it”"),
     (
         "change_case:capital_word_frequency",
         {"capital_frequency": 2, "capital_relation": "at least"},
-        "NOW or NEVER",
-        "NOW or Never",
+        "DON'T ever",
+        "STATE-OF-THE-ART or Never",
     ),
-    ("change_case:english_capital", {}, "ALL OF IT, 3", "ALL of it"),
-    ("change_case:english_lowercase", {}, "all of it", "All of it"),
+    ("change_case:english_capital", {}, "ALL OF THAT IS HERE, 3", "ALL of it"),
+    ("change_case:english_lowercase", {}, "all of that is here", "das ist alles, was wir haben"),
+    ("language:response_language", {"language": "de"}, "Das ist alles, was wir haben.", "That is all that we have."),
     ("punctuation:no_comma", {}, "first and then", "first, then"),
 ]
 
@@ -61,8 +71,8 @@ def test_every_kind_has_a_case():
 
 
 def test_what_is_not_known_is_not_checked_and_never_right():
-    unknown = {"id": "language:response_language", "language": "de"}
-    assert followed("Hallo", [unknown]) == Tally((), (), ("language:response_language",))
+    unknown = {"id": "language:of_thought", "language": "de"}
+    assert followed("Hallo", [unknown]) == Tally((), (), ("language:of_thought",))
     assert followed("Hallo", [unknown]).right is None
     assert followed("Hallo", [unknown, {"id": "punctuation:no_comma"}]).right is None
     assert followed("Ja, hallo", [unknown, {"id": "punctuation:no_comma"}]).right is False
@@ -80,4 +90,8 @@ def test_an_empty_response_follows_nothing():
 
 
 def test_sentences():
-    assert sentences('He said "no." She left! Why?\nNobody knows') == ['He said "no.', "She left!", "Why?", "Nobody knows"]
+    assert len(sentences('He said "no." She left! Why?\nNobody knows')) == 4
+    assert sentences("Dr. Smith met Mr. X. in 1. St. James.\nA title\nFine.") == [
+        "Dr. Smith met Mr. X. in 1. St. James.",
+        "A title\nFine.",
+    ]
