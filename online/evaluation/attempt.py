@@ -60,6 +60,11 @@ class Attempt:
     guard: Mapping[str, Any] | None = None
     error: str | None = None
 
+    @property
+    def alike(self) -> str:
+        """The same for attempts at what is alike: a cluster, or else one prompt."""
+        return self.cluster or self.prompt
+
     @classmethod
     def parse(cls, line: str) -> Attempt:
         """From a line of the file. Raises ValueError, TypeError or KeyError where it is none."""

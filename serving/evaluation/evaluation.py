@@ -118,17 +118,24 @@ class Evaluation:
         able = {*self.others, *await look(target)}
         for other in self.others.values():
             other.extra = target.extra if other.url == target.url else other.extra
-        if left_out := [attack.name for attack in self.attacks if not attack.needs <= able]:
-            print(f"left out, for what they need is not here (--list-attacks): {', '.join(left_out)}")
-        if too_long := [attack.name for attack in self.attacks if attack.fewest > args.queries]:
-            print(f"left out, for they try nothing within {args.queries} queries (--queries): {', '.join(too_long)}")
-        attacks = [attack for attack in self.attacks if attack.needs <= able and attack.fewest <= args.queries]
-        every = cases(self.prompts, attacks, args.seeds)
+        every = cases(self.prompts, self.possible(able), args.seeds)
         found = await self.asked(target, every, args.out, f"{target.model} at {target.url}")
         peers = {}
         for spec, behind in self.peers.items():
             peers[spec] = await self.asked(behind, every, args.out / plain(spec), f"{target.model} behind {spec}")
         return Found(every, found, peers, await self.other_side(every))
+
+    def possible(self, able: set[str]) -> list[Attack]:
+        """The attacks that can be made with what there is; says which are left out, and why."""
+        lacking, long = "what they need is not here (--list-attacks)", "they try nothing within --queries"
+        why = {
+            attack.name: lacking if not attack.needs <= able else long if attack.fewest > self.args.queries else None
+            for attack in self.attacks
+        }
+        for reason in (lacking, long):
+            if names := [name for name, of in why.items() if of == reason]:
+                print(f"left out, for {reason}: {', '.join(names)}")
+        return [attack for attack in self.attacks if why[attack.name] is None]
 
     async def other_side(self, every: Sequence[Case]) -> list[Attempt] | None:
         """What the other one of a comparison made of the same."""
