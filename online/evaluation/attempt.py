@@ -29,7 +29,7 @@ class Case:
     @property
     def key(self) -> str:
         """Names it for good: another prompt of the same id is another case."""
-        said = sha256(json.dumps(self.prompt.messages).encode()).hexdigest()[:8]
+        said = sha256(json.dumps((*self.prompt.messages, *self.prompt.turns)).encode()).hexdigest()[:8]
         return f"{self.attack.name}/{self.seed}/{self.prompt.id}/{said}"
 
 
