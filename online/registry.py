@@ -1,14 +1,8 @@
 """The registry: immutable adapter versions, and the one file that says which of them serves."""
 
-import fcntl
 import json
 import logging
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +12,9 @@ from online.folder import COLLECTED, LEDGER, MANIFEST, PLAIN, REQUIRED, SIGNATUR
 from online.live import HISTORY, Live, LivePointer, RegistryError, Release, dumps, now
 from online.options import RegistrySettings
 from online.pins import Pins
+from online.shelf import Shelf
 from online.signature import Keys
-from online.state import Stamp, StateDir, explained, is_temporary, sync_directory, sync_tree, write_atomic
+from online.state import Stamp, StateDir, explained, write_atomic
 from online.store import Store, StoreError
 
 State = Literal["candidate", "rejected", "live", "retired", "collected", "forgotten", "damaged"]
@@ -27,9 +22,6 @@ Attachment = Literal["evaluation", "calibration"]
 
 log = logging.getLogger("sirl")
 
-_LOCK = "registry"
-_LOCK_WAIT_S = 30.0
-_STAGING = ".staging-"
 _DEFAULTS = RegistrySettings()
 
 
@@ -55,7 +47,7 @@ class Adapter:
     pinned: bool = False
 
 
-class Registry:
+class Registry(Shelf):
     """The adapters of one state directory for one base.
 
     Args:
@@ -67,10 +59,9 @@ class Registry:
     """
 
     def __init__(self, state: StateDir, base: str, settings: RegistrySettings = _DEFAULTS) -> None:
-        self._state = state
+        super().__init__(state)
         self._base = base
         self._settings = settings
-        self._root = state.registry
         self.keys = Keys.load(settings)
         self.store = None if settings.url is None else Store(settings.url, settings.timeout_s)
         self.pointer = LivePointer(state)
@@ -80,56 +71,12 @@ class Registry:
     def base(self) -> str:
         return self._base
 
-    def path(self, version: int) -> Path:
-        return self._root / f"v{version}"
-
     def folder(self, version: int) -> Folder:
         return Folder(self.path(version), version)
 
     def calibration_path(self, adapter: str) -> Path:
         """Where the calibration of "base" or "v<N>" lies (it need not exist)."""
         return self._state.calibration_path(adapter)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else changes the registry meanwhile."""
-        with self._state.lock(_LOCK, _LOCK_WAIT_S):
-            yield
-
-    @contextmanager
-    def stage(self) -> Iterator[Path]:
-        """A private directory to prepare a version in; gone afterwards unless it was published."""
-        # The lock keeps sweep() from seeing it before its own lock is held.
-        with self.locked(), explained(self._root):
-            directory = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self._root))
-            handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-            os.close(handle)
-
-    def sweep(self) -> int:
-        """Removes what dead processes left in preparation; returns how many there were."""
-        swept = 0
-        with self.locked(), explained(self._root):
-            for directory in self._root.glob(f"{_STAGING}*"):
-                handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    # The kernel let go of a dead owner's lock; a living one still holds it.
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                else:
-                    shutil.rmtree(directory)
-                    swept += 1
-                finally:
-                    os.close(handle)
-            for path in self._root.rglob(".*.tmp"):  # all writers of the registry hold its lock
-                if is_temporary(path):
-                    path.unlink(missing_ok=True)
-        return swept
 
     def publish(
         self,
@@ -152,7 +99,7 @@ class Registry:
             files = {file.name: described(file) for file in sorted(staged.iterdir())}
         elsewhere = self._elsewhere()
         with self.locked():
-            version = self._next_version(elsewhere)
+            version = self.next_number([*elsewhere, *self._spoken_of()])
             manifest = {
                 "version": version,
                 "base": self._base,
@@ -170,13 +117,6 @@ class Registry:
             self.install(staged, version)
         return version
 
-    def install(self, staged: Path, version: int) -> None:
-        """Puts a staged folder into its place; the caller holds the lock and has checked it."""
-        sync_tree(staged)
-        with explained(self.path(version)):
-            os.rename(staged, self.path(version))
-            sync_directory(self._root)
-
     def _elsewhere(self) -> list[int]:
         """The numbers that the store has used; those that the last look at it told where it is away."""
         try:
@@ -185,35 +125,13 @@ class Registry:
             log.warning("%s The next version gets a number that may be in use there.", error)
             return []
 
-    def _next_version(self, elsewhere: Collection[int] = ()) -> int:
-        """Counts up on disk before the number is used, so that not even a deleted version's returns."""
-        used = [self._counted(), *self.numbers(), *elsewhere]
+    def _spoken_of(self) -> list[int]:
+        """The numbers that live.json names, whether or not their folders are still there."""
         try:
             live = self.pointer.read()
-            used += [version for version in (live.version, *live.stack) if version is not None]
         except RegistryError:
-            pass  # live.json is of no help when damaged; its own readers report it
-        version = max(used) + 1
-        write_atomic(self._root / "counter", str(version))
-        return version
-
-    def _counted(self) -> int:
-        try:
-            return int((self._root / "counter").read_text("ascii"))
-        except (OSError, ValueError):
-            return 0  # the directories and the history still tell which were used
-
-    def count(self, version: int) -> None:
-        """Notes that numbers up to this one were used elsewhere."""
-        if version > self._counted():
-            with self.locked():
-                write_atomic(self._root / "counter", str(max(version, self._counted())))
-
-    def numbers(self) -> list[int]:
-        """Of all versions that have a folder."""
-        with explained(self._root):
-            names = [re.fullmatch(r"v([1-9][0-9]*)", entry.name) for entry in self._root.iterdir()]
-        return sorted(int(match[1]) for match in names if match)
+            return []  # its own readers report it
+        return [version for version in (live.version, *live.stack) if version is not None]
 
     def import_adapter(self, source: Path, *, base_dir: Path, max_rank: int) -> int:
         """Checks a PEFT adapter from outside against the base in `base_dir` and publishes it as a candidate.
