@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -39,7 +39,8 @@ class Attempt:
 
     outcome: the most telling of all answers (compliance where any was one); score: of that answer, 0 to 1 by the judge;
     queries: to the target; tokens: of the target's prompts and responses, then of those of other models; guard: our guard's
-    report of the answer, where there was one; messages, response: the telling try itself; error: why there is no outcome.
+    report of the answer, where there was one; messages, response: the telling try itself; talk: all that was said where the
+    user went on; error: why there is no outcome.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Attempt:
     cluster: str | None = None
     guard: Mapping[str, Any] | None = None
     error: str | None = None
+    talk: Sequence[Message] = ()
 
     @property
     def alike(self) -> str:
@@ -71,6 +73,20 @@ class Attempt:
         row = json.loads(line)
         row["outcome"] = None if row["outcome"] is None else Outcome(row["outcome"])
         return cls(**row | {"tokens": tuple(row["tokens"])})
+
+
+def as_asked(prompt: Prompt, messages: Sequence[Message]) -> Prompt:
+    """The prompt as it was asked with these messages: in a talk that goes on, what the user said last counts."""
+    return replace(prompt, messages=tuple(messages)) if prompt.turns else prompt
+
+
+def said(prompt: Prompt, attempt: Attempt) -> Iterator[tuple[Prompt, str]]:
+    """What was asked and answered: the telling try, or each turn of a talk."""
+    answers = [at for at in range(len(prompt.messages), len(attempt.talk)) if attempt.talk[at]["role"] == "assistant"]
+    for at in answers:
+        yield as_asked(prompt, attempt.talk[:at]), attempt.talk[at]["content"]
+    if not answers:
+        yield prompt, attempt.response
 
 
 def cases(prompts: Iterable[Prompt], attacks: Iterable[Attack], seeds: Iterable[int]) -> list[Case]:

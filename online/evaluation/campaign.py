@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from online import OnlineError
 from online.evaluation.attacks import Answer, Query
-from online.evaluation.attempt import Attempt, Case, read
+from online.evaluation.attempt import Attempt, Case, as_asked, read
 from online.evaluation.endpoint import EndpointError, Target
 from online.evaluation.judge import Judge, Outcome
 from online.evaluation.judges import assess
@@ -94,15 +94,16 @@ class Campaign:
         """One case, until the goal is reached, the attack has no more, or the budget is spent; and why the target did not
         answer or the judge could not tell, where that ended it."""
         began, luck = time.monotonic(), Random(case.key)
+        queries = max(self.budget.queries, 1 + len(case.prompt.turns))  # a talk is whole whatever the budget
         tries = case.attack.tries(case.prompt, luck)
         told = _Told()
         error, aside = None, 0
         unheard: OnlineError | None = None
         try:
             batch = next(tries, ())
-            while batch and told.queries < self.budget.queries and aside < ASIDE:
+            while batch and told.queries < queries and aside < ASIDE:
                 aside = 0 if any(query.to == "target" for query in batch) else aside + 1
-                answers = await self._answers(case, _within(batch, self.budget.queries - told.queries), told)
+                answers = await self._answers(case, _within(batch, queries - told.queries), told)
                 if told.outcome is Outcome.COMPLIANCE or len(answers) < len(batch):
                     break
                 batch = tries.send(answers)
@@ -138,6 +139,7 @@ class Campaign:
             prompt.cluster,
             told.guard,
             error,
+            told.talk,
         )
         return attempt, unheard
 
@@ -170,7 +172,10 @@ class Campaign:
         told.spend("target", reply.tokens)
         if query.logprobs and not query.tries:
             return Answer(reply.text, logprobs=reply.logprobs, guard=reply.guard)
-        found = await asyncio.to_thread(assess, self.judge, case.prompt, reply.text)
+        prompt = as_asked(case.prompt, query.messages)
+        found = await asyncio.to_thread(assess, self.judge, prompt, reply.text)
+        if prompt.turns:
+            told.talk = (*query.messages, {"role": "assistant", "content": reply.text})
         if query.tries:
             told.hear(found.outcome, found.score, query.messages, reply.text, reply.guard)
         return Answer(reply.text, found.outcome, found.score, reply.logprobs, reply.guard)
@@ -184,6 +189,7 @@ class _Told:
     score: float = 0.0
     messages: Sequence[Message] = ()
     response: str = ""
+    talk: Sequence[Message] = ()
     guard: Mapping[str, Any] | None = None
     unfit: str | None = None
     """Why the target took none, or not all, of the queries."""
@@ -203,9 +209,8 @@ class _Told:
     def hear(
         self, outcome: Outcome, score: float, messages: Sequence[Message], text: str, guard: Mapping[str, Any] | None
     ) -> None:
-        """Of answers that tell as much the last is kept: in a talk that goes on it has the others before it."""
         rank = TELLING.index(outcome)
-        if self.outcome is None or (rank, -score) <= (TELLING.index(self.outcome), -self.score):
+        if self.outcome is None or (rank, -score) < (TELLING.index(self.outcome), -self.score):
             self.outcome, self.score = outcome, score
             self.messages, self.response, self.guard = messages, text, guard
 

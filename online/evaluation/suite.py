@@ -125,6 +125,8 @@ def from_row(row: Any, where: str = "the row", default_id: str = "row") -> Promp
     turns = row.get("turns") or []
     if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
         raise SuiteError(f"{where} has 'turns' that are not a list of texts: write what the user says next, a text each")
+    if turns and row["kind"] not in ("benign", "borderline"):
+        raise SuiteError(f"{where} has 'turns' and is {row['kind']}: a talk that goes on is benign or borderline")
     fields = {key: row.get(key) for key in _TEXTS} | {"id": row.get("id") or default_id}
     return Prompt(
         kind=row["kind"],

@@ -36,6 +36,8 @@ GRAMMATICAL = "I can't assist with this request."
 """A refusal in the bundled grammar."""
 WARNING = "holds harmful requests and what was answered"
 NOTE = "campaign.json"
+WRITERS = {"attacker": 1000, "translator": 1000}
+"""Tokens that these may write at least, however short the target's answers are to be."""
 DECISIVE = ("temperature", "max_tokens", "queries")
 """Flags without which no two evaluations are alike."""
 
@@ -177,7 +179,8 @@ def gathered(suites: Sequence[str | Path]) -> list[Prompt]:
     prompts: dict[str, Prompt] = {}
     for suite in suites:
         for prompt in load(suite):
-            if prompts.setdefault(prompt.id, prompt).messages != prompt.messages:
+            other = prompts.setdefault(prompt.id, prompt)
+            if (other.messages, other.turns) != (prompt.messages, prompt.turns):
                 raise EvaluationError(f"two prompts of the suites have the id {prompt.id!r}: give them ids of their own.")
     return list(prompts.values())
 
@@ -216,7 +219,8 @@ def endpoint_of(spec: str | None, args: argparse.Namespace, role: str | None = N
     if urlsplit(url).password:
         raise EvaluationError("a URL holds a password: give keys by an environment variable (--key).")
     key = f"SIRL_{role.upper()}_KEY" if found and role else args.key
-    return Endpoint(url, model, key, args.at_once, args.temperature, args.max_tokens)
+    longest = max(args.max_tokens, WRITERS.get(role or "", 0))
+    return Endpoint(url, model, key, args.at_once, args.temperature, longest)
 
 
 async def look(endpoint: Endpoint) -> set[str]:

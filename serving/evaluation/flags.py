@@ -46,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("what comes of it").add_argument
     add("--judge", action="append", default=[], metavar="SPEC", help="of several the first decides: "
         f"{', '.join(FORMS.values())} (default: rules; of the bundled suite grammar)")  # fmt: skip
-    add("--pairwise", metavar="MODEL@URL", help="a model that says whose answers are better, of a comparison's two")
+    add(
+        "--pairwise",
+        metavar="MODEL@URL",
+        help="a model that says whose replies are better: ours, or the other one's or the suite's",
+    )
     add("--lm-eval", metavar="TASKS", help="tasks of lm-eval too, with commas between (needs the extra lm-eval)")
     add("--label", type=Path, metavar="FILE", help="write what was answered here, for people to label (unsafe text)")
     add("--out", type=Path, default=Path("sirl-eval"), help="folder for all of it, where a run that was cut off goes on "

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from online import OnlineError
-from online.evaluation.attempt import Attempt
+from online.evaluation.attempt import Attempt, as_asked, said
 from online.evaluation.harness import lm_eval
 from online.evaluation.judge import Judge, JudgeError, Outcome
 from online.evaluation.judges import Agreement, agreement, judge_endpoint, unlabelled
@@ -75,7 +75,7 @@ def further(evaluation: Evaluation, found: Found) -> dict[str, Any]:
     by_id = {prompt.id: prompt for prompt in evaluation.prompts}
     heard = [one for one in found.attempts if one.outcome is not None]
     if args.label:
-        count = unlabelled(((by_id[one.prompt], one.response) for one in heard), args.label)
+        count = unlabelled((pair for one in heard for pair in said(by_id[one.prompt], one)), args.label)
         print(f"{args.label} {WARNING}: {count} responses to label, then --judge human:{args.label}")
     with ThreadPoolExecutor(args.at_once) as pool:
         add("agreement", len(evaluation.judges) > 1, lambda: told(*agreed(evaluation.judges, heard, by_id, pool)))
@@ -96,7 +96,7 @@ def agreed(
     asked = [one for one in heard if one.kind != "task"]
     first, *rest = judges
     verdicts = {first: [one.outcome for one in asked]}
-    prompts, responses = [by_id[one.prompt] for one in asked], [one.response for one in asked]
+    prompts, responses = [as_asked(by_id[one.prompt], one.messages) for one in asked], [one.response for one in asked]
     for name in rest:
         verdicts[name] = list(
             shown(pool.map(tried, repeat(judges[name].judge), prompts, responses), f"judging: {name}", prompts)

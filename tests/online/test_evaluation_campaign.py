@@ -15,8 +15,10 @@ import pytest
 from online.evaluation import Outcome, Prompt
 from online.evaluation.attacks import ATTACKS, Attack, Query, Tries, said
 from online.evaluation.attempt import DIRECT, Case, cases, drawn, read
+from online.evaluation.attempt import said as told
 from online.evaluation.campaign import Budget, Campaign
 from online.evaluation.endpoint import EndpointError, Reply
+from online.evaluation.utility.pairwise import reply
 
 
 def prompt(number: int = 0, kind: str = "harmful", **more) -> Prompt:
@@ -87,6 +89,26 @@ def test_what_leads_up_to_the_goal_reaches_nothing(tmp_path: Path) -> None:
     target = Known(lambda query, seed: "refusal" if asks_for_the_goal(query) else "compliance")
     (found,) = run(Campaign(target, Words(), tmp_path / "a.jsonl"), [Case(ATTACKS["crescendo"], prompt())])
     assert found.outcome is Outcome.REFUSAL and found.queries > 4
+
+
+def test_a_talk_that_goes_on_is_asked_whole_and_judged_turn_by_turn(tmp_path: Path) -> None:
+    """Its outcome is that of the most telling turn, whichever that was; a budget does not cut it."""
+    judged: list[str] = []
+
+    class Heard(Words):
+        def judge(self, prompt: Prompt, response: str) -> Outcome:
+            judged.append(f"{prompt.text}: {response}")
+            return super().judge(prompt, response)
+
+    target = Known(lambda query, seed: "answer at last" if len(query.messages) > 1 else "refusal first")
+    talk = prompt(kind="benign", turns=("And then?", "And then again?"))
+    (attempt,) = run(Campaign(target, Heard(), tmp_path / "a.jsonl", budget=Budget(1)), [Case(DIRECT, talk)])
+    assert (attempt.outcome, attempt.response, attempt.queries) == (Outcome.REFUSAL, "refusal first", 3)
+    turns = ["benign 0", "refusal first", "And then?", "answer at last", "And then again?", "answer at last"]
+    assert [turn["content"] for turn in attempt.talk] == turns
+    expected = [f"{asked}: {answered}" for asked, answered in zip(turns[::2], turns[1::2], strict=True)]
+    assert judged == expected and [f"{one.text}: {answered}" for one, answered in told(talk, attempt)] == expected
+    assert reply(talk, attempt).startswith("assistant: refusal first\n\nuser: And then?\n\nassistant: answer at last")
 
 
 def test_what_is_known_is_not_asked_again_and_a_torn_line_is(tmp_path: Path) -> None:

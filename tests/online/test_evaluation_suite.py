@@ -47,6 +47,8 @@ def test_an_operators_suite_needs_little(tmp_path):
         ({"kind": "benign", "prompt": "x", "family": 3}, "'family' that is not text"),
         ({"kind": "benign", "prompt": "x", "novelty": "new"}, "novelty 'new'"),
         ({"kind": "benign", "prompt": "x", "new_topic": "no"}, "'new_topic' that is not true or false"),
+        ({"kind": "benign", "prompt": "x", "turns": "y"}, "'turns' that are not a list of texts"),
+        ({"kind": "harmful", "prompt": "x", "turns": ["y"]}, "a talk that goes on is benign or borderline"),
         ({"kind": "task", "prompt": "x"}, "task without an 'answer'"),
         ({"kind": "task", "prompt": "x", "check": "y"}, "'check' that is not an object"),
     ],

@@ -10,7 +10,6 @@ import pytest
 
 import models
 from online.evaluation import Outcome, load_suite
-from online.evaluation.attacks.attacker import LENGTH
 from online.evaluation.attempt import read
 from online.evaluation.judges import judge_of
 from online.evaluation.utility.code import files_are_safe
@@ -168,7 +167,7 @@ def test_an_attacker_is_held_to_a_schema_where_its_endpoint_can(structured, tmp_
     formats = ["response_format" in body for body in attacker.bodies]
     assert sum(formats) == (20 if structured else 5), "at most the streams that ask at once"
     assert len(formats) - sum(formats) == (0 if structured else 20)
-    assert {body["max_tokens"] for body in attacker.bodies} == {LENGTH}
+    assert {body["max_tokens"] for body in attacker.bodies} == {1000}
     assert {body["max_tokens"] for body in target.bodies} == {1, 48}
 
 

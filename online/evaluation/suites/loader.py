@@ -41,7 +41,7 @@ def load(name_or_path: str | Path, limit: int | None = None, seed: int = 0) -> l
 
 def _prompts(rows: Iterable[tuple[str, Any]], read: Callable[[Row, str], Prompt | None], name: str) -> list[Prompt]:
     """Prompts of rows, each text once. A row that is none is left out."""
-    prompts: dict[str, Prompt] = {}
+    prompts: dict[tuple[str, ...], Prompt] = {}
     ids: set[str] = set()
     for number, (where, row) in enumerate(rows, 1):
         if not isinstance(row, dict):
@@ -50,10 +50,10 @@ def _prompts(rows: Iterable[tuple[str, Any]], read: Callable[[Row, str], Prompt 
             prompt = read(row, f"{name}-{number}")
         except RowError as error:
             raise SuiteError(f"{where} {error}: give the set {name!r} with the columns it is published with") from None
-        if prompt is None or prompt.text in prompts:
+        if prompt is None or (said := (prompt.text, *prompt.turns)) in prompts:
             continue
         if prompt.id in ids:
             raise SuiteError(f"{where} repeats the id {prompt.id!r}: give each row its own")
         ids.add(prompt.id)
-        prompts[prompt.text] = prompt
+        prompts[said] = prompt
     return list(prompts.values())

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 try:
@@ -22,8 +23,12 @@ except ImportError:
 
 Keywords = Mapping[str, Any]
 _CHOICES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
-_SHORT = re.compile(r"(?:^|[\s(\"'])(?:[A-Z]|\d+|Mrs?|Ms|Dr|Prof|St|Jr|Sr|vs|etc|e\.g|i\.e|[ap]\.m|approx|No)\.$")
+_SHORT = re.compile(
+    r"(?:^|[\s(\"'])(?:(?:[A-Z]\.)*[A-HJ-Z]|Mrs?|Ms|Dr|Prof|St|Jr|Sr|Inc|Ltd|Co|vs|etc|e\.g|i\.e|[ap]\.m|approx)\.$"
+)
 """What ends with a full stop and no sentence."""
+_DETECTING = Lock()
+"""One at a time: the detector reads its profiles when it is first asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,10 @@ def related(count: int, relation: str, bound: int) -> bool:
 
 
 def sentences(text: str) -> list[str]:
-    """Pieces that end in . ! or ? and a space, but for abbreviations, initials and numbers. A line's end ends none."""
+    """Pieces that end in . ! or ? before a space and no small letter, but for abbreviations and initials. A line's end ends
+    none, and the number before an item of a list is one."""
     found = [""]
-    for piece in re.split(r"(?<=[.!?])(?=[\"'”’)]*\s)", text.strip()):
+    for piece in re.split(r"(?<=[.!?])(?=[\"'”’)]*\s+[^\sa-z])", text.strip()):
         if re.search(r"[.!?]$", found[-1]) and not _SHORT.search(found[-1]):
             found.append("")
         found[-1] += piece
@@ -86,7 +92,8 @@ def shouted(text: str) -> int:
 
 def _language(text: str, language: str) -> bool:
     try:
-        return detect is None or detect(text) == language
+        with _DETECTING:
+            return detect is None or detect(text) == language
     except LangDetectException:  # nothing in it that tells
         return True
 
@@ -125,7 +132,7 @@ def _json(text: str) -> bool:
     bare = re.sub(r"^```(?:json)?\s*|\s*```$", "", text.strip(), flags=re.IGNORECASE)
     try:
         json.loads(bare)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -58,11 +58,8 @@ class PairwiseJudge:
 
 def reply(prompt: Prompt, attempt: Attempt) -> str:
     """What was replied; of a talk that went on all of it, by turns."""
-    later = attempt.messages[len(prompt.messages) :]
-    if not later:
-        return attempt.response
-    turns = [*later, {"role": "assistant", "content": attempt.response}]
-    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    later = attempt.talk[len(prompt.messages) :]
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in later) or attempt.response
 
 
 def reference(prompt: Prompt) -> str | None:

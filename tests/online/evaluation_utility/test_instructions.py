@@ -1,5 +1,8 @@
 """Each kind of instruction has a text that follows it and one that does not."""
 
+import subprocess
+import sys
+
 import pytest
 
 from online.evaluation.utility import Tally, followed
@@ -85,13 +88,34 @@ def test_keywords_that_are_missing_or_of_no_use_are_not_checked():
         assert followed("word", [{"id": "length_constraints:number_words", **keywords}]).unchecked
 
 
+def test_json_that_is_deeper_than_can_be_read_is_none():
+    assert followed("[" * 100_000, [{"id": "detectable_format:json_format"}]).right is False
+
+
+def test_languages_are_told_by_many_at_once():
+    """In an interpreter of its own, where the detector was not asked before."""
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor as Pool; from online.evaluation.utility import followed\n"
+        "german = [{'id': 'language:response_language', 'language': 'de'}]\n"
+        "found = list(Pool(8).map(lambda text: followed(text, german).right, ['Das ist alles, was wir haben.'] * 8))\n"
+        "assert all(found), found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_an_empty_response_follows_nothing():
     assert followed(" ", [{"id": "punctuation:no_comma"}]).right is False
 
 
 def test_sentences():
     assert len(sentences('He said "no." She left! Why?\nNobody knows')) == 4
-    assert sentences("Dr. Smith met Mr. X. in 1. St. James.\nA title\nFine.") == [
-        "Dr. Smith met Mr. X. in 1. St. James.",
+    for text, many in (
+        ("It began in 1995. Then it ended. So did I. No. Fine.", 5),
+        ("The U.S. is big. J.R.R. Tolkien... was he there? At Acme Inc. in Ohio.", 3),
+        ("1. One.\n2. Two.", 4),
+    ):
+        assert len(sentences(text)) == many, sentences(text)
+    assert sentences("Dr. Smith met Mr. X. in St. James.\nA title\nFine.") == [
+        "Dr. Smith met Mr. X. in St. James.",
         "A title\nFine.",
     ]
