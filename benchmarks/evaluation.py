@@ -4,9 +4,10 @@
 
 For each seed an adapter is learned from the traffic suite by the preset `anchored` and calibrated. Then everybody is asked
 the same at temperature 1: the bare bundled model, known defences before it, our guard enforcing over it, each seed's adapter
-bare and with the guard over it. A row is pooled over seeds; its intervals are bootstrapped over goals and prompts that are
-alike. What was asked is kept in the folder, so that a run that was cut off goes on. The table goes to standard output,
-figures of every cell into benchmarks/results/evaluation.json, and the plot into docs/evaluation.svg.
+bare and with the guard over it; and the first adapter with the guard over it under every attack that needs no other model,
+with three times the budget. A row is pooled over seeds; its intervals are bootstrapped over goals and prompts that are
+alike. What was asked is kept in the folder, so that a run that was cut off, or has more seeds, goes on. The table goes to
+standard output, figures of every cell into benchmarks/results/evaluation.json, and the plot into docs/evaluation.svg.
 """
 
 from __future__ import annotations
@@ -62,6 +63,9 @@ DEFENCES = {
     "smooth:n=6,q=10": "SmoothLLM (n = 6, q = 10)",
 }
 BARE, GUARD, LEARNER, BOTH = "bare model", "our guard", "our learner (`anchored`)", "guard over learner"
+HARDEST = f"{BOTH}, all attacks"
+PORT = 18431
+"""A fixed one, for an evaluation that goes on asks the same address."""
 OURS = (GUARD, LEARNER, BOTH)
 ORDER = (BARE, *DEFENCES.values(), *OURS)
 
@@ -70,16 +74,19 @@ def learned(state: StateDir, seeds: Sequence[int]) -> dict[int, str]:
     """By seed, the name of an adapter in the registry: learned, calibrated, and pinned to be served."""
     registry, folder = Registry(state, fingerprint(models.bundled())), models.bundled()
     base = Base(0, folder, load_suite(models.suite("test")))
-    for number, seed in enumerate(seeds, 1):
-        if number in registry.numbers():
+    note = state.path / "adapters.json"
+    known: dict[str, str] = json.loads(note.read_text()) if note.exists() else {}
+    for seed in seeds:
+        if str(seed) in known:
             continue
         policy = base.policy()
         learn(base.part, policy, traffic(), settings_of("anchored", seed), f"seed {seed}")
         made = state.path / f"adapter-{seed}"
         made.mkdir(exist_ok=True)
         policy.save_adapter(ADAPTER, made)
-        registry.import_adapter(made, base_dir=folder, max_rank=16)
-    names = {seed: f"v{number}" for number, seed in enumerate(seeds, 1)}
+        known[str(seed)] = f"v{registry.import_adapter(made, base_dir=folder, max_rank=16)}"
+        write_atomic(note, json.dumps(known))
+    names = {seed: known[str(seed)] for seed in seeds}
     for name in ("base", *names.values()):
         if not registry.calibration_path(name).exists():
             done("calibrate", "--adapter", name, "--state-dir", str(state.path))
@@ -96,8 +103,9 @@ def done(*words: str) -> None:
 
 def asked(folder: Path, state: StateDir, names: dict[int, str], args: argparse.Namespace) -> dict[str, list[Attempt]]:
     """Everybody's attempts, by row."""
-    words = ("--limit", str(args.limit), "--queries", str(args.queries), "--max-tokens", "96", "--at-once", "48")
-    words += ("--attacks", ",".join(ATTACKS), "--judge", "grammar", "--seeds")
+    folder = folder / f"{args.limit}-prompts-{args.queries}-queries"
+    usual = ("--max-tokens", "96", "--at-once", "48", "--judge", "grammar", "--seeds")
+    words = ("--limit", str(args.limit), "--queries", str(args.queries), "--attacks", ",".join(ATTACKS), *usual)
     every = [str(seed) for seed in names]
     scorer = Scorer(Policy.load(models.bundled()), 0)
     harmless = [p for p in load_suite(models.suite("validation")) if p.kind != "harmful"][:1500]
@@ -106,7 +114,7 @@ def asked(folder: Path, state: StateDir, names: dict[int, str], args: argparse.N
     rows: dict[str, list[Attempt]] = {}
     for mode, bare, taught in (("observe", BARE, LEARNER), ("enforce", GUARD, BOTH)):
         flags = ("--guard-mode", mode, "--release-pins", str(len(names)))
-        with serving(state.path, flags) as server:
+        with serving(state.path, flags, PORT) as server:
             url = ("eval", "--url", f"{server.url}/v1")
             before = [word for spec in specs.values() for word in ("--defence", spec)] if mode == "observe" else []
             out = folder / f"{mode}-base"
@@ -119,7 +127,13 @@ def asked(folder: Path, state: StateDir, names: dict[int, str], args: argparse.N
                 out = folder / f"{mode}-{adapter}"
                 done(*url, "--model", f"{MODEL}@{adapter}", "--out", str(out), *words, str(seed))
                 rows[taught] += reread(out)
-    return rows
+            if mode == "enforce":
+                seed, adapter = next(iter(names.items()))
+                more = ("--limit", str(args.limit // 2), "--queries", str(3 * args.queries), *usual, str(seed))
+                out = folder / "enforce-all"
+                done(*url, "--model", f"{MODEL}@{adapter}", "--out", str(out), *more)
+                rows[HARDEST] = reread(out)
+    return {name: [one for one in attempts if one.seed in names] for name, attempts in rows.items()}
 
 
 def pooled(attempts: Sequence[Attempt]) -> dict[str, Any]:
@@ -192,13 +206,13 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     state = StateDir(args.folder / "state")
     rows = asked(args.folder, state, learned(state, args.seeds), args)
-    cards = {name: pooled(rows[name]) for name in ORDER}
+    cards = {name: pooled(rows[name]) for name in (*ORDER, HARDEST)}
     about = {"seeds": args.seeds, "limit": args.limit, "queries": args.queries, "machine": platform.machine()}
     found = {"date": datetime.now(UTC).date().isoformat(), **about, "scores": cards}
     write_atomic(RESULTS, json.dumps(found, indent=1) + "\n")
     with rc_context(STYLE):
-        PLOT.write_text(svg(plot(cards)))
-    print(table(cards))
+        PLOT.write_text(svg(plot({name: cards[name] for name in ORDER})))
+    print(table({name: cards[name] for name in ORDER}))
 
 
 if __name__ == "__main__":

@@ -39,15 +39,16 @@ def own_engine(settings: Settings, model: Path) -> Iterator[StateDir]:
 
 @contextmanager
 def child(
-    arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None, port: int | None = None
 ) -> Iterator[tuple[str, subprocess.Popen]]:
-    """`sirl serve` with these arguments as a child process on a free port: (its URL, the process) once it is healthy.
+    """`sirl serve` with these arguments as a child process on this port, or a free one: (its URL, the process) once it is
+    healthy.
 
     When the block ends it is told to drain and, if that takes too long, killed with all it started; should we be killed, it
     reads the end of its standard input and stops. OnlineError when it ends or does not answer before it was healthy.
     """
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("127.0.0.1", port or 0))
         port = probe.getsockname()[1]
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -87,11 +87,11 @@ class Endpoint:
 
 
 @contextmanager
-def serving(state: Path, flags: Sequence[str] = ()) -> Iterator[Endpoint]:
-    """`sirl serve` on a free port of this machine until the block ends; drained and gone after it."""
+def serving(state: Path, flags: Sequence[str] = (), port: int | None = None) -> Iterator[Endpoint]:
+    """`sirl serve` on this port of this machine, or a free one, until the block ends; drained and gone after it."""
     state.mkdir(parents=True, exist_ok=True)
     log = state / "server.log"
-    with child(["--state-dir", str(state), *flags], log, {**os.environ, **ENVIRONMENT}) as (url, process):
+    with child(["--state-dir", str(state), *flags], log, {**os.environ, **ENVIRONMENT}, port) as (url, process):
         yield Endpoint(url, state, log, process)
 
 
