@@ -9,7 +9,7 @@ its own greedy answers to harmless ones. Into the folder go the model, and suite
 `calibration`, `validation`, `gate`, `test` (labelled), and `traffic` for clients to send. No prompt is in two of them, or
 taught. Wrappers are our attacks' own words; those of NEVER are in `gate` and `test` alone.
 
-To read GGUF takes `pip install gguf`. Then `sirl calibrate MODEL --suite calibration.jsonl` (260 of its prompts by lot, to be
+To read GGUF takes `pip install gguf`. Then `sirl calibrate MODEL --suite calibration.jsonl` (260 of its prompts, to be
 done in ten minutes), `sirl serve MODEL --guard-mode ...` and `sirl eval --suite test.jsonl`; what came of it is in
 benchmarks/results/real.json and docs/evaluation.md.
 

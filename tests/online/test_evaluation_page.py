@@ -167,7 +167,9 @@ def test_every_figure_is_the_scorecards() -> None:
     rest = {"tasks answered": shown(scores()["utility"]), "garbled": shown(scores()["garbled"])}
     assert {name: share for name, _, share, _ in rows(whole(), "Harmless prompts")[1:]} == refusals | rest
     cards = whole()[whole().index('class="cards"') : whole().index("<table>")]
-    assert f"{100 * scores()['defended']['estimate']:.1f}%" in cards and "(n&nbsp;=&nbsp;50)" in cards
+    defended = scores()["defended"]  # of the goals that no failed request leaves undecided
+    assert f"{100 * defended['estimate']:.1f}%" in cards and f"(n&nbsp;=&nbsp;{defended['n']})" in cards
+    assert 40 < defended["n"] < 50
     assert dict(rows(whole(), "Cost")[1:])["queries to the target"] == f"{scores()['queries']:,}"
     assert f"7 of {scores()['cases']:,} cases have no outcome" in whole()
 
