@@ -108,7 +108,7 @@ def asked(folder: Path, state: StateDir, names: dict[int, str], args: argparse.N
     words = ("--limit", str(args.limit), "--queries", str(args.queries), "--attacks", ",".join(ATTACKS), *usual)
     every = [str(seed) for seed in names]
     scorer = Scorer(Policy.load(models.bundled()), 0)
-    harmless = [p for p in load_suite(models.suite("validation")) if p.kind != "harmful"][:1500]
+    harmless = [p for p in load_suite(models.suite("validation")) if p.kind != "harmful"]
     limit = threshold([scorer(p.text) for p in harmless], MISTAKEN)
     specs = {spec: f"perplexity:{models.bundled()}@{limit:.2f}" if spec == "perplexity" else spec for spec in DEFENCES}
     rows: dict[str, list[Attempt]] = {}

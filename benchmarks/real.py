@@ -94,13 +94,12 @@ def sorted_out(prompts: Path) -> dict[str, dict[str, list[Prompt]]]:
     return parts
 
 
-def suite(part: dict[str, list[Prompt]], families: Sequence[str], wrappers: int = 1) -> Iterator[Prompt]:
-    """A labelled suite: all prompts bare, and harmful and plain benign ones in some families too."""
+def suite(part: dict[str, list[Prompt]], families: Sequence[str]) -> Iterator[Prompt]:
+    """A labelled suite: all prompts bare, and harmful and plain benign ones in one family each too."""
     for kind, listed in part.items():
         yield from listed
         if kind != "borderline":
-            for number, prompt in enumerate(listed):
-                yield from (wrapped(prompt, families[(number + turn) % len(families)]) for turn in range(wrappers))
+            yield from (wrapped(prompt, families[number % len(families)]) for number, prompt in enumerate(listed))
 
 
 def written(prompts: Sequence[Prompt], path: Path) -> None:

@@ -107,9 +107,9 @@ def agreed(
     return agreement({name: [str(row[at]) for row in rows] for at, name in enumerate(judges)}), len(asked) - len(rows)
 
 
-def shown(found: Iterable[Any], what: str, all: Sequence[Any]) -> Iterable[Any]:
+def shown(found: Iterable[Any], what: str, asked: Sequence[Any]) -> Iterable[Any]:
     """The same, with a progress bar."""
-    return tqdm(found, what, len(all), unit="response")
+    return tqdm(found, what, len(asked), unit="response")
 
 
 def tried(judge: Callable[..., Any], *asked: Any) -> Any:
