@@ -76,7 +76,8 @@ class Calibration:
     model: fingerprint of the base model; adapter: "base" or "v<N>"; serving_mass: bands of the mass the worker ships;
     tree_mass: bands of the exact mass of the opening tree (learner and gate); entropy_cut: nats; rule: which responses are
     touched under enforcement; refusal: token ids of a short refusal in the model's own words, without its end token;
-    created: ISO 8601, UTC; figures: what was seen while fitting, for people to read.
+    created: ISO 8601, UTC; figures: what was seen while fitting, for people to read; root: deciles of the refusal mass where
+    answers to harmless prompts begin, by which a drift of live traffic shows.
     """
 
     model: str
@@ -89,6 +90,7 @@ class Calibration:
     rule: Rule = Rule()
     refusal: Tokens = ()
     figures: Mapping[str, object] = field(default_factory=dict)
+    root: tuple[float, ...] = ()
 
     def verdict(self, mass: float | None, opening_matched: bool, entropy_mean: float) -> Verdict:
         """The verdict on a response with this refusal mass, opening and mean entropy (nats)."""
@@ -108,6 +110,7 @@ class Calibration:
             "rule": self.rule.to_json(),
             "refusal": list(self.refusal),
             "figures": dict(self.figures),
+            "root": list(self.root),
         }
 
     @classmethod
@@ -125,6 +128,7 @@ class Calibration:
             rule=Rule.from_json(data["rule"]),
             refusal=tuple(map(int, data["refusal"])),
             figures=dict(data["figures"]),
+            root=tuple(map(float, data.get("root", ()))),
         )
 
     def save(self, path: Path) -> None:

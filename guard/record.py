@@ -18,7 +18,8 @@ class ResponseRecord:
 
     `refusal_mass` is the mass at the decision point: the deepest node of the opening tree the response reached. For a
     response that leaves at its first token that is the first-token mass; for one that begins like a refusal ("I") it is
-    what the model thought one token later. Positions after the decision do not move it.
+    what the model thought one token later. Positions after the decision do not move it. `first_mass` is the one where the
+    answer begins.
 
     The first `reasoned` tokens lead up to the answer, as a reasoning, white space or marks of the template: they are on
     record, and no signal, mass or figure is taken from them. `steered`: the request kept the model from some tokens or made
@@ -32,6 +33,7 @@ class ResponseRecord:
     entropies: list[float] = field(default_factory=list)
     masses: list[float] = field(default_factory=list)
     refusal_mass: float | None = None
+    first_mass: float | None = None
     signals: Signals = field(default_factory=Signals)
     reasoned: int = 0
     decided_at: int = 0
@@ -55,6 +57,7 @@ class ResponseRecord:
                 self.decided_at = len(self.tokens)
                 if not math.isnan(mass):
                     self.refusal_mass = mass
+                    self.first_mass = mass if self.first_mass is None else self.first_mass
             self.signals.step(entropy, mass, decided=decided)
 
     def _leads(self, openings: Openings, token: int) -> bool:

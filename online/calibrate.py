@@ -18,6 +18,7 @@ import torch
 from guard.beginnings import WINDOW, Beginnings, Weighing, largest_left
 from guard.calibration import Calibration, CalibrationError, fit_bands, fit_entropy_cut
 from guard.conformal import promise, strictest
+from guard.drift import deciles
 from guard.openings import Openings, Tokens
 from guard.reasoning import Reasoning
 from guard.record import ResponseRecord
@@ -70,13 +71,14 @@ def calibrate(
     with torch.no_grad():
         tree = policy.tree_mass(asked, openings).double().cpu().numpy()
         along = policy.serving_mass([asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
+        first = policy.first_mass(asked, openings)
     serving = along.double().cpu().numpy()
     matched = np.array([openings.matched(s.tokens) for s in samples])
     entropy = np.array([s.entropy for s in samples])
     others = of_harmful & ~matched if (of_harmful & ~matched).any() else ~matched
     tree_bands = fit_bands(tree[harmful], tree[~harmful])
     more = [p for p in held if p.kind != "harmful"]
-    scored = _scored(policy, prompts, asked, samples, openings, anew)
+    scored = _scored(policy, prompts, asked, samples, first.tolist(), openings, anew)
     scored += _held(policy, more, openings, anew, settings, seed=seed, max_tokens=max_tokens)
     return Calibration(
         model=model,
@@ -87,6 +89,7 @@ def calibrate(
         entropy_cut=fit_entropy_cut(entropy[matched], entropy[others]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rule=fit_rule(scored, settings),
+        root=deciles(first.cpu().numpy()[~harmful]) if (~harmful).any() else (),
         refusal=_short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no]),
         figures={
             "prompts": len(prompts),
@@ -121,6 +124,7 @@ def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings) -> Rule:
     return Rule(threshold=strictest(promises), promises=promises)
 
 
+@torch.no_grad()
 def _held(
     policy: Policy,
     prompts: Sequence[Prompt],
@@ -136,7 +140,8 @@ def _held(
         return []
     asked, _ = _contexts(policy, prompts, openings.reasoning, settings, seed + 1)
     samples = policy.generate(asked, max_tokens=min(max_tokens, WINDOW + openings.depth), seed=seed + 1)
-    return _scored(policy, prompts, asked, samples, openings, anew)
+    first = policy.first_mass(asked, openings).tolist()
+    return _scored(policy, prompts, asked, samples, first, openings, anew)
 
 
 @torch.no_grad()
@@ -145,11 +150,12 @@ def _scored(
     prompts: Sequence[Prompt],
     asked: Sequence[Tokens],
     samples: Sequence[Sample],
+    first: Sequence[float],
     openings: Openings,
     anew: Beginnings,
 ) -> list[Scored]:
-    """Each response as the guard will judge it: at its first token, and wherever it begins anew."""
-    first = policy.first_mass(asked, openings).tolist()
+    """Each response as the guard will judge it: at its first token, whose mass is `first` of its prompt, and wherever it
+    begins anew."""
     masses: dict[int, list[float]] = {}
     order = sorted(range(len(samples)), key=lambda i: len(asked[samples[i].prompt]) + len(samples[i].tokens))
     for start in range(0, len(order), ROWS):
