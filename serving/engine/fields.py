@@ -1,6 +1,6 @@
 """What every sampling parameter of vLLM does to what the guard measures and decides.
 
-A parameter that is not here has not been thought about: a test holds the table against the installed vLLM.
+A parameter that is not here has not been thought about: a test holds the tables against the installed vLLM.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ class Effect(StrEnum):
     """The guard sets it, or reads its own marks there; what a client puts there is overwritten."""
     CHOICES = "choices"
     """It asks for several choices: each is measured and decided by itself."""
+    PROMPT = "prompt"
+    """It makes the prompt, and may move where the answer begins: the prompt's tokens are looked at (`Beginnings.moved`)."""
+    WHO = "who"
+    """It says what answers, or on whose behalf: read before the engine is asked."""
+    BEAM = "beam"
+    """Another way of generating, whose shape the guard does not know."""
 
 
 EFFECTS = {
@@ -47,6 +53,35 @@ EFFECTS = {
     "extra_args": Effect.OURS,
     "n": Effect.CHOICES,
 }
+
+BODY_EFFECTS = {
+    **dict.fromkeys(
+        (
+            *("messages", "prompt", "input", "instructions", "system", "suffix", "documents", "echo", "tools"),
+            *("add_generation_prompt", "continue_final_message", "add_special_tokens"),
+            *("chat_template", "chat_template_kwargs", "reasoning_effort", "reasoning", "thinking"),
+            *("truncate_prompt_tokens", "truncation_side", "truncation", "prompt_embeds"),
+            *("media_io_kwargs", "mm_processor_kwargs", "mm_payload", "return_mm_kwargs"),
+            *("previous_response_id", "previous_input_messages"),
+        ),
+        Effect.PROMPT,
+    ),
+    **dict.fromkeys(("response_format", "text", "output_config", "tool_choice", "parallel_tool_calls"), Effect.STEERS),
+    **dict.fromkeys(("top_logprobs", "include"), Effect.SHIPS),
+    **dict.fromkeys(("model", "user", "store", "metadata", "request_id", "session_id"), Effect.WHO),
+    **dict.fromkeys(("use_beam_search", "length_penalty"), Effect.BEAM),
+    "vllm_xargs": Effect.OURS,
+    **dict.fromkeys(
+        (
+            *("stream", "stream_options", "background", "priority", "service_tier"),
+            *("max_completion_tokens", "max_output_tokens", "max_tool_calls", "stop_sequences", "include_reasoning"),
+            *("return_token_ids", "return_tokens_as_token_ids", "return_token_offsets", "return_prompt_text"),
+            *("enable_response_messages", "cache_salt", "prompt_cache_key", "kv_transfer_params", "ec_transfer_params"),
+        ),
+        Effect.NONE,
+    ),
+}
+"""The members of request bodies that are no sampling parameter of the same name."""
 
 
 def steered(params: SamplingParams) -> bool:
