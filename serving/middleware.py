@@ -151,11 +151,9 @@ class GuardMiddleware:
             return body, scope
         try:
             self.options(request, data.pop("guard"))
-            body = json.dumps(data).encode()
         except (ValidationError, PolicyError) as error:
             raise Refused(400, sentence(error)) from None
-        except RecursionError:
-            raise Refused(400, "The body is nested too deeply: send it flatter, or without a guard object.") from None
+        body = json.dumps(data).encode()
         kept = [(k, v) for k, v in scope["headers"] if k != b"content-length"]
         return body, {**scope, "headers": [*kept, (b"content-length", str(len(body)).encode())]}
 

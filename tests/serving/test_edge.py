@@ -92,7 +92,7 @@ def test_no_encoding_hides_what_is_asked(edge, encoding):
 
 def test_anthropics_client_gets_in_with_the_header_it_sends(edge):
     with Anthropic(api_key=KEY, base_url=edge.url + "/llm", max_retries=0, timeout=60) as client:
-        message = client.messages.create(model="sirl-tiny", max_tokens=20, messages=MESSAGES, temperature=0)
+        message = client.messages.create(model="sirl-tiny", max_tokens=20, messages=MESSAGES)
     assert message.content[0].text and message.model_extra["guard"][0]["action"] == "none"
 
 

@@ -162,7 +162,7 @@ def test_what_takes_no_prompt_takes_little():
         assert call(large, path=path, method=method)[0] == 413
         assert call(large[1:], path=path, method=method)[0] == 200
     assert call(large, path="/guard/v1/rollouts", headers=own)[0] == 200
-    assert call(large, path="/tokenize")[0] == call(large, path="/llm/invocations"[4:], root="/llm")[0] == 200
+    assert call(large, path="/tokenize")[0] == call(large, path="/invocations", root="/llm")[0] == 200
 
 
 def test_a_large_body_is_read_in_a_thread_of_its_own():
@@ -223,11 +223,9 @@ def test_the_last_of_two_members_counts_as_for_the_server():
     assert request.beam_search and not request.store and ours(b'{"prompt": "x"}') is None
 
 
-def test_a_body_too_deep_to_be_written_again_is_refused():
-    deep = b'{"guard": {}, "x": ' + b"[" * 900 + b"]" * 900 + b"}"
-    status, body, _ = call(deep)
-    assert status == 200 or "nested" in json.loads(body)["error"]["message"]
-    assert call(b'{"guard": {"' + b"x" * 5000 + b'": 1}}')[0] == 400
+def test_an_error_is_no_longer_than_a_sentence():
+    status, body, _ = call(b'{"guard": {"' + b"x" * 50_000 + b'": 1}}')
+    assert status == 400 and len(body) < 500 and json.loads(body)["error"]["message"].startswith("guard.xxx")
 
 
 def test_beams_are_known_wherever_they_may_be_drawn():
