@@ -38,10 +38,10 @@ class Reporter:
         self.body = b""
 
     async def __call__(self, message) -> None:
-        body = message.get("body", b"")
         if self.refused:
             return
-        if self.shape is None:
+        body = message.get("body", b"")
+        if self.shape is None or message["type"] not in ("http.response.start", "http.response.body"):
             await self.send(message)
         elif message["type"] == "http.response.start":
             await self.begin(message)
