@@ -113,7 +113,7 @@ def asked(folder: Path, state: StateDir, names: dict[int, str], args: argparse.N
     specs = {spec: f"perplexity:{models.bundled()}@{limit:.2f}" if spec == "perplexity" else spec for spec in DEFENCES}
     rows: dict[str, list[Attempt]] = {}
     for mode, bare, taught in (("observe", BARE, LEARNER), ("enforce", GUARD, BOTH)):
-        flags = ("--guard-mode", mode, "--release-pins", str(len(names)))
+        flags = ("--guard-mode", mode, "--release-pins", str(len(names)), "--guard-leeway", "anything")
         with serving(state.path, flags, PORT) as server:
             url = ("eval", "--url", f"{server.url}/v1")
             before = [word for spec in specs.values() for word in ("--defence", spec)] if mode == "observe" else []

@@ -33,22 +33,25 @@ def _changes(state: StateDir) -> Iterator[Finding]:
     newest: deque[Finding] = deque(maxlen=TOLD)
     torn = 0
     try:
-        with state.audit_path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    entry = json.loads(line)
-                    if entry["event"].startswith(("adapter.", "update.")):
-                        newest.append(_told(entry))
-                except (ValueError, TypeError, KeyError, AttributeError):
-                    torn += not line.isspace()
-    except FileNotFoundError:
-        return
+        for line in _lines(state):
+            try:
+                entry = json.loads(line)
+                if entry["event"].startswith(("adapter.", "update.")):
+                    newest.append(_told(entry))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                torn += not line.isspace()
     except OSError as error:
         yield Finding("error", "history", f"{state.audit_path} cannot be read ({error.strerror}).")
         return
     if torn:
         yield Finding("warning", "history", f"{torn} lines of {state.audit_path} are torn: who wrote them was killed.")
     yield from newest
+
+
+def _lines(state: StateDir) -> Iterator[str]:
+    for path in state.audit_files():
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            yield from lines
 
 
 def _told(entry: dict[str, Any]) -> Finding:

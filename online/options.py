@@ -83,7 +83,8 @@ class GuardSettings(Group):
     )
     leeway: Leeway = Field(
         default=Leeway.TIGHTEN,
-        description="What a request may change of its policy: 'nothing', 'tighten' or 'anything'.",
+        description="What a request may change of its policy: 'nothing', 'tighten' or 'anything', which opens every version "
+        "by name (NAME@base) too.",
     )
     on_failure: Literal["open", "closed"] = Field(
         default="open",
@@ -99,12 +100,13 @@ class GuardSettings(Group):
     )
     report: bool = Field(default=True, description="Add the guard's report to responses (true or false).")
     max_body_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
-        default=100, description="Largest request body taken, in MiB; a larger one is refused with a 413."
+        default=100,
+        description="Largest request body taken, in MiB; a larger one is a 413. Without a prompt: 64 KiB.",
     )
     clients: Literal["auto", "keys", "addresses"] = Field(
         default="auto",
-        description="What clients are told apart by: their API keys, their addresses, or 'auto', keys where vLLM checks "
-        "them (--api-key): a key that nobody checks is anybody's choice.",
+        description="What clients are told apart by: their API keys, their addresses, or 'auto', keys where they are "
+        "checked (--api-key): a key that nobody checks is anybody's choice.",
     )
     no_store_keys: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
         default=(),

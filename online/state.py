@@ -20,6 +20,9 @@ from online import OnlineError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM}
 _LOW_SPACE = 256 << 20
+_AUDIT_BYTES = 16 << 20
+_AUDIT_OLD = 4
+_AUDIT_TEXT = 2_000
 
 
 class StateError(OnlineError):
@@ -273,10 +276,34 @@ class StateDir:
             time.sleep(0.01)
 
     def audit(self, event: str, **fields: object) -> None:
-        """Appends one line to audit.jsonl; durable when it returns."""
+        """Appends one line to audit.jsonl; durable when it returns. A text of more than 2,000 characters is cut there."""
         entry = {"time": datetime.now(UTC).isoformat(), "event": event, "pid": os.getpid(), **fields}
+        cut = {k: v[:_AUDIT_TEXT] if isinstance(v, str) else v for k, v in entry.items()}
         with explained(self.audit_path):
-            append_durably(self.audit_path, json.dumps(entry).encode() + b"\n")
+            self._rotate_audit()
+            append_durably(self.audit_path, json.dumps(cut).encode() + b"\n")
+
+    def audit_files(self) -> list[Path]:
+        """The audit log in order of time: what is left of its older parts, then audit.jsonl."""
+        old = [self._old_audit(number) for number in range(_AUDIT_OLD, 0, -1)]
+        return [path for path in (*old, self.audit_path) if path.exists()]
+
+    def _old_audit(self, number: int) -> Path:
+        return self.path / f"audit.jsonl.{number}"
+
+    def _rotate_audit(self) -> None:
+        """Puts an audit.jsonl of 16 MiB aside and lets the oldest of four such files go. Who has it open meanwhile ends its
+        line in the file put aside."""
+        # A record that cannot be put aside (append-only, say) is still written to: that it is kept matters more.
+        with suppress(OSError, Busy):
+            if self.audit_path.stat().st_size < _AUDIT_BYTES:
+                return
+            with self.lock("audit"):
+                if self.audit_path.stat().st_size >= _AUDIT_BYTES:
+                    for number in range(_AUDIT_OLD, 1, -1):
+                        with suppress(FileNotFoundError):
+                            os.replace(self._old_audit(number - 1), self._old_audit(number))
+                    os.replace(self.audit_path, self._old_audit(1))
 
     def check(self) -> list[Finding]:
         """Looks the directory over for `sirl doctor`; raises nothing, changes nothing that stays."""

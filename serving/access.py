@@ -12,16 +12,22 @@ from time import monotonic
 
 from fastapi import HTTPException, Request
 
+from online.event import address_block
 from online.options import GuardSettings
 from online.state import StateDir
+from serving.keys import bearer
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 WRONG_KEYS = (1 / 6, 10)
-"""Wrong keys that one address may send: so many a second, and so many at once."""
+"""Wrong keys that one address may send (of IPv6 one /64, of which everybody has all): so many a second, and at once."""
 REQUESTS = (50.0, 200)
-"""Administrative requests that are answered: so many a second, and so many at once."""
+"""Administrative requests of one role that are answered: so many a second, and so many at once."""
+DENIED = (1 / 10, 50)
+"""Denied requests that are put on record: so many a second, and so many at once. The others are counted."""
 ADDRESSES = 4096
 """Addresses whose wrong keys are counted; the ones longest quiet are let go first."""
+PATH = 200
+"""Characters of a path that are put on record."""
 
 
 class Role(IntEnum):
@@ -65,7 +71,8 @@ class Access:
         self.state = state
         self._lock = threading.Lock()
         self._wrong: OrderedDict[str, Bucket] = OrderedDict()
-        self._requests = Bucket(*REQUESTS)
+        self._requests = {role: Bucket(*REQUESTS) for role in Role}
+        self._denied, self._left_out = Bucket(*DENIED), 0
 
     def role(self, request: Request) -> Role:
         """What the one who asks may do. Raises HTTPException 401, 403 or 429."""
@@ -74,31 +81,53 @@ class Access:
             if not at_home(request.headers, peer, request.scope.get("http_version", "")):
                 raise HTTPException(403, "Without --guard-admin-key administration is open to localhost only: set a key.")
             return Role.APPROVE
+        block = address_block(peer, 32, 64)
         with self._lock:
-            if (bucket := self._wrong.get(peer)) and bucket.empty:
+            if (bucket := self._wrong.get(block)) and bucket.empty:
                 raise HTTPException(429, "Too many wrong keys came from this address: wait a minute.")
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+        given = bearer(request.headers.get("authorization", "").encode("latin-1"))
         # All keys are compared, each in constant time: how long it takes says nothing about any of them.
         opened = max((role for role, key in self.keys if hmac.compare_digest(given, key)), default=None)
         if opened is None:
-            self._count(peer)
-            self.state.audit("admin.denied", method=request.method, path=request.url.path, peer=peer)
+            self._count(block)
+            self.deny(request)
             raise HTTPException(401, "The admin key is missing or wrong: send it as `Authorization: Bearer <key>`.")
         return opened
 
-    def admit(self) -> None:
-        """Raises HTTPException 429 where administration is asked too often."""
+    def admit(self, role: Role) -> None:
+        """Raises HTTPException 429 where administration is asked too often in this role; no other one waits for it."""
         with self._lock:
-            if not self._requests.take():
+            if not self._requests[role].take():
                 raise HTTPException(429, f"More than {REQUESTS[0]:g} administrative requests came a second: ask less often.")
 
-    def _count(self, peer: str) -> None:
+    def record(self, request: Request, role: Role) -> None:
+        """Put an act on record."""
+        self.state.audit("admin.request", role=role.name.lower(), **about(request))
+
+    def deny(self, request: Request, role: Role | None = None) -> None:
+        """Put a request that was denied on record; of a flood of them some, and how many were left out."""
         with self._lock:
-            bucket = self._wrong.setdefault(peer, Bucket(*WRONG_KEYS))
-            self._wrong.move_to_end(peer)
+            if not self._denied.take():
+                self._left_out += 1
+                return
+            left_out, self._left_out = self._left_out, 0
+        known = {} if role is None else {"role": role.name.lower()}
+        more = {"left_out": left_out} if left_out else {}
+        self.state.audit("admin.denied", **known, **about(request), **more)
+
+    def _count(self, block: str) -> None:
+        with self._lock:
+            bucket = self._wrong.setdefault(block, Bucket(*WRONG_KEYS))
+            self._wrong.move_to_end(block)
             bucket.take()
             while len(self._wrong) > ADDRESSES:
                 self._wrong.popitem(last=False)
+
+
+def about(request: Request) -> dict[str, str]:
+    """What the record says of a request; the path is as long as whoever sends it likes."""
+    path, peer = request.url.path, request.client.host if request.client else ""
+    return {"method": request.method[:16], "path": path if len(path) <= PATH else f"{path[:PATH]}...", "peer": peer}
 
 
 def needs(role: Role) -> Callable[[Request], Role]:
@@ -117,13 +146,12 @@ def allow(request: Request, role: Role) -> Role:
     """
     access: Access = request.app.state.access
     has = access.role(request)
-    access.admit()
-    about = {"method": request.method, "path": request.url.path, "peer": request.client.host if request.client else ""}
+    access.admit(has)
     if has < role:
-        access.state.audit("admin.denied", role=has.name.lower(), **about)
+        access.deny(request, has)
         raise HTTPException(403, f"This key is for the role {has.name.lower()}, and {role.name.lower()} is needed.")
     if role > Role.READ:
-        access.state.audit("admin.request", role=has.name.lower(), **about)
+        access.record(request, has)
     return has
 
 

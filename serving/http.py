@@ -1,35 +1,44 @@
-"""Our routes and our middleware, put around vLLM's application."""
+"""Our routes and our middleware, put into vLLM's application."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from serving import admin
 from serving.access import Access
+from serving.keys import KeyMiddleware
 from serving.middleware import GuardMiddleware
 from serving.service import Service
 
 
-def install(app: FastAPI, service: Service, draining: Callable[[], bool], *, checked: bool) -> None:
-    """Add the administration and wrap the application. `checked`: whether vLLM checks clients' keys.
+def install(app: FastAPI, service: Service, draining: Callable[[], bool], *, keys: Sequence[str]) -> None:
+    """Add the administration, and our middleware next to the routes. `keys`: the API keys that clients must have.
 
-    vLLM's `build_app` returns an application whose middleware stack is built, so ours goes around the whole of it.
+    Inside all other middleware, vLLM's and the operator's: what they make of a request is what we read, and what they do to
+    an answer (compress it, give it CORS headers) is done to ours as well. vLLM's `build_app` returns an application whose
+    stack is built, so it is built once more.
     """
-    app.state.sirl, app.state.access = service, Access(service.settings.guard, service.state)
+    settings = service.settings.guard
+    app.state.sirl, app.state.access = service, Access(settings, service.state)
     app.include_router(admin.router)
     app.include_router(admin.internal)
-    app.middleware_stack = GuardMiddleware(
-        app.middleware_stack or app.build_middleware_stack(),
-        metrics=service.metrics,
-        report=service.settings.guard.report,
-        internal_key=service.state.internal_key(),
-        salt=service.state.client_salt(),
-        policies=service.policies,
-        no_store_keys=service.settings.guard.no_store_keys,
-        keyed=service.settings.guard.clients == "keys" or (checked and service.settings.guard.clients == "auto"),
-        max_body_mib=service.settings.guard.max_body_mib,
-        draining=draining,
-        version_of=service.version_of,
-    )
+    app.user_middleware += [
+        Middleware(KeyMiddleware, keys=keys),
+        Middleware(
+            GuardMiddleware,
+            metrics=service.metrics,
+            report=settings.report,
+            internal_key=service.state.internal_key(),
+            salt=service.state.client_salt(),
+            policies=service.policies,
+            no_store_keys=settings.no_store_keys,
+            keyed=settings.clients == "keys" or (bool(keys) and settings.clients == "auto"),
+            max_body_mib=settings.max_body_mib,
+            draining=draining,
+            offers=service.offers,
+        ),
+    ]
+    app.middleware_stack = app.build_middleware_stack()

@@ -34,6 +34,7 @@ from serving.engine.slots import ROOM
 from serving.engine.version import EngineError
 from serving.learner import Learner
 from serving.metrics import UPDATE_OUTCOMES, Metrics
+from serving.offers import Offers
 from serving.policies import Policies
 from serving.release import Releases
 from serving.watch import Watch
@@ -236,17 +237,12 @@ class Service:
 
     def offer(self) -> None:
         """Tell vLLM the names by which clients may have one version for good: NAME@base, NAME@v7."""
-        self.offered(tuple(f"{name}@{adapter}" for name in self.names for adapter in self.pinnable()))
+        self.offered(self.offers().listed)
 
-    def pinnable(self) -> tuple[str, ...]:
-        """The adapters that a client may ask for by name: the base, the live one and those that are pinned."""
+    def offers(self) -> Offers:
+        """The versions that clients may ask for by name: the base, the live one and those that are pinned."""
         on_its_way = self.releases and self.releases.release and f"v{self.releases.release.version}"
-        return tuple(dict.fromkeys((BASE, self.adapters.live, *sorted(self.adapters.held - {on_its_way}))))
-
-    def version_of(self, model: object) -> str | None:
-        """The adapter that a model's name asks for; None where it names none that is offered."""
-        name, _, adapter = model.rpartition("@") if isinstance(model, str) else ("", "", "")
-        return adapter if name in self.names and adapter in self.pinnable() else None
+        return Offers(self.names, self.adapters.live, tuple(sorted(self.adapters.held - {on_its_way})))
 
     async def calibrate(self) -> None:
         """Take up calibrations that are new or changed on disk, for the base and for every loaded adapter."""

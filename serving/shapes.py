@@ -15,12 +15,14 @@ Body = dict
 @dataclass(frozen=True, slots=True)
 class Shape:
     """body, frame: change a decoded body, or a frame of a stream, so that the choices with these indices read as halted;
-    last: bytes that every frame has which may end a choice; ended: indices of the choices that a decoded frame ends."""
+    last: bytes that every frame has which may end a choice; ends: whether a decoded frame ends the answer with this index;
+    speaks: whether a decoded frame carries something of the model's, be it text, reasoning or a tool's arguments."""
 
     body: Callable[[Body, Collection[int]], None]
     frame: Callable[[Body, Collection[int]], None]
     last: tuple[bytes, ...]
-    ended: Callable[[Body], set[int]]
+    ends: Callable[[Body, int], bool]
+    speaks: Callable[[Body], bool]
 
 
 def choices_halted(body: Body, halted: Collection[int]) -> None:
@@ -34,8 +36,19 @@ def choices_halted(body: Body, halted: Collection[int]) -> None:
                 message["tool_calls"] = []
 
 
-def choices_ended(frame: Body) -> set[int]:
-    return {choice["index"] for choice in frame.get("choices", []) if choice.get("finish_reason")}
+def choices_end(frame: Body, index: int) -> bool:
+    return any(choice["index"] == index and choice.get("finish_reason") for choice in frame.get("choices", []))
+
+
+def choices_speak(frame: Body) -> bool:
+    """A first frame has a role and no more; a last one usage and no choice."""
+    for choice in frame.get("choices", []):
+        delta = choice.get("delta") or choice  # a completion's text lies on the choice itself
+        calls = delta.get("tool_calls") or ()
+        said = (delta.get("content"), delta.get("reasoning"), delta.get("text"))
+        if any(said) or any((call.get("function") or {}).get("arguments") for call in calls):
+            return True
+    return False
 
 
 HALTED_RESPONSE: Body = {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}
@@ -64,8 +77,13 @@ def replayed(frame: Body) -> bool:
     return True
 
 
-def response_ended(frame: Body) -> set[int]:
-    return {0} if frame.get("type") in ("response.completed", "response.incomplete") else set()
+def response_ends(frame: Body, index: int) -> bool:
+    """A response may take several calls of the model, where the server runs its tools itself: its end is the end of all."""
+    return frame.get("type") in ("response.completed", "response.incomplete")
+
+
+def response_speaks(frame: Body) -> bool:
+    return frame.get("type", "").endswith(".delta") and bool(frame.get("delta"))
 
 
 def message_halted(body: Body, halted: Collection[int]) -> None:
@@ -80,14 +98,26 @@ def message_frame_halted(frame: Body, halted: Collection[int]) -> None:
         frame["delta"] |= {"stop_reason": "refusal", "stop_sequence": None}
 
 
-def message_ended(frame: Body) -> set[int]:
-    return {0} if frame.get("type") == "message_delta" else set()
+def message_ends(frame: Body, index: int) -> bool:
+    return frame.get("type") == "message_delta"
 
 
-CHOICES = Shape(choices_halted, choices_halted, (b'"finish_reason":"',), choices_ended)
+def message_speaks(frame: Body) -> bool:
+    delta = frame.get("delta") or {}
+    said = (delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
+    return frame.get("type") == "content_block_delta" and any(said)
+
+
+CHOICES = Shape(choices_halted, choices_halted, (b'"finish_reason":"',), choices_end, choices_speak)
 SHAPES = {
     "/v1/chat/completions": CHOICES,
     "/v1/completions": CHOICES,
-    "/v1/responses": Shape(response_halted, response_frame_halted, (b"response.completed",), response_ended),
-    "/v1/messages": Shape(message_halted, message_frame_halted, (b"message_delta",), message_ended),
+    "/v1/responses": Shape(
+        response_halted,
+        response_frame_halted,
+        (b"response.completed", b"response.incomplete"),
+        response_ends,
+        response_speaks,
+    ),
+    "/v1/messages": Shape(message_halted, message_frame_halted, (b"message_delta",), message_ends, message_speaks),
 }

@@ -153,6 +153,7 @@ async def serve(
     from vllm.usage.usage_lib import UsageContext
 
     from serving.engine.guarded import Guarded
+    from serving.engine.keys import take_keys
     from serving.http import install
 
     if envs.VLLM_ALLOW_RUNTIME_LORA_UPDATING:
@@ -190,7 +191,7 @@ async def serve(
         await service.calibrate()
         tasks = await engine.get_supported_tasks()
         app = build_app(args, tasks, engine.model_config)
-        install(app, service, lambda: engine.draining, checked=bool(args.api_key or os.environ.get("VLLM_API_KEY")))
+        install(app, service, lambda: engine.draining, keys=take_keys(app, args))
         await init_app_state(engine, app.state, args, tasks)
         engine.modules = app.state.openai_serving_models.lora_requests
         offer_names(service, app.state.openai_serving_models.base_model_paths)

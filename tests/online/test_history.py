@@ -47,6 +47,18 @@ def test_only_the_newest_are_told_and_a_torn_line_is_owned_up_to(tmp_path: Path)
     assert all("adapter activated" in message for _, message in rest)
 
 
+def test_what_was_put_aside_is_told_too(tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    registry = Registry(state, BASE)
+    version = published(registry)
+    registry.activate(version, actor="jo", reason="again")
+    whole = told(state)
+    state.audit_path.rename(tmp_path / "state" / "audit.jsonl.1")
+    assert told(state) == whole != []
+    registry.rollback(actor="jo", reason="back")
+    assert told(state)[: len(whole)] == whole and "rolled back" in told(state)[-1][1]
+
+
 def test_updates_that_failed_or_were_cut_off_and_events_that_wait(tmp_path: Path) -> None:
     state = StateDir(tmp_path / "state")
     job = Job.new(state.updates)

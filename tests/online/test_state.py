@@ -4,10 +4,12 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+import online.state as state_module
 from online.fingerprint import FingerprintError, fingerprint
 from online.state import Busy, StateDir, StateError, append_durably, write_atomic
 
@@ -108,6 +110,41 @@ def test_audit_closes_off_a_torn_line(tmp_path: Path) -> None:
     state.audit("two")
     lines = state.audit_path.read_text().splitlines()
     assert [json.loads(line)["event"] for line in (lines[0], lines[2])] == ["one", "two"]
+
+
+def test_audit_is_bounded_and_tells_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full file is put aside, the oldest goes, and no text is longer than it may be."""
+    monkeypatch.setattr(state_module, "_AUDIT_BYTES", 1_000)
+    state = StateDir(tmp_path)
+    for number in range(200):
+        state.audit("one", number=number)
+    files = state.audit_files()
+    assert [path.name for path in files] == [*(f"audit.jsonl.{n}" for n in (4, 3, 2, 1)), "audit.jsonl"]
+    assert all(path.stat().st_size < 1_200 and path.stat().st_mode & 0o077 == 0 for path in files)
+    numbers = [json.loads(line)["number"] for path in files for line in path.read_text().splitlines()]
+    assert numbers == list(range(numbers[0], 200))
+    state.audit("long", text="x" * 100_000)
+    assert state.audit_path.stat().st_size + files[-2].stat().st_size < 5_000
+
+
+def test_audit_loses_nothing_to_others_who_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several at once, over several files put aside."""
+    monkeypatch.setattr(state_module, "_AUDIT_BYTES", 6_000)
+    state = StateDir(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: state.audit("one", number=number), range(200)))
+    lines = [json.loads(line) for path in state.audit_files() for line in path.read_text().splitlines()]
+    assert len(state.audit_files()) > 1 and sorted(line["number"] for line in lines) == list(range(200))
+
+
+def test_an_audit_that_cannot_be_put_aside_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "_AUDIT_BYTES", 10)
+    state = StateDir(tmp_path)
+    state.audit("one")
+    (tmp_path / "audit.jsonl.4").mkdir()
+    (tmp_path / "audit.jsonl.3").write_text("")
+    state.audit("two")
+    assert [json.loads(line)["event"] for line in state.audit_path.read_text().splitlines()] == ["one", "two"]
 
 
 FULL_DISK = """

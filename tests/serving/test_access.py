@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,3 +63,46 @@ def test_a_bucket_refills_to_its_brim(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [bucket.take(), bucket.take()] == [True, False]
     clock[0] += 60
     assert not bucket.empty and [bucket.take() for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_scheme_is_a_scheme_in_any_case(opened: Access) -> None:
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        asked = asks()
+        asked.headers = {"authorization": f"{scheme} {'a' * 16}"}
+        assert opened.role(asked) is Role.APPROVE
+    assert not opened._wrong, "and none of them counts as a wrong key"
+
+
+def test_who_has_a_whole_network_has_one_address(opened: Access) -> None:
+    """A /64 is one holder's; an IPv4 address is the same however it is written."""
+    tried = [status(opened, "guess", f"2001:db8:0:1::{number:x}") for number in range(1, 12)]
+    assert tried == [401] * 10 + [429]
+    assert status(opened, "guess", "2001:db8:0:2::1") == 401
+    assert [status(opened, "guess", f"{form}10.0.0.3") for form in ("", "::ffff:") * 6] == [401] * 10 + [429] * 2
+
+
+def test_who_looks_often_keeps_nobody_from_acting(opened: Access) -> None:
+    for _ in range(access.REQUESTS[1]):
+        opened.admit(Role.READ)
+    with pytest.raises(HTTPException) as refused:
+        opened.admit(Role.READ)
+    assert refused.value.status_code == 429
+    opened.admit(Role.APPROVE)
+
+
+def test_a_flood_of_denied_requests_is_counted_rather_than_kept(
+    opened: Access, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(access, "monotonic", lambda: clock[0])
+    opened._denied.at = 0.0
+    for number in range(300):  # each from a network of its own, so that none is slowed down
+        asked = asks("guess", f"2001:db8:{number:x}::1")
+        asked.url.path = "/guard/v1/" + "x" * 60_000
+        with pytest.raises(HTTPException):
+            opened.role(asked)
+    clock[0] += 60
+    opened.deny(asks("r" * 16), Role.READ)
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert len(lines) == access.DENIED[1] + 1 and max(len(line["path"]) for line in lines) < 250
+    assert lines[-1]["left_out"] == 300 - access.DENIED[1] and lines[-1]["role"] == "read" and "left_out" not in lines[0]

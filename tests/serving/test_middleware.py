@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import threading
 
 import pytest
 from hypothesis import given
@@ -17,9 +18,12 @@ from guard.verdict import Verdict
 from online.event import address_block, client_hash
 from online.options import GuardSettings
 from serving.access import loopback
+from serving.body import ours
 from serving.metrics import Metrics
-from serving.middleware import GuardMiddleware, spliced
+from serving.middleware import OFF_LOOP, GuardMiddleware
+from serving.offers import Offers
 from serving.policies import Policies
+from serving.reporter import spliced
 from serving.shapes import SHAPES
 from serving.traffic import Answer, Request, current, number
 
@@ -61,8 +65,22 @@ def test_hosts_that_are_not(host):
     assert not loopback(host)
 
 
-def call(body: bytes, *, headers=(), draining=False, inner=None, max_body_mib=100, keyed=True) -> tuple[int, bytes, list]:
-    """One POST through the middleware; returns status, body and what the application inside saw."""
+def call(
+    body: bytes,
+    *,
+    headers=(),
+    draining=False,
+    inner=None,
+    max_body_mib=100,
+    keyed=True,
+    path="/v1/chat/completions",
+    root="",
+    method="POST",
+    metrics=None,
+    offers=Offers,
+    lengthless=False,
+) -> tuple[int, bytes, list]:
+    """One request through the middleware; returns status, body and what the application inside saw."""
     seen: list = []
     sent: list = []
 
@@ -83,7 +101,7 @@ def call(body: bytes, *, headers=(), draining=False, inner=None, max_body_mib=10
 
     middleware = GuardMiddleware(
         app,
-        metrics=Metrics(CollectorRegistry()),
+        metrics=metrics or Metrics(CollectorRegistry()),
         report=True,
         internal_key="k" * 64,
         salt="s",
@@ -92,12 +110,14 @@ def call(body: bytes, *, headers=(), draining=False, inner=None, max_body_mib=10
         keyed=keyed,
         max_body_mib=max_body_mib,
         draining=lambda: draining,
+        offers=offers,
     )
     scope = {
         "type": "http",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "headers": [(b"content-length", str(len(body)).encode()), *headers],
+        "method": method,
+        "path": root + path,
+        "root_path": root,
+        "headers": [*([] if lengthless else [(b"content-length", str(len(body)).encode())]), *headers],
         "client": ("10.0.0.9", 1),
     }
     asyncio.run(middleware(scope, receive, send))
@@ -125,7 +145,243 @@ def test_hostile_bodies_are_vllms_to_refuse(raw):
 def test_a_body_that_is_too_large_is_refused_in_one_sentence_and_goes_no_further():
     status, body, seen = call(b"x" * (1 << 20) + b"x", max_body_mib=1)
     assert status == 413 and not seen and "guard.max_body_mib" in json.loads(body)["error"]["message"]
+    assert call(b"x" * (1 << 20) + b"x", max_body_mib=1, lengthless=True)[0] == 413, "that says nothing of its length"
     assert call(b"x" * (1 << 20), max_body_mib=1)[0] == 200
+
+
+@pytest.mark.parametrize("claimed", [b"1048577", b"0001048577", b"9" * 5000])
+def test_a_body_that_claims_to_be_too_large_is_not_waited_for(claimed):
+    status, _, seen = call(b"{}", headers=[(b"content-length", claimed)], max_body_mib=1, lengthless=True)
+    assert status == 413 and not seen
+
+
+def test_what_takes_no_prompt_takes_little():
+    """Administration, and other methods than POST; our own processes send rollouts there, which are long."""
+    large, own = b"x" * ((64 << 10) + 1), [(b"x-sirl-internal", b"k" * 64)]
+    for path, method in (("/guard/v1/rollouts", "POST"), ("/scale_elastic_ep", "POST"), ("/guard/v1/queue", "DELETE")):
+        assert call(large, path=path, method=method)[0] == 413
+        assert call(large[1:], path=path, method=method)[0] == 200
+    assert call(large, path="/guard/v1/rollouts", headers=own)[0] == 200
+    assert call(large, path="/tokenize")[0] == call(large, path="/invocations", root="/llm")[0] == 200
+
+
+def test_a_large_body_is_read_in_a_thread_of_its_own():
+    threads: list[int] = []
+
+    def offers() -> Offers:
+        threads.append(threading.get_ident())
+        return Offers()
+
+    for size in (10, OFF_LOOP):
+        body = json.dumps({"guard": {"trace": True}, "prompt": "x" * size}).encode()
+        assert call(body, offers=offers)[2][0][2].options.trace
+    assert threads[0] == threading.get_ident() != threads[1]
+
+
+MEMBERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "store": st.sampled_from([False, True, "false", 0, "off", None]),
+        "use_beam_search": st.booleans(),
+        "model": st.sampled_from(["m", "m@base", "m@v3"]),
+        "guard": st.just({"trace": True}),
+        "prompt": st.text(max_size=20),
+    },
+)
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+
+
+def escaped(text: str, which: list[bool]) -> str:
+    """The same JSON with some of the letters in it written as escapes, which only strings may have."""
+    inside, out, flags = False, [], iter(which)
+    for at, letter in enumerate(text):
+        if letter == '"' and text[at - 1] != "\\":
+            inside = not inside
+        named = inside and letter in "guardstoreusebeam_@v3" and text[max(0, at - 6) : at].count("\\") == 0
+        out.append(f"\\u{ord(letter):04x}" if named and next(flags, False) else letter)
+    return "".join(out)
+
+
+@given(MEMBERS, st.sampled_from(ENCODINGS), st.lists(st.booleans(), max_size=60), st.booleans())
+def test_a_body_is_read_as_the_server_reads_it(members, encoding, which, ascii_only):
+    """In every encoding that its JSON parser takes, escaped or not: what is ours in it is never missed."""
+    body = escaped(json.dumps(members, ensure_ascii=ascii_only), which).encode(encoding)
+    read = json.loads(body)  # as the server does
+    assert read == members
+    _, _, seen = call(body, offers=lambda: Offers(("m",), "v3"), headers=[(b"x-sirl-internal", b"k" * 64)])
+    inner, _, request = seen[0]
+    assert request.store is (members.get("store") not in (False, "false", 0, "off"))
+    assert request.beam_search is members.get("use_beam_search", False)
+    assert request.adapter == {"m@base": "base", "m@v3": "v3"}.get(members.get("model"))
+    assert request.options.trace is ("guard" in members)
+    assert json.loads(inner) == {name: value for name, value in members.items() if name != "guard"}
+
+
+def test_the_last_of_two_members_counts_as_for_the_server():
+    body = b'{"use_beam_search": false, "store": true, "use_beam_search": true, "store": false}'
+    request = call(body)[2][0][2]
+    assert request.beam_search and not request.store and ours(b'{"prompt": "x"}') is None
+
+
+def test_an_error_is_no_longer_than_a_sentence():
+    status, body, _ = call(b'{"guard": {"' + b"x" * 50_000 + b'": 1}}')
+    assert status == 400 and len(body) < 500 and json.loads(body)["error"]["message"].startswith("guard.xxx")
+
+
+def test_beams_are_known_wherever_they_may_be_drawn():
+    for path, beams in (
+        ("/invocations", True),
+        ("/v1/completions", True),
+        ("/v1/responses", False),
+        ("/v1/messages", False),
+    ):
+        assert call(b'{"use_beam_search": true}', path=path)[2][0][2].beam_search is beams
+
+
+def test_below_a_root_path_the_routes_are_the_same():
+    """As the router goes by: with the root path before it, or without where a proxy took it off."""
+    for root, path in (("", "/v1/completions"), ("/llm", "/v1/completions")):
+        assert call(b"{}", root=root, path=path)[2][0][2].path == "/v1/completions"
+    status, _, seen = call(b'{"guard": {"trace": true}}', root="/llm", path="/guard/v1/rollouts")
+    assert status == 200 and seen[0][2] is None and b"guard" in seen[0][0], "administration is none of the guard's traffic"
+
+
+def test_a_name_that_is_closed_is_refused_and_a_header_names_as_a_body_does():
+    """`/invocations` takes the model from a header where there is one."""
+    offers = lambda: Offers(("m",), "v7", ("v3",))  # noqa: E731
+    status, body, seen = call(b'{"model": "m@base"}', offers=offers)
+    assert status == 400 and not seen and json.loads(body)["error"]["message"].startswith("model: m@base is closed")
+    named = [(b"x-amzn-sagemaker-adapter-identifier", b"m@base")]
+    assert call(b'{"model": "m"}', offers=offers, headers=named, path="/invocations")[0] == 400
+    assert call(b'{"model": "m"}', offers=offers, headers=named)[0] == 200
+    assert call(b'{"model": "m@v3"}', offers=offers)[2][0][2].adapter == "v3"
+
+    async def models(send):
+        body = b'{"data": [{"id": "m"}, {"id": "m@base"}, {"id": "m@v7"}]}'
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    listed = call(b"", offers=offers, path="/v1/models", method="GET", inner=models)[1]
+    assert [model["id"] for model in json.loads(listed)["data"]] == ["m", "m@v7"]
+
+
+def answered(*sent: tuple[bytes, bytes], status: int = 200, policy: Policy | None = None, acts=(Action.NONE,), **kwargs):
+    """What a client gets of these bodies, each of a content type; `acts`: what was done, call by call of the model."""
+
+    async def inner(send):
+        request = current.get()
+        request.policy = policy or request.policy
+        for index, act in enumerate(acts):
+            one = answer(index)
+            one.request, one.action = request, act
+            request.answers.append(one)
+        headers = [(b"content-type", sent[0][0]), *([(b"content-encoding", b"gzip")] if kwargs.get("packed") else [])]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for at, (_, body) in enumerate(sent):
+            await send({"type": "http.response.body", "body": body, "more_body": at < len(sent) - 1})
+
+    metrics = Metrics(CollectorRegistry())
+    given = call(b"{}", inner=inner, metrics=metrics, path=kwargs.get("path", "/v1/chat/completions"))
+    return *given[:2], metrics
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "packed"),
+    [
+        (b"application/json", b"\x1f\x8b", True),
+        (b"text/plain", b"hello", False),
+        (b"application/x-ndjson", b"{}\n{}", False),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_counted_and_under_enforcement_refused(kind, body, packed):
+    for policy, status in ((Policy(), 200), (Policy(Mode.ENFORCE), 500)):
+        got, given, metrics = answered((kind, body), (kind, b"more"), policy=policy, packed=packed)
+        assert got == status and metrics.unreported.labels("unreadable")._value.get() == 1
+        assert given == body + b"more" if status == 200 else b"cannot be guarded" in given and b"more" not in given
+    got, _, metrics = answered((kind, body), status=404, policy=Policy(Mode.ENFORCE))
+    assert got == 404 and metrics.unreported.labels("unreadable")._value.get() == 0
+
+
+def test_a_halted_answer_of_another_form_than_its_routes_is_not_sent():
+    for body in (b"[1]", b"no json", b'"text"'):
+        status, given, metrics = answered((b"application/json", body), policy=Policy(Mode.ENFORCE), acts=[Action.HALT])
+        assert status == 500 and body not in given and metrics.unreported.labels("unreadable")._value.get() == 1
+
+
+@pytest.mark.parametrize("acts", [[Action.NONE, Action.HALT, Action.NONE], [Action.HALT, Action.NONE], [Action.NONE] * 3])
+def test_all_calls_of_one_response_are_told_and_one_that_was_halted_halts_it(acts):
+    """The server may run tools itself, and ask the model again with what they gave."""
+    whole = {"status": "completed", "output": [{"type": "message", "status": "completed"}], "incomplete_details": None}
+    last = json.dumps({"type": "response.completed", "response": whole}, separators=(",", ":")).encode()
+    halted = Action.HALT in acts
+    for policy in (Policy(Mode.ENFORCE), Policy(Mode.ENFORCE, trusted=True)):
+        as_body = answered(
+            (b"application/json", json.dumps(whole).encode()), policy=policy, acts=acts, path="/v1/responses"
+        )[1]
+        stream = answered(
+            (b"text/event-stream", b"event: response.completed\ndata: " + last + b"\n\n"),
+            policy=policy, acts=acts, path="/v1/responses",
+        )[1]  # fmt: skip
+        name, _, text = stream.strip().partition(b"\ndata: ")
+        frame, body = json.loads(text), json.loads(as_body)
+        assert name == b"event: response.incomplete" if halted else name == b"event: response.completed"
+        for told, response in ((frame["guard"], frame["response"]), (body["guard"], body)):
+            assert [(entry["index"], entry["action"]) for entry in told] == list(enumerate(act.value for act in acts))
+            assert response["status"] == ("incomplete" if halted else "completed")
+
+
+EMPTY = {
+    "/v1/chat/completions": [
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}}]},
+        {"choices": [], "usage": {"completion_tokens": 0}},
+    ],
+    "/v1/completions": [{"choices": [{"index": 0, "text": "", "finish_reason": None}]}],
+    "/v1/responses": [
+        {"type": "response.created", "response": {"output": []}},
+        {"type": "response.in_progress", "response": {}},
+        {"type": "response.output_item.added", "item": {"content": []}},
+        {"type": "response.output_text.delta", "delta": ""},
+    ],
+    "/v1/messages": [
+        {"type": "message_start", "message": {"content": []}},
+        {"type": "content_block_start", "content_block": {"type": "text", "text": ""}},
+        {"type": "ping"},
+    ],
+}
+SPOKEN = {
+    "/v1/chat/completions": [
+        {"choices": [{"index": 1, "delta": {"content": "I"}}]},
+        {"choices": [{"index": 0, "delta": {"reasoning": "Hm"}}]},
+        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}}]},
+    ],
+    "/v1/completions": [{"choices": [{"index": 0, "text": "I"}]}],
+    "/v1/responses": [
+        {"type": "response.output_text.delta", "delta": "I"},
+        {"type": "response.reasoning_text.delta", "delta": "Hm"},
+        {"type": "response.function_call_arguments.delta", "delta": "{"},
+    ],
+    "/v1/messages": [
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "I"}},
+        {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "Hm"}},
+        {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": "{"}},
+    ],
+}
+
+
+@pytest.mark.parametrize("path", SHAPES)
+def test_the_time_to_the_first_token_is_taken_at_the_first_frame_that_has_one(path):
+    """Not at frames that open a response, nor at comments that keep a connection alive."""
+
+    def count(*frames: dict) -> float:
+        bodies = [b": keep-alive\n\n", *(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in frames)]
+        _, given, metrics = answered(*((b"text/event-stream", body) for body in bodies), path=path)
+        assert given == b"".join(bodies)
+        return next(s.value for s in metrics.delivered_ttft.collect()[0].samples if s.name.endswith("_count"))
+
+    assert count(*EMPTY[path]) == 0
+    for spoken in SPOKEN[path]:
+        assert SHAPES[path].speaks(spoken) and count(*EMPTY[path], spoken, spoken) == 1
 
 
 def test_only_the_right_key_is_internal():

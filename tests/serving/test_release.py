@@ -150,8 +150,14 @@ def test_clients_may_have_one_version_for_good(released, registry, tmp_path):
     registry.activate(other, actor="test", reason="test")
     released.wait(lambda: status(released)["adapter"] == f"v{other}" and f"sirl-tiny@v{other}" in names())
     asked = {model: ask(released, 0, "anybody", model=model)["adapter"]
-             for model in ("sirl-tiny", "sirl-tiny@base", f"sirl-tiny@v{version}", f"sirl-tiny@v{other}")}  # fmt: skip
-    assert list(asked.values()) == [f"v{other}", "base", f"v{version}", f"v{other}"]
+             for model in ("sirl-tiny", f"sirl-tiny@v{version}", f"sirl-tiny@v{other}")}  # fmt: skip
+    assert list(asked.values()) == [f"v{other}", f"v{version}", f"v{other}"]
+    past_it = {"model": "sirl-tiny@base", "messages": [{"role": "user", "content": "hello"}]}
+    closed = released.post("/v1/chat/completions", past_it)
+    assert closed.status_code == 400 and "sirl-tiny@base" in closed.json()["error"]["message"]
+    assert names() == {"sirl-tiny", f"sirl-tiny@v{version}", f"sirl-tiny@v{other}"}, "what is closed is not listed"
+    open_to_us = released.post("/v1/chat/completions", past_it, headers=released.internal)
+    assert open_to_us.json()["guard"][0]["adapter"] == "base"
     for unknown in ("sirl-tiny@v999", "sirl-tiny@", "sirl-tiny@nobody", "other@base"):
         body = {"model": unknown, "messages": [{"role": "user", "content": "hello"}]}
         assert released.post("/v1/chat/completions", body).status_code == 404
