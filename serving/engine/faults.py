@@ -1,5 +1,5 @@
-"""What ends vLLM 0.32's CPU engine, for everybody: requests that are refused before they reach it, and one that is helped
-over the place of the fault.
+"""What ends vLLM 0.32's engine, mostly its CPU build, for everybody: requests that are refused before they reach it, and one
+that is helped over the place of the fault.
 
 Found by sending them. When vLLM mends one, its line goes.
 """
@@ -15,6 +15,9 @@ from vllm.sampling_params import SamplingParams
 
 def fatal(params: SamplingParams, config: VllmConfig) -> str | None:
     """Why this request would end the engine, in a sentence; None for all others."""
+    if params.logprob_token_ids and config.speculative_config is not None:
+        # v1/sample/rejection_sampler.py joins whole rows of logprobs to those of the named tokens alone (vLLM #42592)
+        return "logprob_token_ids end vLLM's engine under speculative decoding: leave them out."
     if config.device_config.device_type != "cpu":
         return None
     if params.prompt_logprobs is not None and config.lora_config is not None:
