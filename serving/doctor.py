@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -20,6 +19,7 @@ from online.history import happened
 from online.registry import Registry
 from online.settings import Settings
 from online.state import Finding, StateDir
+from serving import interpreter
 from serving.engine.version import EngineError, require_supported
 from serving.model import check
 
@@ -145,7 +145,8 @@ def exact(model: Path) -> Finding:
     started = time.monotonic()
     try:
         run = subprocess.run(
-            [sys.executable, "-m", "serving.engine.selftest", str(model)],
+            interpreter.command("serving.engine.selftest", str(model)),
+            env=interpreter.environment(),
             capture_output=True,
             text=True,
             timeout=SELF_TEST_LIMIT_S,
