@@ -21,9 +21,12 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment (None: ours) of such a process and of all that it starts, such as vLLM's workers.
 
     A checkout that is not installed is named in PYTHONPATH, for the working directory no longer finds it. An empty entry
-    there means the working directory to Python, and goes.
+    there means the working directory to Python, and goes. So does PROMETHEUS_MULTIPROC_DIR where it is inherited: a
+    learner's own engine would write its gauges over the server's.
     """
     variables = dict(os.environ if given is None else given)
+    if given is None:
+        variables.pop("PROMETHEUS_MULTIPROC_DIR", None)
     places = [place for place in variables.get("PYTHONPATH", "").split(os.pathsep) if place]
     if str(ROOT) not in {*places, *map(sysconfig.get_path, ("purelib", "platlib"))}:
         places.insert(0, str(ROOT))

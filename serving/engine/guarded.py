@@ -19,6 +19,7 @@ from guard.record import ResponseRecord
 from online.options import GuardSettings
 from serving.engine.adapters import Adapters, Lease
 from serving.engine.faults import fatal
+from serving.engine.labels import BoundedStates
 from serving.engine.tap import Draw, Tap, Tapped, Watcher
 from serving.engine.version import EngineError
 from serving.engine.words import ENTROPY_ONLY, MARK
@@ -53,6 +54,7 @@ class Guarded(AsyncLLM):
         self._handles = itertools.count(1)
         self._fail, self.output_processor.propagate_error = self.output_processor.propagate_error, self._failed
         facts = await self.collective_rpc("sirl_install")
+        self.output_processor.lora_states = BoundedStates(self.output_processor.log_stats)
         tokenizer = self.get_tokenizer()
         self.tap = Tap(
             self.output_processor,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from online.fingerprint import fingerprint
 from online.release import stages
 from online.rollouts import announce
 from online.settings import Settings
+from online.state import StateDir
 from serving.engine.slots import ROOM, TRIALS
 from serving.engine.version import EngineError, require_supported
 from serving.learner import Learner
@@ -144,15 +146,7 @@ async def serve(
     """Start the engine and vLLM's server around it; returns when it was told to stop and has drained. One of `share`
     sequences may be a rollout. Raises EngineError where it cannot start, and when the engine died."""
     from vllm import envs
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-    from vllm.entrypoints.launchers.app import build_app
-    from vllm.entrypoints.launchers.launcher import serve_http, setup_server
-    from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
-    from vllm.usage.usage_lib import UsageContext
-
-    from serving.engine.guarded import Guarded
-    from serving.http import install
+    from vllm.entrypoints.launchers.launcher import setup_server
 
     if envs.VLLM_ALLOW_RUNTIME_LORA_UPDATING:
         raise EngineError(
@@ -160,15 +154,34 @@ async def serve(
         )
     if envs.VLLM_SERVER_DEV_MODE:
         raise EngineError("VLLM_SERVER_DEV_MODE lets any client call into the workers, the probe among them: unset it.")
-    model = Path(args.model)
-    print_of = fingerprint(model) if model.is_dir() else None
     try:
         address, sock = setup_server(args, reuse_port=False)
     except OSError as error:
         raise EngineError(
             f"{args.host}:{args.port} cannot be bound ({error.strerror}): stop what uses it or give another --port."
         ) from None
-    learner = Learner([str(model), *learner_flags], settings.state_dir / "learner.log", supervise=learn)
+    learner = Learner([args.model, *learner_flags], settings.state_dir / "learner.log", supervise=learn)
+    with sock, StateDir(settings.state_dir).served(address):
+        await run(args, settings, learner, address, sock, share)
+
+
+async def run(
+    args: argparse.Namespace, settings: Settings, learner: Learner, address: str, sock: socket.socket, share: int
+) -> None:
+    """The engine and the server on a bound socket, with a state directory that is theirs alone."""
+    from vllm import envs
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.launcher import serve_http
+    from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+    from vllm.usage.usage_lib import UsageContext
+
+    from serving.engine.guarded import Guarded
+    from serving.http import install
+
+    model = Path(args.model)
+    print_of = fingerprint(model) if model.is_dir() else None
     service = Service(settings, args.model, print_of, learner)
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     service.reasoning_parser = config.structured_outputs_config.reasoning_parser

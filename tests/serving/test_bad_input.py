@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import subprocess
 import pytest
 
 import models
+from online.state import StateDir
+from tests.conftest import free_port
 from tests.serving.command import sirl
 
 
@@ -107,6 +110,14 @@ def test_a_port_in_use(tmp_path):
         taken.listen()
         port = str(taken.getsockname()[1])
         assert port in refused(sirl("serve", "--port", port, "--state-dir", str(tmp_path / "state")))
+
+
+def test_a_state_directory_that_another_server_has(tmp_path):
+    state = ["--state-dir", str(tmp_path / "state")]
+    with StateDir(tmp_path / "state").served("http://127.0.0.1:8000"):
+        said = refused(sirl("serve", *state, "--port", str(free_port())))
+        assert f"process {os.getpid()} at http://127.0.0.1:8000" in said and "another --state-dir" in said
+        assert sirl("adapters", "list", *state).returncode == 0, "commands beside a server go on"
 
 
 def test_a_state_directory_that_is_a_file(tmp_path):
