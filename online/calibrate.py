@@ -80,6 +80,7 @@ def calibrate(
         entropy_cut=fit_entropy_cut(entropy[matched], entropy[others]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rule=fit_rule(scored, settings),
+        conditions=policy.conditions,
         refusal=_short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no]),
         figures={
             "prompts": len(prompts),

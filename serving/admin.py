@@ -83,6 +83,7 @@ async def status(service: Served) -> dict:
         "loaded": {name: slot.leases for name, slot in service.adapters.slots.items()},
         "calibrated": live.calibration is not None,
         "calibration": None if live.calibration is None else live.calibration.created,
+        "reservations": service.reservations,
         "buffer": {
             "events": service.buffer.size,
             "pending": service.buffer.pending,

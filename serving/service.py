@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
-from guard.calibration import Calibration, CalibrationError
+from guard.calibration import Calibration, CalibrationError, Conditions
 from online import OnlineError, progress
 from online.buffer import Buffer, BufferError
 from online.event import Event
@@ -77,6 +77,10 @@ class Service:
         self.problems: dict[str, str] = {}
         """What is wrong now, by part, in sentences: shown in `status` and logged once when it changes."""
         self.engine_facts: dict = {}
+        self.conditions: Conditions | None = None
+        """What the model is served under, once the engine is there."""
+        self.reservations: dict[str, str] = {}
+        """What is to be known of calibrations that are used, by adapter: shown in `status`."""
         self.reasoning_parser = ""
         """vLLM's parser of the model's reasoning, where it was given one."""
         self.redaction: Redaction
@@ -256,6 +260,10 @@ class Service:
             if (str(path), stamp) != self._calibrations.get(name):
                 self._calibrations[name] = (str(path), stamp)
                 await self.adapters.calibrate(name, self.load_calibration(name))
+        for name in self._calibrations.keys() - self.adapters.slots.keys():
+            del self._calibrations[name]
+            self.reservations.pop(name, None)
+            self.problems.pop(f"calibration of {name}", None)
         live = self.adapters.slots[self.adapters.live]
         self.metrics.calibrated.set(live.calibration is not None)
 
@@ -272,11 +280,24 @@ class Service:
         if calibration.model != self.fingerprint or calibration.adapter != name:
             self.problem(part, f"{path} is stale, made for another model or adapter: run `sirl calibrate` again.")
             return None
+        if self.conditions is not None and (stale := calibration.unlike(self.conditions)):
+            self.problem(part, f"{path} is stale, made for {stale}: run `sirl calibrate` again.")
+            return None
         if self.reasoning_parser and calibration.openings.reasoning is None:
             self.problem(part, f"{path} saw no reasoning, which --reasoning-parser tells of: run `sirl calibrate` again.")
             return None
         self.problem(part, None)
+        self.reserve(name, calibration)
         return calibration
+
+    def reserve(self, name: str, calibration: Calibration) -> None:
+        """Note what is to be known of a calibration that is used; a change is logged once."""
+        reservation = None if self.conditions is None else calibration.reservation(self.conditions)
+        if reservation is None:
+            self.reservations.pop(name, None)
+        elif self.reservations.get(name) != reservation:
+            self.reservations[name] = reservation
+            log.info("the calibration of %s %s", name, reservation)
 
     def measure(self) -> None:
         """Bring gauges and counters to what buffer, learner and updates are now."""

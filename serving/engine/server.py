@@ -177,6 +177,7 @@ async def run(
     from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
     from vllm.usage.usage_lib import UsageContext
 
+    from serving.engine.conditions import served
     from serving.engine.guarded import Guarded
     from serving.http import install
 
@@ -197,6 +198,7 @@ async def run(
         watch = service.attach(engine, engine.get_tokenizer(), share)
         service.engine_facts = await engine.guard(watch, service.adapters, settings.guard)
         engine.ranks_clients = args.ranks_clients
+        service.conditions = served(engine, args.chat_template)
         await service.reconcile()
         await service.calibrate()
         tasks = await engine.get_supported_tasks()

@@ -144,6 +144,18 @@ def test_a_corrupt_buffer(tmp_path):
     refused(sirl("update", "--state-dir", str(state)))
 
 
+def test_a_model_without_a_chat_template(tmp_path, model):
+    state = ["--state-dir", str(tmp_path / "state")]
+    (model / "chat_template.jinja").unlink()
+    suite = ["--suite", str(models.suite("calibration"))]
+    said = refused(sirl("calibrate", str(model), *suite, *state))
+    assert "has no chat template: give one with --chat-template FILE" in said
+    said = refused(sirl("calibrate", str(model), *suite, *state, "--chat-template", str(tmp_path / "none.jinja")))
+    assert "none.jinja cannot be read" in said
+    run = sirl("update", str(model), *state)
+    assert run.returncode == 1 and "has no chat template" in run.stdout and "Traceback" not in run.stderr
+
+
 def test_importing_what_is_no_adapter(tmp_path):
     state = ["--state-dir", str(tmp_path / "state")]
     assert "adapter_config.json" in refused(sirl("adapters", "import", str(tmp_path), *state))
