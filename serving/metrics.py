@@ -23,7 +23,7 @@ UPDATE_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
 
 UPDATE_OUTCOMES = ("promoted", "waiting", "rejected", "undecided", "refused", "failed")
 RELEASE_OUTCOMES = ("promoted", "withdrawn")
-UNREPORTED = ("beam_search", "unknown_route", "aborted", "guard_failure")
+UNREPORTED = ("beam_search", "unknown_route", "exempt_module", "aborted", "guard_failure")
 
 
 class Metrics:

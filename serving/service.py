@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Protocol
+from typing import Literal, Protocol
 
 from guard.calibration import Calibration, CalibrationError, Conditions
 from online import OnlineError, progress
@@ -81,6 +81,8 @@ class Service:
         """What the model is served under, once the engine is there."""
         self.reservations: dict[str, str] = {}
         """What is to be known of calibrations that are used, by adapter: shown in `status`."""
+        self.modules: dict[str, Literal["exempt", "uncalibrated"]] = {}
+        """The operator's own LoRA modules: which may answer unguarded, and which are refused where they would be guarded."""
         self.reasoning_parser = ""
         """vLLM's parser of the model's reasoning, where it was given one."""
         self.redaction: Redaction
@@ -125,6 +127,18 @@ class Service:
         self.metrics.swap_duration.observe(seconds)
         self.metrics.live(name)
         log.info("new responses get %s (swapped in %.0f ms)", name, seconds * 1000)
+
+    def take_modules(self, names: Iterable[str]) -> None:
+        """Note the operator's own LoRA modules, and say so where requests for them will be refused."""
+        exempt = self.settings.guard.exempt_modules
+        self.modules = {name: "exempt" if name in exempt else "uncalibrated" for name in names}
+        refused = ", ".join(name for name, state in self.modules.items() if state == "uncalibrated")
+        enforced = any(policy.enforces for policy in (self.policies.default, *self.policies.keys.values()))
+        trouble = (
+            f"Requests for the LoRA modules {refused}, which are not calibrated, are refused where they are to be guarded"
+        )
+        mend = ": name those that may answer unguarded in guard.exempt_modules."
+        self.problem("modules", trouble + mend if refused and enforced else None)
 
     def problem(self, part: str, message: str | None) -> None:
         """Note what is wrong with a part, or that nothing is any more; a change is logged once."""
@@ -266,6 +280,9 @@ class Service:
             self.problems.pop(f"calibration of {name}", None)
         live = self.adapters.slots[self.adapters.live]
         self.metrics.calibrated.set(live.calibration is not None)
+        unguarded = live.calibration is None and self.policies.default.enforces
+        trouble = f"No calibration fits {live.name}: its responses pass unguarded though guard.mode is enforce."
+        self.problem("enforcement", trouble if unguarded else None)
 
     def load_calibration(self, name: str) -> Calibration | None:
         """The calibration of an adapter if it fits the model served; else None, and the reason is a problem."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
@@ -121,6 +121,11 @@ class Guarded(AsyncLLM):
             raise EngineError("The server is shutting down: draw elsewhere.")
         if unguarded := unknown_shape(request, prompt):
             raise VLLMValidationError(f"{unguarded} cannot be guarded, and this request is to be: use another way.")
+        if module := uncalibrated(request, lora_request, self.settings.exempt_modules):
+            raise VLLMValidationError(
+                f"The LoRA module {module} is not calibrated, and this request is to be guarded: ask another model, or have "
+                "the operator name the module in guard.exempt_modules."
+            )
         if fault := fatal(params, self.vllm_config):
             raise VLLMValidationError(fault)
         if not self.ranks_clients and not request.internal:
@@ -206,6 +211,13 @@ class Guarded(AsyncLLM):
 
     def _abandon(self) -> None:
         self.output_processor.abort_requests(list(self.output_processor.request_states), internal=True)
+
+
+def uncalibrated(request: Request, asked: LoRARequest | None, exempt: Collection[str]) -> str | None:
+    """The operator's LoRA module that a request names, where it is to be guarded and no rule is that module's; else None."""
+    if asked is None or request.internal or not request.policy.enforces or asked.lora_name in exempt:
+        return None
+    return asked.lora_name
 
 
 def unknown_shape(request: Request, prompt: object) -> str | None:

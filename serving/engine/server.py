@@ -62,6 +62,7 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
             "--api-server-count and --data-parallel-size above 1 cannot be used with the guard, for one process must see "
             "every response: run several endpoints behind a load balancer."
         )
+    check_modules([module.name for module in args.lora_modules or ()], settings)
     theirs = [*(args.api_key or ()), *filter(None, [os.environ.get("VLLM_API_KEY")])]
     if set(theirs) & set(settings.guard.keys):
         raise EngineError("A client's API key opens the administration too: give --api-key and --guard-admin-key two keys.")
@@ -78,6 +79,21 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
     args.worker_extension_cls = "serving.engine.worker.WorkerExtension"
     validate_parsed_serve_args(args)
     return args
+
+
+def check_modules(names: Sequence[str], settings: Settings) -> None:
+    """Raise EngineError for settings that name LoRA modules wrongly: one that is not there is exempt from nothing, and
+    nothing judges what one answers in the place of a response that was touched."""
+    guard = settings.guard
+    if unknown := set(guard.exempt_modules) - set(names):
+        raise EngineError(
+            f"guard.exempt_modules names {', '.join(sorted(unknown))}, which --lora-modules does not: mend one."
+        )
+    if guard.route_to in names and guard.route_to not in guard.exempt_modules:
+        raise EngineError(
+            f"guard.route_to is the LoRA module {guard.route_to}, which is not calibrated: name it in guard.exempt_modules "
+            "too, or route to base or a version."
+        )
 
 
 def named(flags: Sequence[str]) -> set[str]:
@@ -206,6 +222,7 @@ async def run(
         install(app, service, lambda: engine.draining, checked=bool(args.api_key or os.environ.get("VLLM_API_KEY")))
         await init_app_state(engine, app.state, args, tasks)
         engine.modules = app.state.openai_serving_models.lora_requests
+        service.take_modules(engine.modules)
         offer_names(service, app.state.openai_serving_models.base_model_paths)
         if (responses := app.state.openai_serving_responses) is not None:
             responses.response_store = Store(responses.response_store)

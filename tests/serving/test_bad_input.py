@@ -74,6 +74,8 @@ def test_a_model_without_tokenizer(model):
         (["--skip-tokenizer-init"], "--skip-tokenizer-init"),
         (["--max-loras", "3"], "--max-loras"),
         (["--max-loras", "5", "--lora-modules", '{"name": "own", "path": "there"}'], "--max-loras"),
+        (["--guard-exempt-modules", "own"], "--lora-modules does not"),
+        (["--lora-modules", "own=there", "--guard-route-to", "own"], "is not calibrated: name it in guard.exempt_modules"),
         (["--guard-admin-key", ""], "--guard-admin-key"),
         (["--guard-admin-key", "short"], "--guard-admin-key"),
         (["--guard-read-key", "k" * 16, "--guard-operate-key", "k" * 16], "different keys"),
