@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,9 @@ import torch
 import models
 from guard.calibration import Calibration, Conditions
 from online.conditions import TemplateError, quantization_of, read_template, template_of
+from online.lessons import Lessons
 from online.policy import Policy
+from online.settings import UpdateSettings
 from tests.online.tiny_model import save_tiny, tiny_policy
 
 SAID = [{"role": "user", "content": "w5 w6"}]
@@ -69,3 +72,11 @@ def test_without_a_template_and_with_one_that_fails_the_reason_is_a_sentence() -
 )
 def test_the_quantisation_is_what_the_configuration_declares(declared: object, method: str | None) -> None:
     assert quantization_of(declared) == method
+
+
+def test_what_was_taught_before_they_were_on_record_can_be_taught_again() -> None:
+    """They decide nothing of an adapter, so its digest is the one it had without them."""
+    base = Calibration.load(models.bundled() / "calibration.json")
+    lessons, learn = Lessons(0.0, [(1, 2), (3,)], []), UpdateSettings()
+    assert lessons.digest(base, learn, "m") == lessons.digest(replace(base, conditions=None), learn, "m")
+    assert lessons.digest(base, learn, "m") != lessons.digest(replace(base, entropy_cut=9.0), learn, "m")
