@@ -113,6 +113,11 @@ class Guarded(AsyncLLM):
         **kwargs,
     ) -> AsyncGenerator[RequestOutput, None]:
         request = current.get() or Request(policy=self.default_policy)
+        if module := uncalibrated(request, lora_request, self.settings.exempt_modules):  # here, for a stream has begun below
+            raise VLLMValidationError(
+                f"The LoRA module {module} is not calibrated, and this request is to be guarded: ask another model, or have "
+                "the operator name the module in guard.exempt_modules."
+            )
         index = request.next_prompt()
         return self._generate(request, index, prompt, sampling_params, request_id, lora_request, kwargs)
 
@@ -121,11 +126,6 @@ class Guarded(AsyncLLM):
             raise EngineError("The server is shutting down: draw elsewhere.")
         if unguarded := unknown_shape(request, prompt):
             raise VLLMValidationError(f"{unguarded} cannot be guarded, and this request is to be: use another way.")
-        if module := uncalibrated(request, lora_request, self.settings.exempt_modules):
-            raise VLLMValidationError(
-                f"The LoRA module {module} is not calibrated, and this request is to be guarded: ask another model, or have "
-                "the operator name the module in guard.exempt_modules."
-            )
         if fault := fatal(params, self.vllm_config):
             raise VLLMValidationError(fault)
         if not self.ranks_clients and not request.internal:
