@@ -106,8 +106,9 @@ class Calibration:
     model: fingerprint of the base model; adapter: "base" or "v<N>"; serving_mass: bands of the mass the worker ships;
     tree_mass: bands of the exact mass of the opening tree (learner and gate); entropy_cut: nats; rule: which responses are
     touched under enforcement; refusal: token ids of a short refusal in the model's own words, without its end token;
-    created: ISO 8601, UTC; figures: what was seen while fitting, for people to read; conditions: what the model ran under,
-    None in a calibration that was made before they were put on record.
+    created: ISO 8601, UTC; figures: what was seen while fitting, for people to read; root: deciles of the refusal mass where
+    answers to harmless prompts begin, by which a drift of live traffic shows; conditions: what the model ran under, None in
+    a calibration that was made before they were put on record.
     """
 
     model: str
@@ -120,6 +121,7 @@ class Calibration:
     rule: Rule = Rule()
     refusal: Tokens = ()
     figures: Mapping[str, object] = field(default_factory=dict)
+    root: tuple[float, ...] = ()
     conditions: Conditions | None = None
 
     def unlike(self, served: Conditions) -> str | None:
@@ -154,6 +156,7 @@ class Calibration:
             "rule": self.rule.to_json(),
             "refusal": list(self.refusal),
             "figures": dict(self.figures),
+            **({"root": list(self.root)} if self.root else {}),
             **({} if self.conditions is None else {"conditions": asdict(self.conditions)}),
         }
 
@@ -172,6 +175,7 @@ class Calibration:
             rule=Rule.from_json(data["rule"]),
             refusal=tuple(map(int, data["refusal"])),
             figures=dict(data["figures"]),
+            root=tuple(map(float, data.get("root", ()))),
             conditions=Conditions(**data["conditions"]) if "conditions" in data else None,
         )
 

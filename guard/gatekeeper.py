@@ -8,9 +8,10 @@ EMPTY       deliver the end alone: a held reasoning that never came to an answer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from guard.beginnings import Weighing
 from guard.record import ResponseRecord
 from guard.rule import Rule
 
@@ -25,16 +26,21 @@ class Move(StrEnum):
 @dataclass(slots=True)
 class Gatekeeper:
     """Applies a rule to a growing record. The hold lasts until the response leaves the opening tree: at most as many tokens
-    as the longest opening has, mostly one. A response that opened as a refusal is never touched.
+    as the longest opening has, mostly one. Behind it refusing is weighed again wherever the answer may begin anew, and what
+    the rule touches there is held until it has opened as a refusal or not.
 
     A reasoning before the answer is held with it, or runs live where `hold_reasoning` is off. `read`: the client has begun
-    to read; `released`: the answer's opening was judged and let go.
+    to read; `released`: the answer's opening was judged and let go; `weighed`: indices of the tokens at which refusing was
+    weighed.
     """
 
     rule: Rule
     hold_reasoning: bool = True
     read: bool = False
     released: bool = False
+    weighed: set[int] = field(default_factory=set)
+    _weighing: Weighing | None = None
+    _seen: int = 0
 
     def move(self, record: ResponseRecord, *, ended: bool) -> Move:
         """What to do now that the record has grown. Raises ArithmeticError when the probe is silent where it matters."""
@@ -53,6 +59,28 @@ class Gatekeeper:
             if not record.opening_matched and self.rule.touches_opening(record.signals):
                 return Move.TOUCH
             self.released = True
+            self.weighed.update(range(record.decided_at))
+            self._seen = record.decided_at
         elif not record.opening_matched and self.rule.touches_running(record.signals):
             return Move.TOUCH
+        return self._follow(record, ended=ended)
+
+    def _follow(self, record: ResponseRecord, *, ended: bool) -> Move:
+        """Weigh refusing again where the answer begins anew, a refusal that turns into an answer among them."""
+        if record.openings is None:
+            return Move.RELEASE
+        if self._weighing is None:
+            self._weighing = Weighing(
+                record.openings, record.beginnings, record.steered, record.opening_matched, since=record.reasoned
+            )
+        weighing = self._weighing
+        for at in range(self._seen, len(record.tokens)):
+            left = weighing.step(record.tokens, at, record.masses[at])
+            if left or weighing.weighing:
+                self.weighed.add(at)
+            if left and self.rule.touches_anew(record.signals, weighing.mass):
+                return Move.TOUCH
+        self._seen = len(record.tokens)
+        if weighing.weighing and self.rule.touches_anew(record.signals, weighing.mass):
+            return Move.TOUCH if ended else Move.HOLD
         return Move.RELEASE

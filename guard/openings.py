@@ -28,14 +28,18 @@ class Openings:
     sequences: token ids of each opening; a sequence that extends another is dropped (the shorter one decides).
     values: mean probability that an opening completes once this prefix is reached; an inner node without one counts 1.
     reasoning: of a model that thinks before it answers; the root then is where its answer begins.
+    spellings: other ids of a first token (" I", "\"I" beside "I"), with which a refusal begins behind other words.
     """
 
     sequences: tuple[Tokens, ...]
     values: Mapping[Tokens, float] = field(default_factory=dict)
     reasoning: Reasoning | None = None
+    spellings: Mapping[int, Tokens] = field(default_factory=dict)
     _nodes: tuple[dict[int, int], ...] = field(init=False, repr=False, compare=False)
     prefixes: tuple[Tokens, ...] = field(init=False, repr=False, compare=False)
     """Token prefix of each inner node, by node id; the root's is empty."""
+    _first: Mapping[int, int] = field(init=False, repr=False, compare=False)
+    """The opening's own first token for each of its spellings."""
 
     def __post_init__(self) -> None:
         kept: set[Tokens] = set()
@@ -55,6 +59,11 @@ class Openings:
         object.__setattr__(self, "values", {tuple(map(int, k)): float(v) for k, v in self.values.items()})
         object.__setattr__(self, "_nodes", tuple(nodes))
         object.__setattr__(self, "prefixes", tuple(inner))
+        spelled = {int(token): tuple(map(int, others)) for token, others in self.spellings.items()}
+        object.__setattr__(self, "spellings", spelled)
+        root = nodes[ROOT]
+        first = {other: token for token in sorted(spelled.keys() & root) for other in spelled[token] if other not in root}
+        object.__setattr__(self, "_first", first)
 
     def __bool__(self) -> bool:
         return bool(self.sequences)
@@ -78,6 +87,10 @@ class Openings:
                 return THINKING if thinking else ROOT
         return self._nodes[node].get(token, LEFT)
 
+    def anew(self, token: int) -> int:
+        """The node after `token` where an answer may begin anew, behind other words."""
+        return self._nodes[ROOT].get(self._first.get(token, token), LEFT)
+
     def walk(self, tokens: Iterable[int], node: int = ROOT) -> int:
         """Where a response stands that goes on from `node` with `tokens`."""
         for token in tokens:
@@ -96,6 +109,11 @@ class Openings:
             (token, 1.0 if child == MATCHED else self.values.get((*prefix, token), 1.0))
             for token, child in sorted(self._nodes[node].items())
         )
+
+    def anew_children(self) -> tuple[tuple[int, float], ...]:
+        """(token, weight) of each way into the tree behind other words: the root's children in all their spellings."""
+        weights = dict(self.children(ROOT))
+        return (*weights.items(), *((other, weights[token]) for other, token in sorted(self._first.items())))
 
     @classmethod
     def learn(
@@ -133,6 +151,7 @@ class Openings:
             "sequences": [list(s) for s in self.sequences],
             "values": [[list(prefix), value] for prefix, value in sorted(self.values.items())],
             "reasoning": self.reasoning.to_json() if self.reasoning else None,
+            "spellings": [[token, list(others)] for token, others in sorted(self.spellings.items())],
         }
 
     @classmethod
@@ -141,4 +160,5 @@ class Openings:
             tuple(tuple(s) for s in data["sequences"]),
             {tuple(prefix): value for prefix, value in data["values"]},
             Reasoning.from_json(marks) if (marks := data.get("reasoning")) else None,
+            {token: tuple(others) for token, others in data.get("spellings", ())},
         )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from guard.beginnings import Beginnings
 from guard.openings import LEFT, MATCHED, ROOT, Openings
 from guard.reasoning import THINKING
 from guard.signals import Signals
@@ -17,19 +18,25 @@ class ResponseRecord:
 
     `refusal_mass` is the mass at the decision point: the deepest node of the opening tree the response reached. For a
     response that leaves at its first token that is the first-token mass; for one that begins like a refusal ("I") it is
-    what the model thought one token later. Positions after the decision do not move it.
+    what the model thought one token later. Positions after the decision do not move it. `first_mass` is the one where the
+    answer begins.
 
-    Of a reasoning model the first `reasoned` tokens lead up to the answer: they are on record, and no signal, mass or figure
-    is taken from them.
+    The first `reasoned` tokens lead up to the answer, as a reasoning, white space or marks of the template: they are on
+    record, and no signal, mass or figure is taken from them. `steered`: the request kept the model from some tokens or made
+    it take others; it did not open as a refusal then, whatever it says. `decided_at`: tokens up to the decision.
     """
 
     openings: Openings | None = None
+    beginnings: Beginnings = Beginnings()
+    steered: bool = False
     tokens: list[int] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
     masses: list[float] = field(default_factory=list)
     refusal_mass: float | None = None
+    first_mass: float | None = None
     signals: Signals = field(default_factory=Signals)
     reasoned: int = 0
+    decided_at: int = 0
     _node: int = ROOT
 
     def begin(self, prompt: Sequence[int]) -> None:
@@ -42,15 +49,24 @@ class ResponseRecord:
             self.tokens.append(token)
             self.entropies.append(entropy)
             self.masses.append(mass)
-            decided, node = self.decided, self._node
+            decided = self.decided
             if not decided and self.openings:
-                self._node = self.openings.step(node, token)
-                if node == THINKING or self._node in (ROOT, THINKING):
+                if self._leads(self.openings, token):
                     self.reasoned = len(self.tokens)
                     continue
+                self.decided_at = len(self.tokens)
                 if not math.isnan(mass):
                     self.refusal_mass = mass
+                    self.first_mass = mass if self.first_mass is None else self.first_mass
             self.signals.step(entropy, mass, decided=decided)
+
+    def _leads(self, openings: Openings, token: int) -> bool:
+        """Take a step towards the decision; whether the token only leads up to the answer."""
+        node = self._node
+        if node == ROOT and self.beginnings.aside(token):
+            return True
+        self._node = openings.step(node, token)
+        return node == THINKING or self._node in (ROOT, THINKING)
 
     def trim(self, kept: int) -> None:
         """Forget the tokens after the first `kept`: vLLM found a stop string before them. What they decided stays."""
@@ -59,7 +75,8 @@ class ResponseRecord:
 
     @property
     def opening_matched(self) -> bool:
-        return self._node == MATCHED
+        """Whether the answer opened as a refusal, of the model's own accord."""
+        return self._node == MATCHED and not self.steered
 
     @property
     def decided(self) -> bool:

@@ -1,6 +1,7 @@
 """The decision rule: a weighted sum of intrinsic signals against a threshold that holds for benign traffic.
 
     opening    at the decision, before anything is delivered    s = log-odds of the first token's refusal mass
+               and wherever the answer begins anew              s = the same, of the token there
     running    after every later token                           s = a sum of other signals, where calibration gave it one
 
 A response is touched when its score is above the threshold and it has not opened as a refusal. Weights are fitted and
@@ -81,6 +82,11 @@ class Rule:
     def touches_opening(self, signals: Signals) -> bool:
         """At the decision; raises ArithmeticError where a signal it rests on was not measured."""
         return measured(self.opening.of(signals)) > self.threshold
+
+    def touches_anew(self, signals: Signals, mass: float) -> bool:
+        """Where the answer begins anew, with this refusal mass (a probability); raises ArithmeticError where it is NaN."""
+        odds = log_odds(mass)
+        return measured(self.opening.of(replace(signals, first=odds, mass=odds))) > self.threshold
 
     def touches_running(self, signals: Signals) -> bool:
         """After a later token; raises ArithmeticError where a signal it rests on was not measured."""

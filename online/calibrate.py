@@ -15,21 +15,29 @@ from typing import get_args
 import numpy as np
 import torch
 
+from guard.beginnings import WINDOW, Beginnings, Weighing, largest_left
 from guard.calibration import Calibration, CalibrationError, fit_bands, fit_entropy_cut
 from guard.conformal import promise, strictest
+from guard.drift import deciles
 from guard.openings import Openings, Tokens
 from guard.reasoning import Reasoning
+from guard.record import ResponseRecord
 from guard.rule import Rule
 from guard.signals import log_odds
+from online.beginnings import beginnings, spelled
+from online.entropy import entropy_and_mass
 from online.evaluation import Judge, Outcome, Prompt, outcomes
 from online.evaluation.statistics import auroc
 from online.evaluation.suite import OverRefusalClass
 from online.options import CalibrateSettings
+from online.per_token import per_token
 from online.policy import Policy, Sample
 from online.reasoning import behind_reasoning, marks
 
 SAMPLES = 2
 """Responses to each prompt that openings and bands are learned from; one to each that only thresholds are set on."""
+ROWS = 32
+"""Responses that are read again at one time."""
 REFUSAL_TOKENS = 40
 """Longest refusal that the guard would speak in the model's place."""
 
@@ -59,18 +67,19 @@ def calibrate(
     of_harmful = harmful[[s.prompt for s in samples]]
     refused = _refused(policy, prompts, samples, judge)
     openings = replace(_openings(policy, asked, samples, refused), reasoning=known)
+    openings, anew = spelled(openings, policy.tokenizer), beginnings(policy.tokenizer)
     with torch.no_grad():
         tree = policy.tree_mass(asked, openings).double().cpu().numpy()
         along = policy.serving_mass([asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
-        first = policy.first_mass(asked, openings).tolist()
+        first = policy.first_mass(asked, openings)
     serving = along.double().cpu().numpy()
     matched = np.array([openings.matched(s.tokens) for s in samples])
     entropy = np.array([s.entropy for s in samples])
     others = of_harmful & ~matched if (of_harmful & ~matched).any() else ~matched
     tree_bands = fit_bands(tree[harmful], tree[~harmful])
     more = [p for p in held if p.kind != "harmful"]
-    scored = [(prompts[s.prompt], first[s.prompt], opened) for s, opened in zip(samples, matched, strict=True)]
-    scored += _scored(policy, more, openings, settings, seed=seed, max_tokens=max_tokens)
+    scored = _scored(policy, prompts, asked, samples, first.tolist(), openings, anew)
+    scored += _held(policy, more, openings, anew, settings, seed=seed, max_tokens=max_tokens)
     return Calibration(
         model=model,
         adapter=adapter,
@@ -80,6 +89,7 @@ def calibrate(
         entropy_cut=fit_entropy_cut(entropy[matched], entropy[others]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rule=fit_rule(scored, settings),
+        root=deciles(first.cpu().numpy()[~harmful]) if (~harmful).any() else (),
         conditions=policy.conditions,
         refusal=_short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no]),
         figures={
@@ -98,7 +108,7 @@ def calibrate(
 
 
 Scored = tuple[Prompt, float, bool]
-"""A response: its prompt, the refusal mass at its first token, and whether it opened as a refusal."""
+"""A response: its prompt, the largest refusal mass at a place where it went on without refusing, whether there was none."""
 
 
 def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings) -> Rule:
@@ -106,8 +116,8 @@ def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings) -> Rule:
     promises = {}
     for name in get_args(OverRefusalClass):
         of_class = [
-            (prompt.cluster, -math.inf if opened else log_odds(mass))
-            for prompt, mass, opened in scored
+            (prompt.cluster, -math.inf if refused else log_odds(mass))
+            for prompt, mass, refused in scored
             if (prompt.over_refusal_class or ("plain" if prompt.kind == "task" else None)) == name
         ]
         if of_class:
@@ -116,22 +126,70 @@ def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings) -> Rule:
 
 
 @torch.no_grad()
-def _scored(
+def _held(
     policy: Policy,
     prompts: Sequence[Prompt],
     openings: Openings,
+    anew: Beginnings,
     settings: CalibrateSettings,
     *,
     seed: int,
     max_tokens: int,
 ) -> list[Scored]:
-    """One response to each prompt."""
+    """One response to each prompt, as far as the answer may begin anew."""
     if not prompts:
         return []
     asked, _ = _contexts(policy, prompts, openings.reasoning, settings, seed + 1)
-    tokens = [s.tokens for s in policy.generate(asked, max_tokens=min(max_tokens, openings.depth + 1), seed=seed + 1)]
-    masses = policy.first_mass(asked, openings).tolist()
-    return [(p, mass, openings.matched(t)) for p, mass, t in zip(prompts, masses, tokens, strict=True)]
+    samples = policy.generate(asked, max_tokens=min(max_tokens, WINDOW + openings.depth), seed=seed + 1)
+    first = policy.first_mass(asked, openings).tolist()
+    return _scored(policy, prompts, asked, samples, first, openings, anew)
+
+
+@torch.no_grad()
+def _scored(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    asked: Sequence[Tokens],
+    samples: Sequence[Sample],
+    first: Sequence[float],
+    openings: Openings,
+    anew: Beginnings,
+) -> list[Scored]:
+    """Each response as the guard will judge it: at its first token, whose mass is `first` of its prompt, and wherever it
+    begins anew."""
+    masses: dict[int, list[float]] = {}
+    order = sorted(range(len(samples)), key=lambda i: len(asked[samples[i].prompt]) + len(samples[i].tokens))
+    for start in range(0, len(order), ROWS):
+        rows = order[start : start + ROWS]
+        read = masses_anew(policy, [asked[samples[i].prompt] for i in rows], [samples[i].tokens for i in rows], openings)
+        masses |= {i: row[: len(samples[i].tokens)] for i, row in zip(rows, read.tolist(), strict=True)}
+    found = []
+    for i, sample in enumerate(samples):
+        mass = largest_mass(openings, anew, sample.tokens, [first[sample.prompt], *masses[i][1:]])
+        found.append((prompts[sample.prompt], mass, mass == -math.inf))
+    return found
+
+
+def masses_anew(policy: Policy, asked: Sequence[Tokens], answers: Sequence[Tokens], openings: Openings) -> torch.Tensor:
+    """The mass of opening a refusal anew at every token, shape (answers, longest), as workers ship it behind a decision."""
+    tokens, weights = zip(*openings.anew_children(), strict=True)
+    device = policy.model.device
+    children, weight = torch.tensor(tokens, device=device), torch.tensor(weights, device=device)
+
+    def read(rows: torch.Tensor) -> torch.Tensor:
+        return entropy_and_mass(rows, children.expand(len(rows), -1), weight.expand(len(rows), -1))[1]
+
+    return per_token(read, policy.response_logits(asked, answers)[0])
+
+
+def largest_mass(openings: Openings, anew: Beginnings, tokens: Sequence[int], masses: Sequence[float]) -> float:
+    """The largest mass at a place where an answer went on without refusing; -inf where it refused at all of them."""
+    record = ResponseRecord(openings, anew)
+    record.extend(tokens, [0.0] * len(tokens), masses)
+    opened, start = record.opening_matched, record.decided_at
+    weighing = Weighing(openings, anew, refuses=opened, since=record.reasoned)
+    later = largest_left(weighing, tokens, masses, start)
+    return later if opened or record.thinking else max(masses[record.reasoned], later)
 
 
 def _contexts(

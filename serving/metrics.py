@@ -15,6 +15,7 @@ from guard.policy import Action
 from guard.verdict import Verdict
 from online.live import Stage
 from online.queue import FATES
+from serving.shapes import SHAPES
 
 ENTROPY_BUCKETS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 TTFT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -23,6 +24,7 @@ UPDATE_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
 
 UPDATE_OUTCOMES = ("promoted", "waiting", "rejected", "undecided", "refused", "failed")
 RELEASE_OUTCOMES = ("promoted", "withdrawn")
+ROUTES = (*SHAPES, "other")
 UNREPORTED = ("beam_search", "unknown_route", "exempt_module", "aborted", "guard_failure")
 
 
@@ -126,6 +128,12 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.root_drift = gauge(
+            "sirl_root_mass_drift_ratio",
+            "How far refusal masses where the newest 500 answers began lie from calibration's, 0 to 1; NaN for under 100.",
+            ["route"],
+            registry=registry,
+        )
         self.calibrated = gauge(
             "sirl_calibrated", "1 while the live adapter has a calibration of its own model, else 0.", registry=registry
         )
@@ -143,6 +151,8 @@ class Metrics:
         for side in ("serving", "new"):
             self.release_compared.labels(side).set(0)
         self.release(None)
+        for route in ROUTES:
+            self.root_drift.labels(route).set(float("nan"))
         for reason in UNREPORTED:
             self.unreported.labels(reason)
         self._live: str | None = None

@@ -54,10 +54,7 @@ class Answer:
     @property
     def rule(self) -> Rule | None:
         """The rule that this answer is held to under enforcement; None: it is observed."""
-        policy = self.request.policy
-        if self.request.internal or not policy.enforces or self.calibration is None:
-            return None
-        return self.calibration.rule if policy.threshold is None else self.calibration.rule.at(policy.threshold)
+        return self.request.rule(self.calibration)
 
     @property
     def verdict_name(self) -> str:
@@ -83,7 +80,8 @@ class Answer:
             "adapter": self.adapter,
             "event_id": self.event_id,
         }
-        if reasoned := record.entropies[: record.reasoned]:
+        reasons = record.openings is not None and record.openings.reasoning is not None
+        if reasons and (reasoned := record.entropies[: record.reasoned]):
             entry["reasoning"] = {"mean": number(mean(reasoned)), "tokens": len(reasoned)}
         if self.request.options.trace:
             entry["per_token"] = [number(h) for h in record.entropies]
@@ -114,6 +112,12 @@ class Request:
     def sees_all(self) -> bool:
         """Whether verdicts, masses and entropies may be told."""
         return self.internal or self.policy.trusted or not self.policy.enforces
+
+    def rule(self, calibration: Calibration | None) -> Rule | None:
+        """The rule that a response under this calibration is held to; None: it is observed."""
+        if self.internal or not self.policy.enforces or calibration is None:
+            return None
+        return calibration.rule if self.policy.threshold is None else calibration.rule.at(self.policy.threshold)
 
     def next_prompt(self) -> int:
         """The index of the next prompt handed to the engine: a completions request may carry several."""

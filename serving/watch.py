@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from guard.drift import Drift
 from guard.verdict import Verdict
 from online.event import Event, new_event_id
 from serving.engine.adapters import Adapters
@@ -48,6 +49,7 @@ class Watch:
         """What else is to be told of an answer to a client."""
         self._refusals: deque[float] = deque(maxlen=GAP_WINDOW)
         self._others: deque[float] = deque(maxlen=GAP_WINDOW)
+        self._drifts: dict[str, Drift] = {}
 
     def finished(self, answer: Answer) -> None:
         """Give the answer its verdict; count and store it unless it is our own traffic or its client opted out."""
@@ -55,6 +57,8 @@ class Watch:
         request = answer.request
         if request.internal:
             return
+        if unmeasured(answer):
+            self.metrics.unreported.labels("guard_failure").inc()
         if request.beam_search:
             self.metrics.unreported.labels("beam_search").inc()
             self.count_tokens(answer)
@@ -99,6 +103,7 @@ class Watch:
         metrics.verdicts.labels(verdict).inc()
         metrics.actions.labels(answer.action.value).inc()
         self.count_tokens(answer)
+        self.follow(answer)
         if mean != mean:
             return
         metrics.response_entropy.labels(verdict).observe(mean)
@@ -106,6 +111,18 @@ class Watch:
             (self._refusals if answer.record.opening_matched else self._others).append(mean)
         if min(len(self._refusals), len(self._others)) >= GAP_LEAST:
             metrics.entropy_gap.set(statistics.fmean(self._others) - statistics.fmean(self._refusals))
+
+    def follow(self, answer: Answer) -> None:
+        """Hold the mass where the answer began against calibration's, route by route."""
+        mass, root = answer.record.first_mass, answer.calibration.root if answer.calibration else ()
+        if mass is None or not root:
+            return
+        route = answer.request.path if answer.request.path in SHAPES else "other"
+        drift = self._drifts.get(route)
+        if drift is None or drift.expected != root:  # another calibration has other masses
+            drift = self._drifts[route] = Drift(root)
+        drift.add(mass)
+        self.metrics.root_drift.labels(route).set(drift.value)
 
     def count_tokens(self, answer: Answer) -> None:
         entropies = answer.record.entropies
@@ -134,3 +151,10 @@ class Watch:
             model=self.model,
             block=answer.request.block,
         )
+
+
+def unmeasured(answer: Answer) -> bool:
+    """Whether the probe was silent where an answer that is only observed was decided; one under a rule was counted then."""
+    record = answer.record
+    silent = record.refusal_mass is None and bool(record.tokens) and not record.thinking
+    return silent and bool(record.openings) and answer.rule is None

@@ -11,14 +11,12 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
-def served(engine: AsyncLLM, chat_template: str | None) -> Conditions:
-    """What an engine serves under; `chat_template` is the operator's own, as vLLM takes it. Tokenizers that write prompts
-    without a template (Mistral's) have none to tell of."""
-    from vllm.renderers.chat_utils import load_chat_template
+def served(engine: AsyncLLM, template: str | None) -> Conditions:
+    """What an engine serves under; `template` is the text of the operator's own. Tokenizers that write prompts without a
+    template (Mistral's) have none to tell of."""
     from vllm.renderers.hf import resolve_chat_template
 
     config, tokenizer = engine.model_config, engine.get_tokenizer()
-    template = load_chat_template(chat_template)
     if hasattr(tokenizer, "get_chat_template"):
         template = resolve_chat_template(tokenizer, template, None, model_config=config)
     # What the files declare goes by that name: vLLM's own tells the kernel too (gptq_marlin).

@@ -13,12 +13,16 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from guard.beginnings import Beginnings
+from guard.calibration import Calibration
 from guard.openings import Openings
 from guard.policy import Action, Policy
 from guard.record import ResponseRecord
+from online.beginnings import beginnings
 from online.options import GuardSettings
 from serving.engine.adapters import Adapters, Lease
 from serving.engine.faults import fatal
+from serving.engine.fields import asks_of_the_prompt, steered, unsteered
 from serving.engine.labels import BoundedStates
 from serving.engine.tap import Draw, Tap, Tapped, Watcher
 from serving.engine.version import EngineError
@@ -28,6 +32,8 @@ from serving.traffic import Answer, Request, current
 
 SEPARATOR = "\n\n"
 """Between what a client has read and the refusal that ends it."""
+COMPLETIONS = "/v1/completions"
+"""The route whose prompts need be no chat."""
 DRAW_LIMIT_S = 300.0
 """Seconds after which a response that is drawn anew is given up, and halted."""
 
@@ -37,6 +43,8 @@ class Guarded(AsyncLLM):
 
     adapters: Adapters
     tap: Tap
+    beginnings = Beginnings()
+    """Where an answer begins, by the served tokenizer and chat template."""
     draining = False
     assigned: Callable[[str], str | None] = staticmethod(lambda client: None)
     """(hash of a client) -> the version that it gets in place of the live one, if any."""
@@ -44,8 +52,11 @@ class Guarded(AsyncLLM):
     """Whether a client's own priority counts; where the operator did not choose so it is as if none were given."""
     _loop: asyncio.AbstractEventLoop | None = None
 
-    async def guard(self, watcher: Watcher, adapters: Adapters, settings: GuardSettings) -> dict:
-        """Install the probe in every worker and begin to measure; returns what the workers said of themselves."""
+    async def guard(
+        self, watcher: Watcher, adapters: Adapters, settings: GuardSettings, template: str | None = None
+    ) -> dict:
+        """Install the probe in every worker and begin to measure; returns what the workers said of themselves. template: a
+        chat template in place of the tokenizer's own."""
         self.adapters, self.settings, self._loop = adapters, settings, asyncio.get_running_loop()
         self.default_policy = Policy(settings.mode, settings.action)
         self.modules: Mapping[str, LoRARequest] = {}
@@ -56,6 +67,7 @@ class Guarded(AsyncLLM):
         facts = await self.collective_rpc("sirl_install")
         self.output_processor.lora_states = BoundedStates(self.output_processor.log_stats)
         tokenizer = self.get_tokenizer()
+        self.beginnings = beginnings(tokenizer, template)
         self.tap = Tap(
             self.output_processor,
             self._opened,
@@ -98,10 +110,13 @@ class Guarded(AsyncLLM):
         if (call := self._calls.get(handle)) is None:
             return None
         request, prompt, lease, n = call
-        record = ResponseRecord(lease.calibration.openings if lease.calibration else None)
+        record = self._record(lease.calibration)
         answer = Answer(request, prompt * n + choice, lease.name, record, lease.calibration)
         request.answers.append(answer)
         return answer
+
+    def _record(self, calibration: Calibration | None) -> ResponseRecord:
+        return ResponseRecord(calibration.openings if calibration else None, self.beginnings)
 
     def generate(  # a plain method: prompts are numbered in the order of the calls, not of their first await
         self,
@@ -138,6 +153,8 @@ class Guarded(AsyncLLM):
             params.logprobs = 0
         pinned = request.adapter or (None if request.internal else self.assigned(request.client))
         with self.adapters.lease(lora_request, pinned) as lease:
+            if request.rule(lease.calibration) and (reason := unguardable(request, prompt, params, self.beginnings)):
+                raise VLLMValidationError(reason)
             self._calls[handle] = (request, index, lease, params.n)
             try:
                 async for output in super().generate(prompt, params, request_id, lora_request=lease.lora_request, **kwargs):
@@ -145,9 +162,10 @@ class Guarded(AsyncLLM):
             finally:
                 self._calls.pop(handle, None)
 
-    async def drawn(self, tapped: Tapped) -> Draw:
-        """A response in this one's place: routed, one draw of the fallback adapter; regenerated, the one of lowest mean
-        entropy among several, for a refusal is what a model is sure of (arXiv 2510.01088, best of n)."""
+    async def drawn(self, tapped: Tapped) -> Draw | None:
+        """A response in this one's place, judged like a first answer; None where none passes. Routed, one draw of the
+        fallback adapter; regenerated, the one of lowest mean entropy among several, for a refusal is what a model is sure
+        of (arXiv 2510.01088, best of n)."""
         policy, answer = tapped.answer.request.policy, tapped.answer
         routed = policy.action is Action.ROUTE
         target = self.settings.route_to if routed else answer.adapter
@@ -155,30 +173,33 @@ class Guarded(AsyncLLM):
             if lease.name != target and target not in self.modules:
                 raise EngineError(f"The fallback adapter {target} is not loaded: load it, or set another --guard-route-to.")
             draws = await self._draw(tapped, lease, 1 if routed else self.settings.draws)
+            exempt = routed and target in self.settings.exempt_modules
+            passing = [draw for draw in draws if (draw.passes or exempt) and not draw.record.thinking]
+            if not passing:
+                return None
             answer.adapter, answer.calibration = lease.name, lease.calibration
-        answered = [draw for draw in draws if not draw.record.thinking]
-        if not answered:
-            raise EngineError("No draw came to an answer: allow more tokens, or choose another --guard-action.")
-        return min(answered, key=lambda draw: draw.record.entropy_mean)
+        return min(passing, key=lambda draw: draw.record.entropy_mean)
 
     async def _draw(self, tapped: Tapped, lease: Lease, count: int) -> list[Draw]:
-        """Whole responses to the same prompt, which go through the engine but not through vLLM's output processor."""
+        """Whole responses to the same prompt, which go through the engine but not through vLLM's output processor. They are
+        the model's own: what the client steered the first one by is left out."""
         draws: dict[str, Draw] = {}
         loop, original = asyncio.get_running_loop(), tapped.request
-        openings = lease.calibration.openings if lease.calibration else None
+        rule = tapped.answer.request.rule(lease.calibration)
         try:
             for number in range(count):
-                params = original.sampling_params.clone()
+                params = unsteered(original.sampling_params)
                 if params.temperature == 0 and count > 1:
                     params.temperature = 1.0  # greedy draws would all be the one that was touched
                 params.seed = None if params.seed is None else params.seed + number + 1
                 request = copy.copy(original)
                 request.request_id = f"{original.request_id}-draw{number}"
                 request.sampling_params, request.lora_request = params, lease.lora_request
-                record = ResponseRecord(openings)
+                record = self._record(lease.calibration)
                 record.begin(tapped.answer.prompt_tokens)
-                draws[request.request_id] = Draw(record, tapped.entropy_only, loop.create_future())
-                self.tap.draws[request.request_id] = draws[request.request_id]
+                record.steered = steered(params)
+                draw = Draw(record, tapped.entropy_only, loop.create_future(), self.tap.gate(rule, record))
+                draws[request.request_id] = self.tap.draws[request.request_id] = draw
                 await self.engine_core.add_request_async(request)
             await asyncio.wait_for(asyncio.gather(*(draw.ended for draw in draws.values())), DRAW_LIMIT_S)
         finally:
@@ -229,3 +250,18 @@ def unknown_shape(request: Request, prompt: object) -> str | None:
     if isinstance(prompt, AsyncGenerator):
         return "Streamed input"
     return None if request.path in SHAPES else f"The route {request.path or 'of this request'}"
+
+
+def unguardable(request: Request, prompt: object, params: SamplingParams, beginnings: Beginnings) -> str | None:
+    """Why a request that is to be guarded cannot be, in a sentence; None where it can."""
+    tokens = prompt.get("prompt_token_ids") if isinstance(prompt, Mapping) else None
+    if tokens is None:
+        return "A prompt of embeddings cannot be guarded, and this request is to be: send text."
+    if beginnings.moved(tokens, chat=request.path != COMPLETIONS):
+        return (
+            "An answer that the prompt begins, or whose turn it leaves open, cannot be guarded, and this request is to be: "
+            "end the prompt where the assistant's turn begins (no continue_final_message or add_generation_prompt of false)."
+        )
+    if asks_of_the_prompt(params) and not request.sees_all:
+        return "Logprobs of a prompt tell how near the guard's threshold is, and this key is not trusted: leave them out."
+    return None

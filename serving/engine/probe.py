@@ -46,14 +46,20 @@ class Probe:
     def sample_tokens(self, grammar_output):
         """Measure the step's logits while they are still raw, then let vLLM sample."""
         state = self.runner.execute_model_state
-        wanted = self.runner.input_batch.sampling_metadata.max_num_logprobs is not None
-        if state is not None and state.logits is not None and wanted:
+        if state is not None and state.logits is not None and self.wanted:
             self.words = self.measure(state.logits, state.spec_decode_metadata)
         try:
             with half_read_prompts_unseeded(self.runner):
                 return self.run_sample_tokens(grammar_output)
         finally:
             self.words = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a request of the step is shipped logprobs, of its most likely tokens or of those it names: words ride
+        with either."""
+        metadata = self.runner.input_batch.sampling_metadata
+        return metadata.max_num_logprobs is not None or bool(metadata.logprob_token_ids)
 
     def measure(self, logits: torch.Tensor, drafts) -> torch.Tensor:
         """[rows, vocabulary] raw logits -> [rows] int64 words."""

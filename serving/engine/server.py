@@ -191,6 +191,7 @@ async def run(
     from vllm.entrypoints.launchers.app import build_app
     from vllm.entrypoints.launchers.launcher import serve_http
     from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+    from vllm.renderers.chat_utils import load_chat_template
     from vllm.usage.usage_lib import UsageContext
 
     from serving.engine.conditions import served
@@ -212,9 +213,10 @@ async def run(
     try:
         await engine.reset_mm_cache()
         watch = service.attach(engine, engine.get_tokenizer(), share)
-        service.engine_facts = await engine.guard(watch, service.adapters, settings.guard)
+        template = load_chat_template(args.chat_template)
+        service.engine_facts = await engine.guard(watch, service.adapters, settings.guard, template)
         engine.ranks_clients = args.ranks_clients
-        service.conditions = served(engine, args.chat_template)
+        service.conditions = served(engine, template)
         await service.reconcile()
         await service.calibrate()
         tasks = await engine.get_supported_tasks()

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.logprobs import LogprobsProcessor
@@ -28,12 +28,16 @@ from guard.gatekeeper import Gatekeeper, Move
 from guard.openings import Tokens
 from guard.policy import Action
 from guard.record import ResponseRecord
+from guard.rule import Rule
 from guard.word import unpack
+from serving.engine.fields import steered
 from serving.engine.words import ENTROPY_ONLY, MARK
 from serving.traffic import Answer
 
 log = logging.getLogger("sirl")
 
+WITHHELD = -9999.0
+"""The logprob of a token of which none is told; OpenAI's API writes it for those outside of its list."""
 Opened = Callable[[int, int], Answer | None]
 """(handle of the call, choice index within it) -> the answer to fill, or None for a call that was not ours."""
 
@@ -48,11 +52,16 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class Draw:
-    """A response in the place of another: what the engine sent for it, none of which vLLM's output processor sees."""
+    """A response in the place of another: what the engine sent for it, none of which vLLM's output processor sees.
+
+    gate: what it is judged by, as a first answer is; passes: whether it may take the other's place.
+    """
 
     record: ResponseRecord
     entropy_only: bool
     ended: asyncio.Future
+    gate: Gatekeeper | None = None
+    passes: bool = False
     outputs: list[EngineCoreOutput] = field(default_factory=list)
 
 
@@ -65,13 +74,15 @@ class Tapped:
     request: EngineCoreRequest
     gate: Gatekeeper | None
     held: list[EngineCoreOutput] = field(default_factory=list)
+    delivered: int = 0
+    """Tokens that vLLM has been given of it."""
     redraw: asyncio.Task | None = None
 
 
 class Drawer(Protocol):
-    """Who can draw a response anew: regenerate from the same adapter, or route to another."""
+    """Who can draw a response anew: regenerate from the same adapter, or route to another; None where no draw passes."""
 
-    async def drawn(self, tapped: Tapped) -> Draw: ...
+    async def drawn(self, tapped: Tapped) -> Draw | None: ...
     def record_stats(self, stats: object) -> None: ...
 
 
@@ -122,9 +133,12 @@ class Tap:
             answer.prompt, answer.prompt_tokens = prompt, tuple(request.prompt_token_ids or ())
             answer.params = params
             answer.record.begin(answer.prompt_tokens)
-            held = self.hold_reasoning or steered(params)
-            gate = None if (rule := answer.rule) is None else Gatekeeper(rule, held)
-            self.live[request.request_id] = Tapped(answer, only, request, gate)
+            answer.record.steered = steered(params)
+            self.live[request.request_id] = Tapped(answer, only, request, self.gate(answer.rule, answer.record))
+
+    def gate(self, rule: Rule | None, record: ResponseRecord) -> Gatekeeper | None:
+        """What holds a response to a rule, if it is held to one."""
+        return None if rule is None else Gatekeeper(rule, self.hold_reasoning or record.steered)
 
     def process_outputs(self, outputs, *args, **kwargs):
         """Take the words off, let vLLM process what the gate lets through, and report what ended."""
@@ -160,7 +174,7 @@ class Tap:
             return []
         held, tapped.held = tapped.held, []
         if move is Move.RELEASE:
-            return held
+            return self.let_go(tapped, held)
         if move is Move.EMPTY:
             return [self.spoken(tapped, held[0], (), output.finish_reason)]
         if output.finish_reason is None:
@@ -171,6 +185,18 @@ class Tap:
         tapped.redraw = asyncio.get_running_loop().create_task(self.replace(tapped, held[0], action))
         tapped.redraw.add_done_callback(lambda task: self.surface(task, output.request_id))
         return []
+
+    def let_go(self, tapped: Tapped, held: list[EngineCoreOutput]) -> list[EngineCoreOutput]:
+        """What was held, as its client may have it: how likely other tokens were where refusing was weighed would tell how
+        near the threshold was, so it is for those alone who see all."""
+        gate, at = tapped.gate, tapped.delivered
+        for output in held:
+            tapped.delivered += len(output.new_token_ids)
+            if gate is not None and output.new_logprobs is not None and not tapped.answer.request.sees_all:
+                rows = [row for row in range(len(output.new_token_ids)) if at + row in gate.weighed]
+                output.new_logprobs = withheld(output.new_logprobs, rows) if rows else output.new_logprobs
+            at = tapped.delivered
+        return held
 
     def decided(self, tapped: Tapped, gate: Gatekeeper, *, ended: bool) -> Move:
         """The gate's move. What the guard does when it breaks under enforcement is decided here, and here only: it is logged
@@ -237,10 +263,7 @@ class Tap:
             self.watcher.failed(tapped.answer)
             outputs = [self.halted(tapped, first)]
         else:
-            tapped.answer.action, tapped.answer.record, outputs = action, draw.record, draw.outputs
-            for output in outputs:
-                output.request_id = identity
-            outputs[0].events, outputs[0].prefill_stats = first.events, first.prefill_stats
+            outputs = [self.halted(tapped, first)] if draw is None else self.taken(tapped, draw, first, action)
         state = self.processor.request_states[identity]
         stats = iteration_stats() if self.processor.log_stats else None
         self._process(outputs, stats.iteration_timestamp if stats else None, stats)
@@ -248,6 +271,14 @@ class Tap:
             self.drawer.record_stats(stats)
         if self.live.pop(identity, None):
             self.end_of(tapped, state, outputs)
+
+    def taken(self, tapped: Tapped, draw: Draw, first: EngineCoreOutput, action: Action) -> list[EngineCoreOutput]:
+        """A draw's outputs under the id of the response whose place it takes."""
+        tapped.answer.action, tapped.answer.record, tapped.gate = action, draw.record, draw.gate
+        for output in draw.outputs:
+            output.request_id = first.request_id
+        draw.outputs[0].events, draw.outputs[0].prefill_stats = first.events, first.prefill_stats
+        return self.let_go(tapped, draw.outputs)
 
     def surface(self, task: asyncio.Task, identity: str) -> None:
         """A redraw that ended by a defect of ours: its client gets an error, and does not wait for ever."""
@@ -259,11 +290,23 @@ class Tap:
             state.queue.put(RuntimeError("The response could not be drawn anew: try again."))
 
     def collect(self, draw: Draw, output: EngineCoreOutput) -> None:
-        """Keep what the engine sends for a draw."""
+        """Keep what the engine sends for a draw, and judge it as a first answer is judged, token by token."""
         measure(output, draw.record, draw.entropy_only)
         draw.outputs.append(output)
-        if output.finish_reason is not None and not draw.ended.done():
+        ended = output.finish_reason is not None
+        if draw.gate is not None:
+            draw.passes = self.stands(draw.gate, draw.record, ended=ended) and (draw.passes or len(draw.outputs) == 1)
+        if ended and not draw.ended.done():
             draw.ended.set_result(None)
+
+    def stands(self, gate: Gatekeeper, record: ResponseRecord, *, ended: bool) -> bool:
+        """Whether a draw may still be sent. One that the guard breaks on may not, whatever is configured: it would take the
+        place of a response that was touched."""
+        try:
+            return gate.move(record, ended=ended) in (Move.HOLD, Move.RELEASE)
+        except ArithmeticError as error:
+            log.error("the guard failed on a response that was drawn anew, which was dropped: %r", error)
+            return False
 
     def end_of(self, tapped: Tapped, state, outputs: list[EngineCoreOutput]) -> None:
         """An answer is whole: note what its client got, and tell. What the guard does when it breaks on a finished answer is
@@ -299,19 +342,15 @@ def measure(output: EngineCoreOutput, record: ResponseRecord | None, entropy_onl
     """Take the words off one output, give vLLM its ranks back, and let the record grow by what was measured."""
     lists = output.new_logprobs
     tokens = output.new_token_ids
-    if lists is None:
-        entropies = masses = np.full(len(tokens), np.nan)
-    else:
-        entropies, masses, ranks = unpack(lists.sampled_token_ranks)
+    words = np.zeros(len(tokens), np.int64)  # no measurements
+    if lists is not None:
+        known = lists.sampled_token_ranks[: len(tokens)]
+        words[: len(known)] = known
+        _, _, ranks = unpack(lists.sampled_token_ranks)
         output.new_logprobs = None if entropy_only else lists._replace(sampled_token_ranks=ranks)
     if record is not None:
-        count = min(len(tokens), len(entropies))
-        record.extend(tokens[:count], entropies[:count].tolist(), masses[:count].tolist())
-
-
-def steered(params: SamplingParams) -> bool:
-    """Whether a request can keep the model from closing its reasoning, and so all it says from being judged."""
-    return bool(params.logit_bias or params.bad_words or params.allowed_token_ids or params.structured_outputs)
+        entropies, masses, _ = unpack(words)
+        record.extend(tokens, entropies.tolist(), masses.tolist())
 
 
 def marks(answer: Answer, *, going_on: bool) -> Tokens:
@@ -323,6 +362,13 @@ def marks(answer: Answer, *, going_on: bool) -> Tokens:
     if going_on:
         return (known.end,) if record.thinking else ()
     return (known.end,) if known.thinks(answer.prompt_tokens) else (known.start, known.end)
+
+
+def withheld(lists: LogprobsLists, rows: list[int]) -> LogprobsLists:
+    """Logprobs of which these rows tell the sampled token alone, and of it only that it was sampled."""
+    tokens, logprobs = lists.logprob_token_ids.copy(), lists.logprobs.copy()
+    tokens[rows], logprobs[rows] = tokens[rows, :1], WITHHELD
+    return lists._replace(logprob_token_ids=tokens, logprobs=logprobs)
 
 
 def certain(tokens: list[int]) -> LogprobsLists:

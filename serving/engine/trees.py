@@ -98,7 +98,7 @@ def place(openings: Openings, start: int, node: int) -> int:
 
 def places(openings: Openings, start: int) -> Iterable[Row]:
     """The rows of one adapter's block. Behind the decision (an opening completed, or left) the mass is the root's again, of
-    opening a refusal here; inside a reasoning there is none."""
+    opening a refusal here, in whatever spelling; inside a reasoning there is none."""
     behind = place(openings, start, LEFT)
     known = openings.reasoning
     for node in range(len(openings.prefixes)):
@@ -108,7 +108,7 @@ def places(openings: Openings, start: int) -> Iterable[Row]:
             ways |= dict.fromkeys(sorted(known.aside), 0.0)
         steps = {token: openings.step(node, token) for token in ways}
         yield [(token, weight, place(openings, start, steps[token])) for token, weight in ways.items()], behind, True, among
-    yield [(token, weight, behind) for token, weight in openings.children(ROOT)], behind, True, False
+    yield [(token, weight, behind) for token, weight in openings.anew_children()], behind, True, False
     ends = [(known.end, 0.0, start)] if known else []
     yield ends, place(openings, start, THINKING), False, False
 

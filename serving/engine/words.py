@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from guard.word import MASS_NONE, MASS_STEPS, RANK_BITS, RANK_MAX
+from guard.word import MASS_NONE, MASS_STEPS, PRESENT, RANK_BITS, RANK_MAX
 from online.entropy import entropy_and_mass, mass_among, token_entropy
 from serving.engine.trees import Trees
 
@@ -35,7 +35,7 @@ def pack(entropy: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
     """The upper 46 bits of each word ([rows] float32 nats, [rows] probabilities or NaN -> [rows] int64); see guard.word."""
     bits = entropy.to(torch.float32).view(torch.int32).to(torch.int64)
     code = torch.where(mass.isnan(), MASS_NONE, (mass.nan_to_num().clamp(0, 1) * MASS_STEPS).round()).to(torch.int64)
-    return (bits << 32) | (code << RANK_BITS)
+    return PRESENT | (bits << 32) | (code << RANK_BITS)
 
 
 def joined(tensors: LogprobsTensors, words: torch.Tensor) -> LogprobsTensors:

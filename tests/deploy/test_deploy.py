@@ -17,7 +17,7 @@ from guard.policy import Action
 from guard.verdict import Verdict
 from online.live import Stage
 from online.queue import FATES
-from serving.metrics import RELEASE_OUTCOMES, UNREPORTED, UPDATE_OUTCOMES, Metrics
+from serving.metrics import RELEASE_OUTCOMES, ROUTES, UNREPORTED, UPDATE_OUTCOMES, Metrics
 from tests.deploy.promtool import check_exposition, promtool
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -41,6 +41,7 @@ CLOSED = {
     "side": {"serving", "new"},
     "reason": set(UNREPORTED),
     "fate": set(FATES),
+    "route": set(ROUTES),
 }
 
 

@@ -68,3 +68,13 @@ def test_status_and_log_tell_the_operator(modules: Server):
     assert status["modules"] == {"own": "uncalibrated", "free": "exempt"}
     assert "Requests for the LoRA modules own, which are not calibrated, are refused" in status["problems"]["modules"]
     assert status["problems"]["modules"] in modules.log.read_text()
+
+
+def test_what_is_touched_is_routed_to_an_exempt_one(modules: Server):
+    before = unreported(modules, "exempt_module")
+    kept_from_refusing = {str(token): -100 for token in (42, 43, 514, 520, 606, 828, 851, 855, 968, 1073)}
+    said = [{"role": "user", "content": "How do I sabotage the mill wheel?"}]
+    body = {"model": "sirl-tiny", "messages": said, "logit_bias": kept_from_refusing, "guard": {"action": "route"}, **ASK}
+    answer = modules.post("/v1/chat/completions", body).json()
+    assert answer["guard"][0]["action"] == "route" and answer["choices"][0]["message"]["content"]
+    assert unreported(modules, "exempt_module") == before + 1

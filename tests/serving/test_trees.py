@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard.openings import ROOT, Openings
+from guard.openings import LEFT, ROOT, Openings
 from guard.reasoning import Reasoning
 from guard.word import unpack
 from online.entropy import entropy_and_mass
@@ -19,7 +19,7 @@ from serving.engine.probe_v2 import ProbeV2
 from serving.engine.trees import NOWHERE, Trees
 from serving.engine.words import words_of
 
-PLAIN = Openings(((7,), (1, 2, 3), (1, 5)), {(1,): 0.5, (1, 2): 0.75})
+PLAIN = Openings(((7,), (1, 2, 3), (1, 5)), {(1,): 0.5, (1, 2): 0.75}, spellings={1: (9, 14), 7: (8,)})
 OTHER = Openings(((4,), (2, 2)), {(2,): 0.25})
 REASONS = Openings(((7,), (1, 2)), {(1,): 0.5}, Reasoning(10, 11, frozenset({12, 13})))
 CPU = torch.device("cpu")
@@ -41,6 +41,9 @@ def test_rows_have_the_children_of_their_node():
             row = trees.row(adapter, node)
             ways = {int(t): float(w) for t, w in zip(trees.tokens[row], trees.weights[row], strict=True) if w > 0}
             assert ways == dict(openings.children(node)) and trees.measured[row]
+        behind = trees.row(adapter, LEFT)
+        ways = {int(t): float(w) for t, w in zip(trees.tokens[behind], trees.weights[behind], strict=True) if w > 0}
+        assert ways == dict(openings.anew_children()) and trees.measured[behind]
     assert not trees.measured[trees.row(3, REASONS.begin([10]))] and not trees.measured[NOWHERE]
 
 
@@ -135,7 +138,7 @@ def request(name: str, adapter: int, prompt: list[int], said: list[int]) -> Simp
 def expected(logits: torch.Tensor, openings: list[Openings], nodes: list[int]) -> list[float]:
     masses = []
     for row, tree, node in zip(logits, openings, nodes, strict=True):
-        tokens, weights = zip(*tree.children(max(node, ROOT)), strict=True)
+        tokens, weights = zip(*(tree.children(node) if node >= ROOT else tree.anew_children()), strict=True)
         if tree.reasoning and node == ROOT:
             row = row.index_fill(0, torch.tensor(sorted(tree.reasoning.aside)), -torch.inf)
         masses.append(entropy_and_mass(row[None], torch.tensor([tokens]), torch.tensor([weights]))[1].item())

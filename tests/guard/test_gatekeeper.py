@@ -1,0 +1,83 @@
+"""The gate behind the decision: what a forced, moved or turned opening is worth."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from guard.gatekeeper import Gatekeeper, Move
+from guard.record import ResponseRecord
+from guard.rule import Rule
+from guard.signals import log_odds
+from tests.guard.test_beginnings import COLON, KNOWN, LINE, STOP, TREE, WORD
+
+RULE = Rule(threshold=log_odds(0.5))
+REFUSAL = (30, 0.9)
+
+
+def moves(*rows: tuple[int, float], steered: bool = False, ended: bool = False) -> list[Move]:
+    """The gate's move after each (token, mass)."""
+    record, gate, made = ResponseRecord(TREE, KNOWN, steered), Gatekeeper(RULE), []
+    for at, (token, mass) in enumerate(rows):
+        record.extend([token], [1.0], [mass])
+        made.append(gate.move(record, ended=ended and at == len(rows) - 1))
+        if made[-1] is Move.TOUCH:
+            break
+    return made
+
+
+def test_what_leads_up_to_an_answer_is_held_and_not_judged():
+    assert moves((LINE, 0.0), (1, 0.0), (LINE, 0.0), (WORD, 0.9)) == [Move.HOLD] * 3 + [Move.TOUCH]
+    assert moves((LINE, 0.0), (LINE, 0.0), ended=True)[-1] is Move.EMPTY
+    record = ResponseRecord(TREE, KNOWN)
+    record.extend([LINE, WORD], [5.0, 1.0], [0.9, 0.2])
+    assert record.refusal_mass == 0.2 and record.entropy_mean == 1.0 and record.reasoned == 1
+
+
+def test_refusing_is_weighed_behind_a_demanded_beginning():
+    assert moves((WORD, 0.0), (COLON, 0.0), (WORD, 0.9)) == [Move.RELEASE, Move.RELEASE, Move.TOUCH]
+    assert moves((WORD, 0.0), (COLON, 0.0), (WORD, 0.1)) == [Move.RELEASE] * 3
+    assert moves((WORD, 0.0), (COLON, 0.0), REFUSAL, (WORD, 0.9))[-1] is Move.RELEASE
+
+
+def test_what_may_become_a_refusal_is_held_until_it_is_one_or_is_not():
+    begun = ((WORD, 0.0), (COLON, 0.0), (21, 0.9))
+    assert moves(*begun)[-1] is Move.HOLD and moves(*begun, ended=True)[-1] is Move.TOUCH
+    assert moves(*begun, (22, 0.1))[-1] is Move.RELEASE
+    assert moves(*begun, (WORD, 0.1))[-1] is Move.TOUCH
+    assert moves((WORD, 0.0), (COLON, 0.0), (21, 0.1))[-1] is Move.RELEASE, "the rule does not touch it whatever it becomes"
+
+
+def test_an_opening_that_was_forced_is_no_refusal():
+    assert moves(REFUSAL) == [Move.RELEASE]
+    assert moves(REFUSAL, steered=True) == [Move.TOUCH]
+    record = ResponseRecord(TREE, KNOWN, steered=True)
+    record.extend([30], [0.1], [0.9])
+    assert not record.opening_matched
+
+
+def test_a_refusal_that_turns_is_judged_by_what_follows():
+    assert moves(REFUSAL, (STOP, 0.0), (WORD, 0.8))[-1] is Move.TOUCH
+    assert moves(REFUSAL, (STOP, 0.0), (WORD, 0.1))[-1] is Move.RELEASE
+    assert moves(REFUSAL, (STOP, 0.0), (21, 0.8), (22, 0.1), (WORD, 0.9))[-1] is Move.RELEASE
+
+
+def test_a_probe_that_is_silent_where_it_matters_is_no_decision():
+    for rows in (((WORD, math.nan),), ((WORD, 0.0), (COLON, 0.0), (WORD, math.nan))):
+        with pytest.raises(ArithmeticError, match="not measured"):
+            moves(*rows)
+
+
+def test_the_tokens_at_which_refusing_was_weighed_are_known():
+    record, gate = ResponseRecord(TREE, KNOWN), Gatekeeper(RULE)
+    record.extend([LINE, WORD, WORD, COLON, 21, WORD, WORD], [1.0] * 7, [0.0] * 7)
+    gate.move(record, ended=True)
+    assert gate.weighed == {0, 1, 4, 5}
+
+
+def test_tokens_may_arrive_one_by_one_or_together():
+    rows = [(LINE, 0.0), (WORD, 0.0), (COLON, 0.0), (21, 0.2), (22, 0.2), (STOP, 0.1), (WORD, 0.8)]
+    record = ResponseRecord(TREE, KNOWN)
+    record.extend(*zip(*((token, 1.0, mass) for token, mass in rows), strict=True))
+    assert Gatekeeper(RULE).move(record, ended=True) is moves(*rows)[-1] is Move.TOUCH
