@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
@@ -24,6 +24,7 @@ from serving.engine.adapters import Adapters, Lease
 from serving.engine.faults import fatal
 from serving.engine.fields import asks_of_the_prompt, steered, unsteered
 from serving.engine.labels import BoundedStates
+from serving.engine.modules import refuse_uncalibrated
 from serving.engine.tap import Draw, Tap, Tapped, Watcher
 from serving.engine.version import EngineError
 from serving.engine.words import ENTROPY_ONLY, MARK
@@ -128,11 +129,8 @@ class Guarded(AsyncLLM):
         **kwargs,
     ) -> AsyncGenerator[RequestOutput, None]:
         request = current.get() or Request(policy=self.default_policy)
-        if module := uncalibrated(request, lora_request, self.settings.exempt_modules):  # here, for a stream has begun below
-            raise VLLMValidationError(
-                f"The LoRA module {module} is not calibrated, and this request is to be guarded: ask another model, or have "
-                "the operator name the module in guard.exempt_modules."
-            )
+        if lora_request is not None:  # modules that vLLM chooses by itself (--default-mm-loras) too
+            refuse_uncalibrated(request, lora_request.lora_name, self.settings.exempt_modules)
         index = request.next_prompt()
         return self._generate(request, index, prompt, sampling_params, request_id, lora_request, kwargs)
 
@@ -232,13 +230,6 @@ class Guarded(AsyncLLM):
 
     def _abandon(self) -> None:
         self.output_processor.abort_requests(list(self.output_processor.request_states), internal=True)
-
-
-def uncalibrated(request: Request, asked: LoRARequest | None, exempt: Collection[str]) -> str | None:
-    """The operator's LoRA module that a request names, where it is to be guarded and no rule is that module's; else None."""
-    if asked is None or request.internal or not request.policy.enforces or asked.lora_name in exempt:
-        return None
-    return asked.lora_name
 
 
 def unknown_shape(request: Request, prompt: object) -> str | None:

@@ -196,6 +196,7 @@ async def run(
 
     from serving.engine.conditions import served
     from serving.engine.guarded import Guarded
+    from serving.engine.modules import Modules
     from serving.http import install
 
     model = Path(args.model)
@@ -223,9 +224,10 @@ async def run(
         app = build_app(args, tasks, engine.model_config)
         install(app, service, lambda: engine.draining, checked=bool(args.api_key or os.environ.get("VLLM_API_KEY")))
         await init_app_state(engine, app.state, args, tasks)
-        engine.modules = app.state.openai_serving_models.lora_requests
+        models = app.state.openai_serving_models
+        models.lora_requests = engine.modules = Modules(models.lora_requests, settings.guard.exempt_modules)
         service.take_modules(engine.modules)
-        offer_names(service, app.state.openai_serving_models.base_model_paths)
+        offer_names(service, models.base_model_paths)
         if (responses := app.state.openai_serving_responses) is not None:
             responses.response_store = Store(responses.response_store)
         if reached := reachable(args, address):
