@@ -38,7 +38,7 @@ WORKDIR /state
 VOLUME /state
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=10s --start-period=3m \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=5)"]
+    CMD ["python", "-I", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=5)"]
 ENTRYPOINT ["sirl"]
 CMD ["serve", "--host", "0.0.0.0", "--state-dir", "/state", "--learn"]
 

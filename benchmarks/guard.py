@@ -78,7 +78,8 @@ def plain(folder: Path, log: Path) -> Iterator[tuple[str, subprocess.Popen]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     module = "vllm.entrypoints.openai.api_server"
-    command = [sys.executable, "-m", module, "--model", str(folder), "--host", "127.0.0.1", "--port", str(port), *FLAGS]
+    where = ["--model", str(folder), "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-P", "-m", module, *where, *FLAGS]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **ENVIRONMENT}, start_new_session=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -70,6 +71,35 @@ def fit_entropy_cut(refusals: ArrayLike, others: ArrayLike) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a model ran under besides its weights.
+
+    template: digest of its chat template's text (None: it has none, or it is not known); dtype: of its computation, such as
+    "float32"; quantization: the method its weights are stored by, None where they are not quantised.
+    """
+
+    template: str | None
+    dtype: str
+    quantization: str | None
+
+    @classmethod
+    def of(cls, template: str | None, dtype: str, quantization: str | None) -> Conditions:
+        """Of the template's text: a rendering may tell the date, and Jinja drops one newline at the end."""
+        if template is not None:
+            template = "sha256:" + hashlib.sha256(template.removesuffix("\n").encode()).hexdigest()
+        return cls(template, dtype, quantization)
+
+    def unlike(self, served: Conditions) -> str | None:
+        """In what these are others than those served, so that what was measured under them does not hold; None where in
+        nothing. A template moves the place of the decision, and quantisation the model."""
+        if None not in (self.template, served.template) and self.template != served.template:
+            return "another chat template"
+        if self.quantization != served.quantization:
+            return f"the quantisation {self.quantization or 'none'}, and {served.quantization or 'none'} is served"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """Openings, bands and cut of one model with one adapter.
 
@@ -77,7 +107,8 @@ class Calibration:
     tree_mass: bands of the exact mass of the opening tree (learner and gate); entropy_cut: nats; rule: which responses are
     touched under enforcement; refusal: token ids of a short refusal in the model's own words, without its end token;
     created: ISO 8601, UTC; figures: what was seen while fitting, for people to read; root: deciles of the refusal mass where
-    answers to harmless prompts begin, by which a drift of live traffic shows.
+    answers to harmless prompts begin, by which a drift of live traffic shows; conditions: what the model ran under, None in
+    a calibration that was made before they were put on record.
     """
 
     model: str
@@ -91,6 +122,21 @@ class Calibration:
     refusal: Tokens = ()
     figures: Mapping[str, object] = field(default_factory=dict)
     root: tuple[float, ...] = ()
+    conditions: Conditions | None = None
+
+    def unlike(self, served: Conditions) -> str | None:
+        """In what it was made for something else than is served, as far as it says; None where in nothing."""
+        return None if self.conditions is None else self.conditions.unlike(served)
+
+    def reservation(self, served: Conditions) -> str | None:
+        """What is to be known of this calibration where it is used under conditions that it is not `unlike`."""
+        if self.conditions is None:
+            return "does not say for which chat template and quantisation it was made: a new one (`sirl calibrate`) would"
+        if self.conditions.dtype != served.dtype:
+            return (
+                f"was made in {self.conditions.dtype} and {served.dtype} is served: masses near a threshold differ a little"
+            )
+        return None
 
     def verdict(self, mass: float | None, opening_matched: bool, entropy_mean: float) -> Verdict:
         """The verdict on a response with this refusal mass, opening and mean entropy (nats)."""
@@ -110,7 +156,8 @@ class Calibration:
             "rule": self.rule.to_json(),
             "refusal": list(self.refusal),
             "figures": dict(self.figures),
-            "root": list(self.root),
+            **({"root": list(self.root)} if self.root else {}),
+            **({} if self.conditions is None else {"conditions": asdict(self.conditions)}),
         }
 
     @classmethod
@@ -129,6 +176,7 @@ class Calibration:
             refusal=tuple(map(int, data["refusal"])),
             figures=dict(data["figures"]),
             root=tuple(map(float, data.get("root", ()))),
+            conditions=Conditions(**data["conditions"]) if "conditions" in data else None,
         )
 
     def save(self, path: Path) -> None:

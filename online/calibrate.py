@@ -90,6 +90,7 @@ def calibrate(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rule=fit_rule(scored, settings),
         root=deciles(first.cpu().numpy()[~harmful]) if (~harmful).any() else (),
+        conditions=policy.conditions,
         refusal=_short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no]),
         figures={
             "prompts": len(prompts),

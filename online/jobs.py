@@ -18,6 +18,7 @@ from online import OnlineError
 from online.bench import Suites
 from online.buffer import Buffer
 from online.calibrate import calibrate
+from online.conditions import read_template
 from online.evaluation import load_suite
 from online.evaluation.judges import judge_of
 from online.fingerprint import fingerprint
@@ -86,7 +87,7 @@ def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path |
         raise OnlineError(f"{model} is not a bundled model: give labelled prompts with --suite FILE.")
     prompts = load_suite(suite or models.suite("calibration"))
     held = [] if suite else load_suite(models.suite("validation"))
-    policy = Policy.load(model)
+    policy = Policy.load(model, template=read_template(settings.chat_template))
     learn = settings.update
     limits: dict[str, Any] = {"seed": learn.seed, "max_tokens": learn.max_tokens}
     limits |= {"held": held, "settings": settings.calibrate}

@@ -69,5 +69,6 @@ class Lessons:
 
     def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:
         """Of all that decides which adapter comes of them: prompts, the base and its calibration, settings."""
-        decisive = [self.prompts, base.to_json(), learn.model_dump(mode="json"), model]
+        measured = replace(base, conditions=None, root=()).to_json()  # when it holds, and what is watched, decide nothing
+        decisive = [self.prompts, measured, learn.model_dump(mode="json"), model]
         return f"sha256:{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}"

@@ -37,7 +37,7 @@ class Live:
     Attributes:
         version: None for the base.
         stack: what to go back to, the latest last; a rollback takes from its end.
-        history: one entry a change: version, previous, time, actor, reason, and what was on its way then.
+        history: one entry a change: version, previous, time, actor, reason, event, and what was on its way then.
         revision: how many changes came before, wherever they were made; orders them though clocks differ.
         release: what is on its way to serve, if anything is.
     """
@@ -71,6 +71,21 @@ class Live:
         """The versions that serve by it, or are on their way to; the way back is another matter."""
         on_its_way = None if self.release is None else self.release.version
         return frozenset(version for version in (self.version, on_its_way) if version is not None)
+
+    @property
+    def taken_back(self) -> frozenset[int]:
+        """The versions that were withdrawn or rolled back, by whoever, and have not been activated since."""
+        found: set[int] = set()
+        on_its_way: int | None = None
+        for entry in self.history:
+            event, version = entry.get("event"), entry.get("version")
+            gone = {"adapter.withdrawn": on_its_way, "adapter.rolled_back": entry.get("previous")}.get(str(event))
+            if gone is not None:
+                found.add(gone)
+            if event == "adapter.activated":
+                found.discard(version)
+            on_its_way = (entry.get("release") or {}).get("version")
+        return frozenset(found)
 
     @property
     def order(self) -> tuple[int, str]:
@@ -125,7 +140,7 @@ class LivePointer:
         }
         # The audit first: better an entry for a change that failed than a change without one.
         self._state.audit(event, **entry)
-        history = [*live.history, entry][-HISTORY:]
+        history = [*live.history, {**entry, "event": event}][-HISTORY:]
         write_atomic(self._path, dumps({**entry, "stack": stack, "history": history, "revision": live.revision + 1}))
 
     def take(self, content: bytes) -> None:

@@ -81,6 +81,11 @@ class GuardSettings(Group):
     route_to: Annotated[str | None, NoneAware] = Field(
         default=None, description="Adapter that 'route' answers from: base, a loaded version such as v3, or a LoRA module."
     )
+    exempt_modules: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
+        default=(),
+        description="LoRA modules of --lora-modules (comma-separated) that may answer unguarded where a request is to be "
+        "guarded: no calibration is theirs. Requests for all others are refused then.",
+    )
     leeway: Leeway = Field(
         default=Leeway.TIGHTEN,
         description="What a request may change of its policy: 'nothing', 'tighten' or 'anything', which opens every version "

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -27,8 +28,10 @@ from transformers import (
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from guard.calibration import Conditions
 from guard.openings import Openings, Tokens
 from online import OnlineError
+from online.conditions import TemplateError, quantization_of, template_of
 from online.entropy import entropy_and_logprob
 from online.per_token import Logits
 from online.rows import draw, padded, pick, positions
@@ -86,16 +89,27 @@ class Policy:
         *,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
+        template: str | None = None,
     ) -> Policy:
-        """Read a model from a local folder; an adapter given with it goes by the name "adapter"."""
+        """Read a model from a local folder; an adapter given with it goes by the name "adapter", and a chat template (its
+        text) is used in place of the tokenizer's."""
         try:
             model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True).to(device)
             policy = cls(model, AutoTokenizer.from_pretrained(model_dir, local_files_only=True))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:  # a quantised one may need a package more
             raise PolicyError(f"The model at {model_dir} cannot be loaded: {str(error).splitlines()[0]}") from error
+        if template is not None:
+            policy.tokenizer.chat_template = template
         if adapter_dir is not None:
             policy.load_adapter("adapter", adapter_dir)
         return policy
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the base runs under."""
+        declared = getattr(self._base.config, "quantization_config", None)
+        dtype = str(self._base.dtype).removeprefix("torch.")
+        return Conditions.of(template_of(self.tokenizer), dtype, quantization_of(declared))
 
     def add_adapter(self, name: str, config: LoraConfig, seed: int = 0) -> list[torch.nn.Parameter]:
         """A fresh adapter, which changes nothing until trained; returns its parameters."""
@@ -162,8 +176,16 @@ class Policy:
         self._active = name
 
     def render(self, messages: Sequence[dict[str, str]]) -> Tokens:
-        """Token ids of a conversation, up to where the assistant's answer begins."""
-        ids = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
+        """Token ids of a conversation, up to where the assistant's answer begins. Raises TemplateError where the model has
+        no chat template, or one that does not take the conversation."""
+        if template_of(self.tokenizer) is None:
+            name = self.tokenizer.name_or_path
+            raise TemplateError(f"The model at {name} has no chat template: give one with --chat-template FILE.")
+        try:
+            ids = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise TemplateError(f"The chat template fails ({reason}): give another with --chat-template FILE.") from error
         return tuple(ids)
 
     def text(self, tokens: Sequence[int]) -> str:

@@ -373,20 +373,30 @@ class Registry(Shelf):
         return self.pointer.read().release
 
     def rollback(self, *, actor: str, reason: str) -> int | None:
-        """Goes back to what served before (None: the base), passing over versions not servable now."""
+        """Goes back to what served before (None: the base), passing over what is not servable now, what its gate did not
+        promote (it was forced) and what was taken back itself; where nothing is left, to the base."""
         with self.locked():
             live = self.pointer.read()
             stack = list(live.stack)
             while stack:
                 version = stack.pop()
+                if version == live.version:
+                    continue
                 try:
-                    self.check_servable(version, force=True)
+                    self.check_servable(version, force=False)
+                    if version in live.taken_back:
+                        raise RegistryError(f"v{version} was taken back before; activate it by name if you know better.")
                 except RegistryError as error:
                     self._state.audit("adapter.passed_over", version=version, error=str(error))
+                    log.warning("passed over on the way back: %s", error)
                     continue
-                self.pointer.write(version, tuple(stack), live, actor, reason, "adapter.rolled_back")
-                return version
-        raise RegistryError("nothing servable was live before; activate a version or the base by name.")
+                break
+            else:
+                if live.version is None:
+                    raise RegistryError("nothing servable was live before; activate a version or the base by name.")
+                version = None
+            self.pointer.write(version, tuple(stack), live, actor, reason, "adapter.rolled_back")
+            return version
 
     def check_servable(self, version: int | None, force: bool) -> None:
         """Raises RegistryError where a version is not sound or, unless forced, was not promoted by its gate."""

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -21,6 +21,7 @@ from online.options import (
     Group,
     GuardSettings,
     LearnSettings,
+    NoneAware,
     QueueSettings,
     RegistrySettings,
     ReleaseSettings,
@@ -49,6 +50,11 @@ class Settings(Group):
     state_dir: Path = Field(
         default_factory=lambda: default_state_dir(os.environ),
         description="Directory of the buffer, the adapters and the keys; created with mode 0700.",
+    )
+    chat_template: Annotated[str | None, NoneAware] = Field(
+        default=None,
+        description="Chat template in place of the model's own: a Jinja file, or the template itself; as `vllm serve` takes "
+        "it, for calibrating and learning too.",
     )
     guard: GuardSettings = Field(default=GuardSettings(), description="What clients and administrators see.")
     buffer: BufferSettings = Field(default=BufferSettings(), description="What is kept of the traffic.")
@@ -232,7 +238,11 @@ def reference() -> str:
         if key.group != heading:
             heading = key.group
             about = "" if heading == TOP else f" [{heading}]"
-            said = "Where things are kept." if heading == TOP else Settings.model_fields[heading].description
+            said = (
+                "Where things are kept, and how prompts are written."
+                if heading == TOP
+                else Settings.model_fields[heading].description
+            )
             lines += ["", f"##{about or ' Top level'}", "", said or "", ""]
             lines += ["| key | environment | flag | default | meaning |", "| --- | --- | --- | --- | --- |"]
         lines.append(f"| `{key.field}` | `{key.env}` | `{key.flag}` | {key.default} | {key.info.description} |")

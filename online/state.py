@@ -9,7 +9,7 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from online import OnlineError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM}
+_LOCKLESS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _LOW_SPACE = 256 << 20
 _AUDIT_BYTES = 16 << 20
 _AUDIT_OLD = 4
@@ -30,7 +31,11 @@ class StateError(OnlineError):
 
 
 class Busy(StateError):
-    """Another process (or thread) holds the lock."""
+    """Another process (or thread) holds the lock: `holder`, its process id and what it said of itself."""
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ def explain(error: OSError, path: Path) -> StateError:
         return StateError(f"{path} is not accessible to this user; mend its owner and permissions.")
     if error.errno == errno.EROFS:
         return StateError(f"{path} is on a read-only file system; mount it for writing or choose another --state-dir.")
+    if error.errno in _LOCKLESS:
+        return StateError(f"{path} is on a file system without locks (flock); choose another --state-dir.")
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return StateError(f"{path} is not a directory or lies under a file; choose another --state-dir.")
     reason = error.strerror or type(error).__name__
@@ -243,23 +250,25 @@ class StateDir:
             return fresh
 
     @contextmanager
-    def lock(self, name: str, wait_s: float = 0.0) -> Iterator[None]:
-        """Holds the named lock against all other holders, threads of this process included.
+    def lock(self, name: str, wait_s: float = 0.0, about: str = "") -> Iterator[None]:
+        """Holds the named lock against all other holders, threads of this process included; `about` is told to them.
 
         The kernel lets go of it when the holder dies, however it dies.
 
         Raises:
             Busy: another holder kept it for longer than `wait_s` seconds.
+            StateError: the file system has no locks, or the file cannot be made.
         """
         path = self.path / f"{name}.lock"
         with explained(path):
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            self._acquire(handle, name, time.monotonic() + wait_s)
+            with explained(path):
+                self._acquire(handle, name, time.monotonic() + wait_s)
             # The pid only serves the message: a full disk must not fail the lock.
             with suppress(OSError):
                 os.ftruncate(handle, 0)
-                os.pwrite(handle, f"{os.getpid()}".encode(), 0)
+                os.pwrite(handle, f"{os.getpid()} {about}".strip().encode(), 0)
             yield
         finally:
             # Never unlinked: another process may wait on this very file.
@@ -271,9 +280,29 @@ class StateDir:
                 return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    holder = os.pread(handle, 32, 0).decode(errors="replace") or "unknown"
-                    raise Busy(f"{name} in {self.path} is in use by process {holder}; wait for it or stop it.") from None
+                    holder = os.pread(handle, 256, 0).decode(errors="replace") or "unknown"
+                    message = f"{name} in {self.path} is in use by process {holder}; wait for it or stop it."
+                    raise Busy(message, holder) from None
             time.sleep(0.01)
+
+    @contextmanager
+    def served(self, address: str) -> Iterator[None]:
+        """Holds the directory for the one server that may work with it, at `address`, as long as that lives.
+
+        Two would each swap by what the other's learner promotes and replay each other's journal.
+
+        Raises:
+            StateError: another server has it, which is named, or it is on a file system without locks.
+        """
+        with ExitStack() as held:
+            try:
+                held.enter_context(self.lock("server", about=f"at {address}"))
+            except Busy as busy:
+                raise StateError(
+                    f"{self.path} has its server already, process {busy.holder}; stop that one, or give this one another "
+                    "--state-dir."
+                ) from None
+            yield
 
     def audit(self, event: str, **fields: object) -> None:
         """Appends one line to audit.jsonl; durable when it returns. A text of more than 2,000 characters is cut there."""

@@ -23,6 +23,7 @@ from guard.openings import Openings, Tokens
 from online import OnlineError
 from online.bench import Bench, Suites
 from online.buffer import Buffer
+from online.conditions import read_template
 from online.exam import Exam, Measured, held_out
 from online.gap import entropy_gap, may_learn
 from online.gate import GateReport, best, compare, contradictions
@@ -197,17 +198,19 @@ class _Run:
         self.job.progress("checking")
         learn = self.settings.update
         torch.set_num_threads(learn.threads)
-        policy = Policy.load(self.base_dir, dtype=getattr(torch, learn.dtype))
+        template = read_template(self.settings.chat_template)
+        policy = Policy.load(self.base_dir, dtype=getattr(torch, learn.dtype), template=template)
         return Bench(policy, self.suites, learn.seed, learn.max_tokens)
 
     def _base_calibration(self, bench: Bench) -> Calibration:
-        """The base's calibration as it is on disk or came with the model; made anew where it is another model's. Raises
-        Refused for a reasoning model: the objective's tree begins where an answer does, and a prompt ends before that."""
+        """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
+        for another chat template or quantisation. Raises Refused for a reasoning model: the objective's tree begins where an
+        answer does, and a prompt ends before that."""
         try:
             found = Calibration.load(self.state.find_calibration("base", self.base_dir))
         except CalibrationError:
             found = None  # made anew below
-        if found is None or found.model != self.registry.base:
+        if found is None or found.model != self.registry.base or found.unlike(bench.policy.conditions):
             self.job.progress("calibrating the base")
             found = bench.calibrated("base", self.registry.base, self.settings.calibrate)
             found.save(self.state.calibration_path("base"))
@@ -382,7 +385,8 @@ class _Run:
         path = self.registry.calibration_path(f"v{version}")
         if path.exists():
             self.registry.vouch(f"v{version}")
-            return Calibration.load(path)
+            if not (found := Calibration.load(path)).unlike(bench.policy.conditions):
+                return found
         self.job.progress("calibrating the candidate")
         with bench.policy.adapter(ADAPTER):
             made = bench.calibrated(f"v{version}", self.registry.base, self.settings.calibrate)

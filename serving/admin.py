@@ -83,6 +83,8 @@ async def status(service: Served) -> dict:
         "loaded": {name: slot.leases for name, slot in service.adapters.slots.items()},
         "calibrated": live.calibration is not None,
         "calibration": None if live.calibration is None else live.calibration.created,
+        "reservations": service.reservations,
+        "modules": service.modules,
         "buffer": {
             "events": service.buffer.size,
             "pending": service.buffer.pending,
@@ -274,7 +276,7 @@ async def rollouts(service: Served, asked: Asked) -> dict:
 
 @router.post("/rollback", dependencies=OPERATE, responses=fails(409, 502, 504))
 async def rollback(service: Served) -> dict:
-    """Make the version that was live before live again."""
+    """Make the last version live again that was live before, was promoted by its gate and not taken back; else the base."""
     try:
         await asyncio.to_thread(registered(service).rollback, actor="admin-api", reason="asked for")
     except OnlineError as error:

@@ -7,7 +7,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ import models
 from online import OnlineError
 from online.settings import Settings
 from online.state import StateDir
+from serving import interpreter
 
 START_LIMIT_S = 240.0
 
@@ -52,11 +52,11 @@ def child(
         port = probe.getsockname()[1]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving", "serve", *arguments, "--port", str(port), "--while-parent"],
+            interpreter.command("serving", "serve", *arguments, "--port", str(port), "--while-parent"),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=env,
+            env=interpreter.environment(env),
             start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"

@@ -160,11 +160,16 @@ def serve(argv: Sequence[str]) -> int:
         server.parser().print_help()
         return 0
     settings = settings_module.load(known)
+    if settings.chat_template is not None:
+        rest += ["--chat-template", settings.chat_template]  # vLLM's own flag: ours took it, for it is the learner's too
     args = server.parse(models_of_ours.resolve(model), rest, settings, bundled=model is None)
+    flags = learner_flags(known)
+    if args.chat_template is not None and settings.chat_template is None:  # from vLLM's own --config file
+        flags += ["--chat-template", str(args.chat_template)]
     import uvloop
 
     share = 1 if known.rollouts_only else SHARE
-    uvloop.run(server.serve(args, settings, learner_flags(known), learn=known.learn, share=share))
+    uvloop.run(server.serve(args, settings, flags, learn=known.learn, share=share))
     return 0
 
 

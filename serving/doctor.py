@@ -6,26 +6,28 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from guard.calibration import Calibration, CalibrationError
+from guard.calibration import Calibration, CalibrationError, Conditions
 from online import OnlineError
 from online.buffer import Buffer
+from online.conditions import quantization_of, read_template, template_of
 from online.fingerprint import fingerprint
 from online.history import happened
 from online.registry import Registry
 from online.settings import Settings
 from online.state import Finding, StateDir
+from serving import interpreter
 from serving.engine.version import EngineError, require_supported
 from serving.model import check
 
 PACKAGES = ("torch", "transformers", "peft", "fastapi", "prometheus-client", "sqlalchemy", "numpy")
 TRAPS = ("torchvision", "torchaudio", "torchcodec")
 TOLERANCE = 1e-4
+UNKNOWN = "unknown"
 SELF_TEST_LIMIT_S = 240
 
 
@@ -37,7 +39,9 @@ def examine(settings: Settings, model: Path, *, fast: bool = False) -> Iterator[
     if any(finding.level == "error" for finding in model_findings):
         return  # nothing below can be told of a model that cannot be read
     yield from sound(settings, model)
-    yield from calibrated(settings, model)
+    found = conditions(settings, model)
+    yield from templated(found)
+    yield from calibrated(settings, model, None if isinstance(found, OnlineError) else found)
     if not fast:
         yield exact(model)
 
@@ -120,8 +124,35 @@ def registered(registry: Registry) -> Iterator[Finding]:
             yield Finding("error", "store", str(error))
 
 
-def calibrated(settings: Settings, model: Path) -> Iterator[Finding]:
-    """Whether base and live adapter have a calibration of this very model."""
+def conditions(settings: Settings, model: Path) -> Conditions | OnlineError:
+    """What the model runs under by its files and the settings, or why that cannot be told; its dtype is known to a server
+    alone."""
+    from transformers import AutoTokenizer
+
+    try:
+        template = read_template(settings.chat_template)
+        if template is None:
+            template = template_of(AutoTokenizer.from_pretrained(model, local_files_only=True))
+    except OnlineError as error:
+        return error
+    except (OSError, ValueError, ImportError) as error:
+        return OnlineError(f"The tokenizer of {model} cannot be loaded: {str(error).splitlines()[0]}")
+    declared = json.loads((model / "config.json").read_text()).get("quantization_config")
+    return Conditions.of(template, UNKNOWN, quantization_of(declared))
+
+
+def templated(found: Conditions | OnlineError) -> Iterator[Finding]:
+    if isinstance(found, OnlineError):
+        yield Finding("error", "chat template", str(found))
+    elif found.template is None:
+        said = "There is none, so nothing can be calibrated or learned: give one with --chat-template FILE."
+        yield Finding("warning", "chat template", said)
+    else:
+        yield Finding("ok", "chat template", found.template)
+
+
+def calibrated(settings: Settings, model: Path, runs: Conditions | None) -> Iterator[Finding]:
+    """Whether base and live adapter have a calibration of this very model, made for how it `runs`."""
     try:
         state, identity = StateDir(settings.state_dir), fingerprint(model)
         live = Registry(state, identity, settings.registry).live()
@@ -136,8 +167,12 @@ def calibrated(settings: Settings, model: Path) -> Iterator[Finding]:
             continue
         if found.model != identity:
             yield Finding("warning", f"calibration of {name}", f"{path} is another model's: run `sirl calibrate`.")
+        elif runs is not None and (other := found.unlike(runs)):
+            yield Finding("warning", f"calibration of {name}", f"{path} was made for {other}: run `sirl calibrate`.")
         else:
-            yield Finding("ok", f"calibration of {name}", f"of {found.created}, {len(found.openings.sequences)} openings")
+            dtype = found.conditions.dtype if found.conditions else "a dtype and chat template that it does not say"
+            said = f"of {found.created}, {len(found.openings.sequences)} openings, in {dtype}"
+            yield Finding("ok", f"calibration of {name}", said)
 
 
 def exact(model: Path) -> Finding:
@@ -145,7 +180,8 @@ def exact(model: Path) -> Finding:
     started = time.monotonic()
     try:
         run = subprocess.run(
-            [sys.executable, "-m", "serving.engine.selftest", str(model)],
+            interpreter.command("serving.engine.selftest", str(model)),
+            env=interpreter.environment(),
             capture_output=True,
             text=True,
             timeout=SELF_TEST_LIMIT_S,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
+
+from serving import interpreter
 
 log = logging.getLogger("sirl")
 
@@ -63,7 +64,8 @@ class Learner:
     def _start(self, command: str) -> subprocess.Popen:
         with self.log_path.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "serving", command, "--while-parent", *self.flags],
+                interpreter.command("serving", command, "--while-parent", *self.flags),
+                env=interpreter.environment(),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -75,11 +77,11 @@ class Learner:
         """End what runs; an update that is killed resumes from its checkpoint the next time."""
         self.supervise = False
         for process in (self._process, self._update):
-            if process is None or process.poll() is not None:
+            if process is None:
                 continue
-            process.terminate()
-            try:
-                process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            with process:  # closes its standard input
+                process.terminate()
+                try:
+                    process.wait(timeout)
+                except subprocess.TimeoutExpired:
+                    process.kill()

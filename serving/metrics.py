@@ -1,11 +1,12 @@
 """Every metric of the project: names, labels and help in one place, on the registry vLLM's `/metrics` already serves.
 
 Label sets are closed: a label's values are listed here, and nothing a client sends becomes one. The adapter's version is
-the one open value, and only the live one is ever exported.
+the one open value, and only the live one is exported (under PROMETHEUS_MULTIPROC_DIR those before it stay, at 0).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -24,13 +25,15 @@ UPDATE_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
 UPDATE_OUTCOMES = ("promoted", "waiting", "rejected", "undecided", "refused", "failed")
 RELEASE_OUTCOMES = ("promoted", "withdrawn")
 ROUTES = (*SHAPES, "other")
-UNREPORTED = ("beam_search", "unknown_route", "unreadable", "aborted", "guard_failure")
+UNREPORTED = ("beam_search", "unknown_route", "unreadable", "exempt_module", "aborted", "guard_failure")
 
 
 class Metrics:
     """The metrics as attributes; `registry` is prometheus-client's default one unless a test brings its own."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        # Where an operator sets PROMETHEUS_MULTIPROC_DIR samples of dead processes lie beside ours: the newest one counts.
+        gauge = partial(Gauge, multiprocess_mode="livemostrecent")
         self.response_entropy = Histogram(
             "sirl_response_entropy_nats",
             "Mean token entropy of a finished client response, in nats.",
@@ -40,17 +43,17 @@ class Metrics:
         )
         self.verdicts = Counter("sirl_verdicts", "Finished client responses by verdict.", ["verdict"], registry=registry)
         self.actions = Counter("sirl_actions", "What the guard did, by action.", ["action"], registry=registry)
-        self.entropy_gap = Gauge(
+        self.entropy_gap = gauge(
             "sirl_entropy_gap_nats",
             "Over the low band: mean entropy of responses that opened otherwise minus that of refusals (500 each), in nats.",
             registry=registry,
         )
-        self.contested_waiting = Gauge(
+        self.contested_waiting = gauge(
             "sirl_contested_prompts_waiting",
             "Risky and contested events stored since the last update began.",
             registry=registry,
         )
-        self.queue = Gauge(
+        self.queue = gauge(
             "sirl_queue_prompts",
             "Distinct prompts that the learner found in the buffer, by what it may do with them.",
             ["fate"],
@@ -63,11 +66,11 @@ class Metrics:
             buckets=UPDATE_BUCKETS,
             registry=registry,
         )
-        self.update_progress = Gauge(
+        self.update_progress = gauge(
             "sirl_update_progress_ratio", "Progress of the running update, 0 to 1; 0 when none runs.", registry=registry
         )
-        self.learner_up = Gauge("sirl_learner_up", "1 while the supervised learner process runs, else 0.", registry=registry)
-        self.adapter = Gauge(
+        self.learner_up = gauge("sirl_learner_up", "1 while the supervised learner process runs, else 0.", registry=registry)
+        self.adapter = gauge(
             "sirl_active_adapter_info", "1 for the adapter new responses get.", ["adapter"], registry=registry
         )
         self.swap_duration = Histogram(
@@ -79,13 +82,13 @@ class Metrics:
         self.swap_failures = Counter(
             "sirl_swap_failures", "Swaps that failed; the adapter before stayed live.", registry=registry
         )
-        self.release_stage = Gauge(
+        self.release_stage = gauge(
             "sirl_release_stage",
             "1 for the stage of the release under way; all 0 when none is.",
             ["stage"],
             registry=registry,
         )
-        self.release_compared = Gauge(
+        self.release_compared = gauge(
             "sirl_release_compared_responses",
             "Responses to low-band prompts compared at this stage: of what serves, and of the version on its way.",
             ["side"],
@@ -97,14 +100,14 @@ class Metrics:
         self.rollbacks = Counter(
             "sirl_rollbacks", "Times a version that served was taken back because it was broken.", registry=registry
         )
-        self.buffer_events = Gauge("sirl_buffer_events", "Events in the buffer's database.", registry=registry)
-        self.buffer_pending = Gauge(
+        self.buffer_events = gauge("sirl_buffer_events", "Events in the buffer's database.", registry=registry)
+        self.buffer_pending = gauge(
             "sirl_buffer_pending_events", "Acknowledged events that are not in the database yet.", registry=registry
         )
         self.buffer_shed = Counter(
             "sirl_buffer_shed", "Events that were not stored because the buffer's queue was full.", registry=registry
         )
-        self.buffer_failing = Gauge(
+        self.buffer_failing = gauge(
             "sirl_buffer_failing", "1 while the buffer's database cannot be written, else 0.", registry=registry
         )
         self.delivered_ttft = Histogram(
@@ -125,13 +128,13 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        self.root_drift = Gauge(
+        self.root_drift = gauge(
             "sirl_root_mass_drift_ratio",
             "How far refusal masses where the newest 500 answers began lie from calibration's, 0 to 1; NaN for under 100.",
             ["route"],
             registry=registry,
         )
-        self.calibrated = Gauge(
+        self.calibrated = gauge(
             "sirl_calibrated", "1 while the live adapter has a calibration of its own model, else 0.", registry=registry
         )
         for verdict in Verdict:
@@ -152,6 +155,7 @@ class Metrics:
             self.root_drift.labels(route).set(float("nan"))
         for reason in UNREPORTED:
             self.unreported.labels(reason)
+        self._live: str | None = None
         self.live("base")
 
     def release(self, stage: Stage | None) -> None:
@@ -160,6 +164,9 @@ class Metrics:
             self.release_stage.labels(name).set(name == stage)
 
     def live(self, name: str) -> None:
-        """Export `name` as the only adapter of the info metric."""
+        """Export `name` as the only adapter of the info metric that is 1."""
+        if self._live is not None:
+            self.adapter.labels(self._live).set(0)  # clear() takes nothing out of the files of PROMETHEUS_MULTIPROC_DIR
         self.adapter.clear()
         self.adapter.labels(name).set(1)
+        self._live = name

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from guard.policy import Action
 from online import OnlineError
-from online.live import RegistryError, Release
+from online.live import Release
 from online.options import ReleaseSettings
 from online.registry import Registry
 from online.release import Comparison, Response, advance
@@ -189,17 +189,10 @@ class Releases:
         """What served before `name` serves again, unless `name` serves no more."""
         live = await asyncio.to_thread(self.registry.live)
         if live is not None and f"v{live}" == name:
-            back = await asyncio.to_thread(self._go_back, self.failures[name])
+            back = await asyncio.to_thread(self.registry.rollback, actor=ACTOR, reason=self.failures[name])
             self.metrics.rollbacks.inc()
             log.error("%s was taken back, for %s: %s serves again", name, self.failures[name], f"v{back}" if back else BASE)
         del self.failures[name]
-
-    def _go_back(self, reason: str) -> int | None:
-        try:
-            return self.registry.rollback(actor=ACTOR, reason=reason)
-        except RegistryError:  # nothing servable was live before
-            self.registry.activate(None, actor=ACTOR, reason=reason)
-            return None
 
     def _over(self) -> str | None:
         """Why the stage is over, where it is."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Protocol
+from typing import Literal, Protocol
 
-from guard.calibration import Calibration, CalibrationError
+from guard.calibration import Calibration, CalibrationError, Conditions
 from online import OnlineError, progress
 from online.buffer import Buffer, BufferError
 from online.event import Event
@@ -78,6 +78,12 @@ class Service:
         self.problems: dict[str, str] = {}
         """What is wrong now, by part, in sentences: shown in `status` and logged once when it changes."""
         self.engine_facts: dict = {}
+        self.conditions: Conditions | None = None
+        """What the model is served under, once the engine is there."""
+        self.reservations: dict[str, str] = {}
+        """What is to be known of calibrations that are used, by adapter: shown in `status`."""
+        self.modules: dict[str, Literal["exempt", "uncalibrated"]] = {}
+        """The operator's own LoRA modules: which may answer unguarded, and which are refused where they would be guarded."""
         self.reasoning_parser = ""
         """vLLM's parser of the model's reasoning, where it was given one."""
         self.redaction: Redaction
@@ -122,6 +128,18 @@ class Service:
         self.metrics.swap_duration.observe(seconds)
         self.metrics.live(name)
         log.info("new responses get %s (swapped in %.0f ms)", name, seconds * 1000)
+
+    def take_modules(self, names: Iterable[str]) -> None:
+        """Note the operator's own LoRA modules, and say so where requests for them will be refused."""
+        exempt = self.settings.guard.exempt_modules
+        self.modules = {name: "exempt" if name in exempt else "uncalibrated" for name in names}
+        refused = ", ".join(name for name, state in self.modules.items() if state == "uncalibrated")
+        enforced = any(policy.enforces for policy in (self.policies.default, *self.policies.keys.values()))
+        trouble = (
+            f"Requests for the LoRA modules {refused}, which are not calibrated, are refused where they are to be guarded"
+        )
+        mend = ": name those that may answer unguarded in guard.exempt_modules."
+        self.problem("modules", trouble + mend if refused and enforced else None)
 
     def problem(self, part: str, message: str | None) -> None:
         """Note what is wrong with a part, or that nothing is any more; a change is logged once."""
@@ -252,8 +270,15 @@ class Service:
             if (str(path), stamp) != self._calibrations.get(name):
                 self._calibrations[name] = (str(path), stamp)
                 await self.adapters.calibrate(name, self.load_calibration(name))
+        for name in self._calibrations.keys() - self.adapters.slots.keys():
+            del self._calibrations[name]
+            self.reservations.pop(name, None)
+            self.problems.pop(f"calibration of {name}", None)
         live = self.adapters.slots[self.adapters.live]
         self.metrics.calibrated.set(live.calibration is not None)
+        unguarded = live.calibration is None and self.policies.default.enforces
+        trouble = f"No calibration fits {live.name}: its responses pass unguarded though guard.mode is enforce."
+        self.problem("enforcement", trouble if unguarded else None)
 
     def load_calibration(self, name: str) -> Calibration | None:
         """The calibration of an adapter if it fits the model served; else None, and the reason is a problem."""
@@ -268,11 +293,24 @@ class Service:
         if calibration.model != self.fingerprint or calibration.adapter != name:
             self.problem(part, f"{path} is stale, made for another model or adapter: run `sirl calibrate` again.")
             return None
+        if self.conditions is not None and (stale := calibration.unlike(self.conditions)):
+            self.problem(part, f"{path} is stale, made for {stale}: run `sirl calibrate` again.")
+            return None
         if self.reasoning_parser and calibration.openings.reasoning is None:
             self.problem(part, f"{path} saw no reasoning, which --reasoning-parser tells of: run `sirl calibrate` again.")
             return None
         self.problem(part, None)
+        self.reserve(name, calibration)
         return calibration
+
+    def reserve(self, name: str, calibration: Calibration) -> None:
+        """Note what is to be known of a calibration that is used; a change is logged once."""
+        reservation = None if self.conditions is None else calibration.reservation(self.conditions)
+        if reservation is None:
+            self.reservations.pop(name, None)
+        elif self.reservations.get(name) != reservation:
+            self.reservations[name] = reservation
+            log.info("the calibration of %s %s", name, reservation)
 
     def measure(self) -> None:
         """Bring gauges and counters to what buffer, learner and updates are now."""

@@ -65,6 +65,8 @@ class Watch:
             return
         if request.path not in SHAPES:
             self.metrics.unreported.labels("unknown_route").inc()
+        if answer.adapter == "other" and request.policy.enforces:
+            self.metrics.unreported.labels("exempt_module").inc()
         self.count(answer)
         if request.store and answer.adapter != "other" and self.sink.wants(answer.verdict_name, self.rng):
             event = self.event(answer)

@@ -103,6 +103,16 @@ def test_vllm_is_touched_in_one_folder():
     assert touching and all(path.startswith("serving/engine/") for path in touching)
 
 
+def test_our_processes_are_started_in_one_way():
+    """`-m` alone imports from the working directory: serving/interpreter.py leaves it out, and so does Python's -I."""
+    bare = {
+        path.relative_to(ROOT).as_posix()
+        for path in modules("guard", "online", "serving", "models")
+        if "sys.executable" in (text := path.read_text()) and '"-I"' not in text
+    }
+    assert bare == {"serving/interpreter.py"}
+
+
 def entropies(tree: ast.AST) -> Iterator[str]:
     """Places that compute the entropy of a tensor: p.exp() * p or p * p.log(), torch's own, or a function so called."""
     for node in ast.walk(tree):

@@ -93,8 +93,9 @@ def test_both_targets_run_as_a_user_on_a_state_volume(target):
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_the_health_check_asks_the_server(target):
     command = json.loads(last(target, "HEALTHCHECK").partition("CMD ")[2])
-    assert command[:2] == ["python", "-c"] and "http://127.0.0.1:8000/health" in command[2]
-    refused = subprocess.run([sys.executable, "-c", command[2].replace(":8000", ":9")], capture_output=True, timeout=60)
+    assert command[:3] == ["python", "-I", "-c"], "/state is its working directory, and holds no modules"
+    assert "http://127.0.0.1:8000/health" in command[3]
+    refused = subprocess.run([sys.executable, "-c", command[3].replace(":8000", ":9")], capture_output=True, timeout=60)
     assert refused.returncode == 1
 
 

@@ -19,6 +19,7 @@ from vllm.lora.request import LoRARequest
 
 from guard.calibration import Calibration
 from guard.openings import Openings
+from serving.engine.labels import TRIAL, VERSION
 from serving.engine.slots import FIRST_ID, ROOM, TRIAL_ID, TRIALS
 
 BASE = "base"
@@ -101,7 +102,7 @@ class Adapters:
         """Hold an adapter in training for one batch of rollouts, in a slot of its own. Raises EngineError."""
         async with self._trials:
             number = next(self._trial_ids)
-            request = LoRARequest(f"sirl-trial-{number}", number, str(path))
+            request = LoRARequest(f"{TRIAL}{number}", number, str(path))
             async with self._lock:
                 await self.engine.load_adapter(request)
             try:
@@ -155,7 +156,8 @@ class Adapters:
             return True
         if len(self.slots) - 1 >= self.room:
             return False
-        request = LoRARequest(f"sirl-{name}", FIRST_ID + int(name[1:]), str(path))
+        number = int(name.removeprefix("v"))
+        request = LoRARequest(f"{VERSION}{number}", FIRST_ID + number, str(path))
         await self.engine.load_adapter(request)
         slot = Slot(name, request, calibration)
         await self.engine.set_openings(slot.lora_id, slot.openings)

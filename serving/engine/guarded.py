@@ -23,6 +23,8 @@ from online.options import GuardSettings
 from serving.engine.adapters import Adapters, Lease
 from serving.engine.faults import fatal
 from serving.engine.fields import asks_of_the_prompt, steered, unsteered
+from serving.engine.labels import BoundedStates
+from serving.engine.modules import refuse_uncalibrated
 from serving.engine.tap import Draw, Tap, Tapped, Watcher
 from serving.engine.version import EngineError
 from serving.engine.words import ENTROPY_ONLY, MARK
@@ -64,6 +66,7 @@ class Guarded(AsyncLLM):
         self._handles = itertools.count(1)
         self._fail, self.output_processor.propagate_error = self.output_processor.propagate_error, self._failed
         facts = await self.collective_rpc("sirl_install")
+        self.output_processor.lora_states = BoundedStates(self.output_processor.log_stats)
         tokenizer = self.get_tokenizer()
         self.beginnings = beginnings(tokenizer, template)
         self.tap = Tap(
@@ -126,6 +129,8 @@ class Guarded(AsyncLLM):
         **kwargs,
     ) -> AsyncGenerator[RequestOutput, None]:
         request = current.get() or Request(policy=self.default_policy)
+        if lora_request is not None:  # modules that vLLM chooses by itself (--default-mm-loras) too
+            refuse_uncalibrated(request, lora_request.lora_name, self.settings.exempt_modules)
         index = request.next_prompt()
         return self._generate(request, index, prompt, sampling_params, request_id, lora_request, kwargs)
 
@@ -166,7 +171,8 @@ class Guarded(AsyncLLM):
             if lease.name != target and target not in self.modules:
                 raise EngineError(f"The fallback adapter {target} is not loaded: load it, or set another --guard-route-to.")
             draws = await self._draw(tapped, lease, 1 if routed else self.settings.draws)
-            passing = [draw for draw in draws if draw.passes and not draw.record.thinking]
+            exempt = routed and target in self.settings.exempt_modules
+            passing = [draw for draw in draws if (draw.passes or exempt) and not draw.record.thinking]
             if not passing:
                 return None
             answer.adapter, answer.calibration = lease.name, lease.calibration

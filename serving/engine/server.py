@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from online.fingerprint import fingerprint
 from online.release import stages
 from online.rollouts import announce
 from online.settings import Settings
+from online.state import StateDir
 from serving.engine.slots import ROOM, TRIALS
 from serving.engine.version import EngineError, require_supported
 from serving.learner import Learner
@@ -60,6 +62,7 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
             "--api-server-count and --data-parallel-size above 1 cannot be used with the guard, for one process must see "
             "every response: run several endpoints behind a load balancer."
         )
+    check_modules([module.name for module in args.lora_modules or ()], settings)
     theirs = [*(args.api_key or ()), *filter(None, [os.environ.get("VLLM_API_KEY")])]
     if set(theirs) & set(settings.guard.keys):
         raise EngineError("A client's API key opens the administration too: give --api-key and --guard-admin-key two keys.")
@@ -76,6 +79,21 @@ def parse(model: str, flags: Sequence[str], settings: Settings, *, bundled: bool
     args.worker_extension_cls = "serving.engine.worker.WorkerExtension"
     validate_parsed_serve_args(args)
     return args
+
+
+def check_modules(names: Sequence[str], settings: Settings) -> None:
+    """Raise EngineError for settings that name LoRA modules wrongly: one that is not there is exempt from nothing, and
+    nothing judges what one answers in the place of a response that was touched."""
+    guard = settings.guard
+    if unknown := set(guard.exempt_modules) - set(names):
+        raise EngineError(
+            f"guard.exempt_modules names {', '.join(sorted(unknown))}, which --lora-modules does not: mend one."
+        )
+    if guard.route_to in names and guard.route_to not in guard.exempt_modules:
+        raise EngineError(
+            f"guard.route_to is the LoRA module {guard.route_to}, which is not calibrated: name it in guard.exempt_modules "
+            "too, or route to base or a version."
+        )
 
 
 def named(flags: Sequence[str]) -> set[str]:
@@ -144,17 +162,7 @@ async def serve(
     """Start the engine and vLLM's server around it; returns when it was told to stop and has drained. One of `share`
     sequences may be a rollout. Raises EngineError where it cannot start, and when the engine died."""
     from vllm import envs
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-    from vllm.entrypoints.launchers.app import build_app
-    from vllm.entrypoints.launchers.launcher import serve_http, setup_server
-    from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
-    from vllm.renderers.chat_utils import load_chat_template
-    from vllm.usage.usage_lib import UsageContext
-
-    from serving.engine.guarded import Guarded
-    from serving.engine.keys import take_keys
-    from serving.http import install
+    from vllm.entrypoints.launchers.launcher import setup_server
 
     if envs.VLLM_ALLOW_RUNTIME_LORA_UPDATING:
         raise EngineError(
@@ -162,15 +170,38 @@ async def serve(
         )
     if envs.VLLM_SERVER_DEV_MODE:
         raise EngineError("VLLM_SERVER_DEV_MODE lets any client call into the workers, the probe among them: unset it.")
-    model = Path(args.model)
-    print_of = fingerprint(model) if model.is_dir() else None
     try:
         address, sock = setup_server(args, reuse_port=False)
     except OSError as error:
         raise EngineError(
             f"{args.host}:{args.port} cannot be bound ({error.strerror}): stop what uses it or give another --port."
         ) from None
-    learner = Learner([str(model), *learner_flags], settings.state_dir / "learner.log", supervise=learn)
+    learner = Learner([args.model, *learner_flags], settings.state_dir / "learner.log", supervise=learn)
+    with sock, StateDir(settings.state_dir).served(address):
+        await run(args, settings, learner, address, sock, share)
+
+
+async def run(
+    args: argparse.Namespace, settings: Settings, learner: Learner, address: str, sock: socket.socket, share: int
+) -> None:
+    """The engine and the server on a bound socket, with a state directory that is theirs alone."""
+    from vllm import envs
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.launcher import serve_http
+    from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+    from vllm.renderers.chat_utils import load_chat_template
+    from vllm.usage.usage_lib import UsageContext
+
+    from serving.engine.conditions import served
+    from serving.engine.guarded import Guarded
+    from serving.engine.keys import take_keys
+    from serving.engine.modules import Modules
+    from serving.http import install
+
+    model = Path(args.model)
+    print_of = fingerprint(model) if model.is_dir() else None
     service = Service(settings, args.model, print_of, learner)
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     service.reasoning_parser = config.structured_outputs_config.reasoning_parser
@@ -187,14 +218,17 @@ async def serve(
         template = load_chat_template(args.chat_template)
         service.engine_facts = await engine.guard(watch, service.adapters, settings.guard, template)
         engine.ranks_clients = args.ranks_clients
+        service.conditions = served(engine, template)
         await service.reconcile()
         await service.calibrate()
         tasks = await engine.get_supported_tasks()
         app = build_app(args, tasks, engine.model_config)
         install(app, service, lambda: engine.draining, keys=take_keys(app, args))
         await init_app_state(engine, app.state, args, tasks)
-        engine.modules = app.state.openai_serving_models.lora_requests
-        offer_names(service, app.state.openai_serving_models.base_model_paths)
+        models = app.state.openai_serving_models
+        models.lora_requests = engine.modules = Modules(models.lora_requests, settings.guard.exempt_modules)
+        service.take_modules(engine.modules)
+        offer_names(service, models.base_model_paths)
         if (responses := app.state.openai_serving_responses) is not None:
             responses.response_store = Store(responses.response_store)
         if reached := reachable(args, address):

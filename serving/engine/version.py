@@ -34,7 +34,8 @@ def prepare_environment(*, bundled: bool) -> None:
     """vLLM's environment variables where the operator left them open; call before vLLM is imported.
 
     No telemetry and no plugins; the runner whose raw logits the probe reads; on CPU a KV cache of 2 GiB instead of 92% of
-    the machine's memory, which a busy machine does not have free (1 GiB and no hub for the bundled model).
+    the machine's memory, which a busy machine does not have free (1 GiB and no hub for the bundled model). In any case
+    nothing from the working directory in what vLLM spawns.
     """
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
@@ -47,3 +48,4 @@ def prepare_environment(*, bundled: bool) -> None:
         defaults["HF_HUB_OFFLINE"] = "1"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    os.environ["PYTHONSAFEPATH"] = "1"  # a spawned process would look there first, before it has our path

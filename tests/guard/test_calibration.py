@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.calibration import FORMAT, Bands, Calibration, CalibrationError, fit_bands, fit_entropy_cut, youden
+from guard.calibration import FORMAT, Bands, Calibration, CalibrationError, Conditions, fit_bands, fit_entropy_cut, youden
 from guard.openings import Openings
 from guard.verdict import Verdict
 
@@ -199,3 +200,37 @@ def test_a_folder_in_its_place_is_one_sentence(tmp_path):
     with pytest.raises(CalibrationError) as caught:
         Calibration.load(tmp_path)
     assert one_sentence(caught.value, tmp_path)
+
+
+HERE = Conditions.of("{{ messages }}", "float32", None)
+
+
+@pytest.mark.parametrize(
+    ("served", "said"),
+    [
+        (Conditions.of("{{ messages }}\n", "float32", None), None),
+        (Conditions.of("{{ messages }} ", "float32", None), "another chat template"),
+        (Conditions.of(None, "float32", None), None),
+        (Conditions.of("{{ messages }}", "bfloat16", None), None),
+        (Conditions.of("{{ messages }}", "float32", "fp8"), "the quantisation none, and fp8 is served"),
+    ],
+)
+def test_a_calibration_holds_for_its_template_and_quantisation(calibration, served, said):
+    made = dataclasses.replace(calibration, conditions=HERE)
+    assert made.unlike(served) == said
+    assert calibration.unlike(served) is None, "what says nothing of them is used, with a reservation"
+
+
+def test_a_calibration_in_another_dtype_or_that_does_not_say_is_used_with_a_reservation(calibration):
+    made = dataclasses.replace(calibration, conditions=HERE)
+    assert made.reservation(HERE) is None
+    other = made.reservation(Conditions.of("{{ messages }}", "bfloat16", None))
+    assert other is not None and "float32 and bfloat16 is served" in other
+    said = calibration.reservation(HERE)
+    assert said is not None and "does not say for which chat template" in said
+
+
+def test_conditions_come_back_and_a_calibration_without_them_stays_as_it_was(calibration):
+    made = dataclasses.replace(calibration, conditions=HERE)
+    assert Calibration.from_json(json.loads(json.dumps(made.to_json()))) == made
+    assert "conditions" not in calibration.to_json() and Calibration.from_json(calibration.to_json()) == calibration

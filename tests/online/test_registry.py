@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 import models
 from online.adapter_check import AdapterError
 from online.fingerprint import fingerprint
-from online.live import RegistryError
+from online.live import RegistryError, Release
 from online.options import RegistrySettings
 from online.policy import Policy
 from online.registry import Registry
@@ -50,6 +50,12 @@ def publish(registry: Registry, parent: int | None = None) -> int:
     with registry.stage() as staged:
         write_adapter(staged)
         return registry.publish(staged, parent=parent, settings={"steps": 3}, data_fingerprint="d", metrics={})
+
+
+def promoted(registry: Registry) -> int:
+    version = publish(registry)
+    registry.attach(version, "evaluation", {"decision": "promoted"})
+    return version
 
 
 def publish_many(path: str) -> list[int]:
@@ -167,11 +173,11 @@ def test_full_disk_changes_nothing(registry: Registry) -> None:
 
 def test_activate_and_roll_back(registry: Registry) -> None:
     for _ in range(3):
-        publish(registry)
+        promoted(registry)
     assert registry.live() is None and registry.watch_stamp()[0] == (0, 0, 0)
     stamps = {registry.watch_stamp()}
     for version in (1, 2, 2, 3):
-        registry.activate(version, actor="test", reason="trial", force=True)
+        registry.activate(version, actor="test", reason="trial")
         stamps.add(registry.watch_stamp())
     assert len(stamps) == 5 and registry.live() == 3
     assert [adapter.state for adapter in registry.versions()] == ["retired", "retired", "live"]
@@ -183,11 +189,56 @@ def test_activate_and_roll_back(registry: Registry) -> None:
 
 
 def test_rollback_passes_over_what_was_damaged(registry: Registry) -> None:
-    for version in (publish(registry), publish(registry), publish(registry)):
-        registry.activate(version, actor="test", reason="trial", force=True)
+    for version in (promoted(registry), promoted(registry), promoted(registry)):
+        registry.activate(version, actor="test", reason="trial")
     shutil.rmtree(registry.path(2))
     assert registry.rollback(actor="test", reason="back") == 1
     assert "adapter.passed_over" in audit(registry)
+
+
+@pytest.mark.parametrize("decision", ["rejected", "undecided", None])
+def test_rollback_brings_back_only_what_its_gate_promoted(registry: Registry, decision: str | None, caplog) -> None:
+    """A version that was forced once is no way back: it takes force again."""
+    first, forced, third = promoted(registry), publish(registry), promoted(registry)
+    if decision is not None:
+        registry.attach(forced, "evaluation", {"decision": decision})
+    for version in (first, forced, third):
+        registry.activate(version, actor="test", reason="trial", force=True)
+    assert registry.rollback(actor="test", reason="back") == first
+    assert f"passed over on the way back: v{forced} {'was' if decision else 'has not been'}" in caplog.text
+    assert registry.rollback(actor="test", reason="back") is None
+    with pytest.raises(RegistryError, match="nothing servable was live before"):
+        registry.rollback(actor="test", reason="back")
+
+
+def test_rollback_of_a_version_without_a_way_back_is_to_the_base(registry: Registry) -> None:
+    forced, second = publish(registry), promoted(registry)
+    registry.pointer.write(forced, (), registry.pointer.read(), "test", "trial", "adapter.activated")
+    registry.activate(second, actor="test", reason="trial")
+    assert registry.rollback(actor="test", reason="back") is None and registry.live() is None
+
+
+def test_rollback_passes_over_what_was_taken_back_itself(registry: Registry) -> None:
+    first, second, third = promoted(registry), promoted(registry), promoted(registry)
+    for version in (first, second, first, third):  # the second and then the first are on the way back
+        registry.activate(version, actor="test", reason="trial")
+    registry.release(Release(second, "canary", 0.5), actor="test", reason="trial")
+    registry.release(None, actor="health", reason="its answers are worse")
+    assert registry.rollback(actor="health", reason="its logits are NaN") == first
+    assert registry.pointer.read().taken_back == {second, third}
+    assert registry.rollback(actor="test", reason="back") is None, "over the second and the first, which was rolled back"
+    registry.activate(second, actor="test", reason="by name it may serve again")
+    registry.activate(first, actor="test", reason="as this one")
+    assert registry.pointer.read().taken_back == {third}
+    assert registry.rollback(actor="test", reason="back") == second
+
+
+def test_what_replaces_a_version_on_its_way_does_not_take_it_back(registry: Registry) -> None:
+    first, second = promoted(registry), promoted(registry)
+    registry.release(Release(first, "shadow", 0.5), actor="test", reason="trial")
+    registry.release(Release(second, "shadow", 0.5), actor="test", reason="trial")
+    registry.activate(second, actor="test", reason="trial")
+    assert registry.pointer.read().taken_back == set()
 
 
 def test_rejected_needs_force(registry: Registry) -> None:
@@ -336,7 +387,7 @@ def test_what_nobody_needs_is_collected_and_stays_explained(tmp_path: Path) -> N
 def test_the_way_back_the_newest_and_the_pinned_stay(tmp_path: Path) -> None:
     registry = few(tmp_path, keep=2, keep_back=2)
     for _ in range(8):
-        publish(registry)
+        promoted(registry)
     served(registry, 1, 2, 3, 2)
     registry.activate(None, actor="test", reason="trial")
     served(registry, 3, 4)

@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -91,6 +92,45 @@ def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
         process.kill()
     with StateDir(tmp_path).lock("learner"):
         pass
+
+
+SERVING = """
+import sys, time
+from pathlib import Path
+from online.state import StateDir
+with StateDir(Path(sys.argv[1])).served("http://127.0.0.1:8000"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_directory_has_one_server_which_is_named_and_outlives_no_kill(tmp_path: Path) -> None:
+    def serve() -> None:
+        with StateDir(tmp_path).served("http://127.0.0.1:8001"):
+            StateDir(tmp_path).audit("served")
+
+    with subprocess.Popen([sys.executable, "-c", SERVING, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"held\n"
+        with pytest.raises(StateError, match=f"its server already, process {process.pid} at http://127.0.0.1:8000; stop"):
+            serve()
+        with StateDir(tmp_path).lock("update"):
+            StateDir(tmp_path).audit("learned beside it")
+        process.kill()
+    serve()
+    events = [json.loads(line)["event"] for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert events == ["learned beside it", "served"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def flock(handle: int, kind: int) -> None:
+        raise OSError(code, "no locks")
+
+    state = StateDir(tmp_path)
+    monkeypatch.setattr("fcntl.flock", flock)
+    for act in (lambda: state.served("x").__enter__(), lambda: state.audit("x"), state.client_salt):
+        with pytest.raises(StateError, match="file system without locks"):
+            act()
 
 
 def test_calibration_path_takes_names_only(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from peft import LoraConfig
 
 import models
-from guard.calibration import Calibration
+from guard.calibration import Calibration, Conditions
 from online import OnlineError, update
 from online.bench import Suites
 from online.buffer import Buffer
@@ -298,6 +298,17 @@ def test_what_passed_its_gate_waits_or_comes_to_serve_by_stages_or_at_once(
     on_its_way = place.registry.releasing()
     assert place.registry.live() == (version if release.get("shadow") == 0 else None)
     assert (on_its_way.stage if on_its_way else None) == ("shadow" if release.get("shadow") else None)
+
+
+def test_a_base_calibrated_for_another_chat_template_is_calibrated_anew(tmp_path: Path, suites: Suites) -> None:
+    place = Place(tmp_path / "state", events=5)
+    own = place.state.calibration_path("base")
+    assert place.run(suites).status == "refused" and not own.exists(), "the one that came with the model is used"
+    template = (models.bundled() / "chat_template.jinja").read_text() + "{# another #}"
+    place.settings = place.settings.model_copy(update={"chat_template": template})
+    assert place.run(suites).status == "refused"
+    made = Calibration.load(own)
+    assert made.conditions == Conditions.of(template, "float32", None) and made.model == place.registry.base
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import subprocess
 import pytest
 
 import models
+from online.state import StateDir
+from tests.conftest import free_port
 from tests.serving.command import sirl
 
 
@@ -71,6 +74,8 @@ def test_a_model_without_tokenizer(model):
         (["--skip-tokenizer-init"], "--skip-tokenizer-init"),
         (["--max-loras", "3"], "--max-loras"),
         (["--max-loras", "5", "--lora-modules", '{"name": "own", "path": "there"}'], "--max-loras"),
+        (["--guard-exempt-modules", "own"], "--lora-modules does not"),
+        (["--lora-modules", "own=there", "--guard-route-to", "own"], "is not calibrated: name it in guard.exempt_modules"),
         (["--guard-admin-key", ""], "--guard-admin-key"),
         (["--guard-admin-key", "short"], "--guard-admin-key"),
         (["--guard-read-key", "k" * 16, "--guard-operate-key", "k" * 16], "different keys"),
@@ -109,6 +114,14 @@ def test_a_port_in_use(tmp_path):
         assert port in refused(sirl("serve", "--port", port, "--state-dir", str(tmp_path / "state")))
 
 
+def test_a_state_directory_that_another_server_has(tmp_path):
+    state = ["--state-dir", str(tmp_path / "state")]
+    with StateDir(tmp_path / "state").served("http://127.0.0.1:8000"):
+        said = refused(sirl("serve", *state, "--port", str(free_port())))
+        assert f"process {os.getpid()} at http://127.0.0.1:8000" in said and "another --state-dir" in said
+        assert sirl("adapters", "list", *state).returncode == 0, "commands beside a server go on"
+
+
 def test_a_state_directory_that_is_a_file(tmp_path):
     (tmp_path / "state").write_text("x")
     assert "state" in refused(sirl("serve", "--state-dir", str(tmp_path / "state"), "--port", "0"))
@@ -131,6 +144,18 @@ def test_a_corrupt_buffer(tmp_path):
     state.mkdir()
     (state / "buffer.sqlite").write_bytes(b"not a database, not at all, far from it" * 50)
     refused(sirl("update", "--state-dir", str(state)))
+
+
+def test_a_model_without_a_chat_template(tmp_path, model):
+    state = ["--state-dir", str(tmp_path / "state")]
+    (model / "chat_template.jinja").unlink()
+    suite = ["--suite", str(models.suite("calibration"))]
+    said = refused(sirl("calibrate", str(model), *suite, *state))
+    assert "has no chat template: give one with --chat-template FILE" in said
+    said = refused(sirl("calibrate", str(model), *suite, *state, "--chat-template", str(tmp_path / "none.jinja")))
+    assert "none.jinja cannot be read" in said
+    run = sirl("update", str(model), *state)
+    assert run.returncode == 1 and "has no chat template" in run.stdout and "Traceback" not in run.stderr
 
 
 def test_importing_what_is_no_adapter(tmp_path):

@@ -46,3 +46,17 @@ def test_a_stale_calibration_and_a_corrupt_buffer_are_findings(tmp_path):
     status, found = doctor(state, "--fast")
     assert status == 1 and found["buffer"]["level"] == "error" and "corrupt" in found["buffer"]["message"]
     assert found["calibration of base"]["level"] == "warning" and "sirl calibrate" in found["calibration of base"]["message"]
+
+
+def test_a_calibration_for_another_template_and_a_model_without_one_are_findings(tmp_path):
+    state, template = tmp_path / "state", "{{ messages[0].content }}"
+    status, found = doctor(state, "--fast", "--chat-template", template)
+    base = found["calibration of base"]
+    assert status == 0 and base["level"] == "warning" and "was made for another chat template" in base["message"]
+    status, found = doctor(state, "--fast")
+    assert found["calibration of base"]["level"] == "ok" and "float32" in found["calibration of base"]["message"]
+    model = shutil.copytree(models.bundled(), tmp_path / "model", ignore=shutil.ignore_patterns("suites"))
+    (model / "chat_template.jinja").unlink()
+    status, found = doctor(state, str(model), "--fast")
+    assert status == 0 and found["chat template"]["level"] == "warning"
+    assert "--chat-template FILE" in found["chat template"]["message"]

@@ -94,6 +94,20 @@ def test_clients_go_on_and_see_nothing_of_it(endpoint, engine, policy):
     assert after["loaded"] == live["loaded"] and after["problems"] == live["problems"]
 
 
+def test_no_number_of_them_makes_metrics_grow(endpoint, engine, policy):
+    """vLLM keeps a series for each set of adapters that ever ran: those in training would be a new one each time."""
+
+    def series() -> set[str]:
+        return {line.rpartition(" ")[0] for line in endpoint.get("/metrics").text.splitlines() if not line.startswith("#")}
+
+    engine.sample(policy, NAME, asked(policy), 1, max_tokens=2, seed=0)
+    before = series()
+    for seed in range(3):
+        engine.sample(policy, NAME, asked(policy), 2, max_tokens=2, seed=seed)
+    assert {line for line in series() - before if "http_" not in line} == set()
+    assert any(line.startswith("vllm:lora_requests_info") for line in before)
+
+
 def test_only_the_learner_may_ask_and_only_for_what_is_there(endpoint, engine):
     body = {"adapter": "0" * 64, "prompts": [[1, 2]]}
     assert endpoint.post(PATH, body).status_code == 403

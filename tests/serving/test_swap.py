@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 
@@ -110,13 +111,32 @@ def test_commands_activate_and_roll_back(server, versions):
         command = [sys.executable, "-m", "serving", "adapters", *words, "--state-dir", str(server.state)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    first, second = versions
-    for name in (first, second):
+    forced, passed = versions
+    registry = Registry(StateDir(server.state), fingerprint(models.bundled()))
+    registry.attach(int(passed[1:]), "evaluation", {"decision": "promoted"})
+    for name in (passed, forced):
         sirl("activate", name, "--force")
         server.wait(lambda name=name: greedy(server)["guard"][0]["adapter"] == name)
     sirl("rollback")
-    server.wait(lambda: greedy(server)["guard"][0]["adapter"] == first)
-    assert f"{second}\tretired" in sirl("list") and f"live: {first}" in sirl("list")
+    server.wait(lambda: greedy(server)["guard"][0]["adapter"] == passed)
+    assert f"{forced}\tretired" in sirl("list") and f"live: {passed}" in sirl("list")
+    sirl("activate", forced, "--force")
+    sirl("activate", "base")
+    assert "base is live again" not in sirl("rollback"), "over the one that was forced, to the one that passed"
+    server.wait(lambda: greedy(server)["guard"][0]["adapter"] == passed)
+
+
+def test_swaps_leave_no_series_behind(server, versions):
+    """Whatever was live: vLLM's metrics name versions as one, and ours name the live one alone."""
+    for name in (*versions, "base"):
+        server.post(f"/guard/v1/adapters/{name}/activate?force=true", {})
+        greedy(server)
+    lines = server.get("/metrics").text.splitlines()
+    running = {word for line in lines for word in re.findall(r'(?:running|waiting)_lora_adapters="([^"]*)"', line)}
+    assert {name for names in running for name in names.split(",")} == {"", "sirl"}
+    assert [line for line in lines if line.startswith("sirl_active_adapter_info")] == [
+        'sirl_active_adapter_info{adapter="base"} 1.0'
+    ]
 
 
 def test_pins_by_the_api(server, versions):

@@ -1,0 +1,24 @@
+"""Under which conditions vLLM serves a model, as a calibration must have been made for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guard.calibration import Conditions
+from online.conditions import quantization_of
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+
+def served(engine: AsyncLLM, template: str | None) -> Conditions:
+    """What an engine serves under; `template` is the text of the operator's own. Tokenizers that write prompts without a
+    template (Mistral's) have none to tell of."""
+    from vllm.renderers.hf import resolve_chat_template
+
+    config, tokenizer = engine.model_config, engine.get_tokenizer()
+    if hasattr(tokenizer, "get_chat_template"):
+        template = resolve_chat_template(tokenizer, template, None, model_config=config)
+    # What the files declare goes by that name: vLLM's own tells the kernel too (gptq_marlin).
+    quantization = quantization_of(config.model_arch_config.quantization_config) or config.quantization
+    return Conditions.of(template, str(config.dtype).removeprefix("torch."), quantization)
