@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from online.evaluation.statistics import wilson
-from online.redaction import Finder, presidio, spans
+from online.recognisers import Finder, spans
+from online.redactor import presidio
 
 PATH = Path(__file__).with_suffix(".jsonl")
 LANGUAGES = ("en", "de", "fr", "es", "it")

@@ -157,9 +157,9 @@ def test_prune_by_age_cap_and_count(tmp_path: Path) -> None:
     buffer.append([make(0, when=NOW - 2 * DAY)])
     buffer.append([make(index, "plain" if index % 2 else "uncalibrated") for index in range(4)])
     buffer.append([make(index + 10) for index in range(5)])
-    assert buffer.prune(NOW) == 1 + 2 + 1
+    assert buffer.prune(NOW, math.inf) == 1 + 2 + 1
     assert [event.time - NOW for event in buffer.events(newest_first=False)] == [3, 10, 11, 12, 13, 14]
-    assert buffer.prune(NOW) == 0
+    assert buffer.prune(NOW, math.inf) == 0
     buffer.close()
 
 
@@ -248,7 +248,7 @@ def test_clients_are_known_from_their_first_event_on(buffer: Buffer) -> None:
     buffer.delete([event.id for event in buffer.events()])
     buffer.append([replace(make(9), client="a")])
     assert buffer.first_seen() == {"a": NOW, "b": NOW + 1}
-    buffer.prune(NOW + 31 * DAY)
+    buffer.prune(NOW + 31 * DAY, math.inf)
     assert buffer.first_seen() == {} and buffer.events() == []
     buffer.append([make(5)])
     buffer.unsee(["c"])
@@ -259,7 +259,7 @@ def test_a_flood_pushes_out_itself(tmp_path: Path) -> None:
     buffer = Buffer(url(tmp_path / "buffer.sqlite"), BufferSettings(max_events=20, max_age_days=1.0))
     buffer.append([replace(make(at), client=f"c{at}") for at in range(10)])
     buffer.append([replace(make(100 + at), client="flood") for at in range(50)])
-    assert buffer.prune(NOW + 200) == 40
+    assert buffer.prune(NOW + 200, math.inf) == 40
     left = buffer.events()
     assert sum(event.client == "flood" for event in left) == 10 and len({event.client for event in left}) == 11
     assert min(event.time for event in left if event.client == "flood") == NOW + 140
@@ -345,7 +345,7 @@ def test_nothing_is_stored_before_it_is_prepared_in_database_or_journal(state: S
         lambda: Buffer(state.buffer_url, SETTINGS),
         state,
         SETTINGS,
-        prepare=lambda e: replace(e, prompt="<NAME>"),
+        prepare=lambda events: [replace(event, prompt="<NAME>") for event in events],
         retry_s=0.02,
     )
     writer.offer(make(0))

@@ -18,8 +18,8 @@ from online.job import Job
 from online.ledger import BANDS, Ledger, LedgerError
 from online.registry import RegistryError
 from online.repeat import repeat
+from online.spill import Spill
 from online.state import Busy
-from online.writer import Spill
 from tests.online.test_update import Place, bundled_suites
 from tests.online.tiny_model import Quiet
 
