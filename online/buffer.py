@@ -117,6 +117,7 @@ class Buffer:
                     f"{self._name} has schema {version}, not {schema.VERSION}; use the sirl that wrote it "
                     "or choose another --buffer-url."
                 )
+            self._most = schema.largest(connection)
         self._inode = self._current_inode()
 
     def _choose_journal(self, connection: sa.Connection) -> None:
@@ -204,7 +205,8 @@ class Buffer:
                 for identity in present:
                     del rows[identity]
             if rows:
-                connection.execute(sa.insert(_events), list(rows.values()))
+                for group in schema.by_size(rows.values(), self._most):
+                    connection.execute(sa.insert(_events), group)
                 _remember(connection, rows.values())
         return len(rows)
 

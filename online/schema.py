@@ -1,7 +1,7 @@
 """What lies in the buffer's database: its tables, and how an event becomes a row and a row an event."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,30 @@ def chunks(names: list[str]) -> Iterator[list[str]]:
     """As many as one statement may name."""
     for start in range(0, len(names), CHUNK):
         yield names[start : start + CHUNK]
+
+
+def largest(connection: sa.Connection) -> float:
+    """Bytes that one statement may bring in: MySQL hangs up on more than its largest packet, and quoting may double them."""
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        return math.inf
+    return int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar() or 0) / 2
+
+
+def by_size(rows: Iterable[dict[str, Any]], most: float) -> Iterator[list[dict[str, Any]]]:
+    """The rows in groups of at most so many bytes together. Raises OverflowError where one alone has more."""
+    group: list[dict[str, Any]] = []
+    total = 0
+    for one in rows:
+        size = sum(len(value.encode() if isinstance(value, str) else value) for value in (one[name] for name in _LONG))
+        if size > most:
+            raise OverflowError(f"{size} bytes are more than the database takes at once")
+        if group and total + size > most:
+            yield group
+            group, total = [], 0
+        group.append(one)
+        total += size
+    if group:
+        yield group
 
 
 def row(event: Event) -> dict[str, Any]:
