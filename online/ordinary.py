@@ -15,28 +15,28 @@ NO_SECRET = frozenset(
 
 NO_PERSON = frozenset(
     """
-    all anyone anybody everyone everybody someone nobody team teams customer customers client clients user users member
-    members subscriber subscribers guest guests reader readers reviewer reviewers editor editors author authors
-    colleague colleagues friend friends folks neighbour neighbor neighbours neighbors parent parents student students
-    teacher teachers professor professors doctor doctors employee employees employer employers applicant applicants
-    candidate candidates recruiter recruiters manager managers management director directors president chairman
-    chairwoman chair speaker minister senator ambassador principal dean officer officers secretary committee board
-    department office division human resources hiring admissions support service services sales marketing finance
-    accounting engineering legal staff crew group council company corporation corp inc ltd llc gmbh university college
-    school hospital bank award prize sir sirs madam ma'am mr mrs ms dr prof sr sra sig dott herr frau father mother mom
-    mum dad santa god lord lady diary internet world developer engineer analyst consultant designer architect
-    administrator scientist programmer technician specialist associate assistant sender recipient name title phone email
-    e-mail mail address subject date message re fw fwd ticket order invoice product item hello hi hey good thanks thank
-    thx yes no not ok okay sure well sorry please welcome dear best kind warm regards i i'm i'd i've you we they he she
-    it the a an this that these those my your our his her their what when where which who why how can could would should
-    will shall may might must do does did is are was were have has had if in on at to for and or but so monday tuesday
-    wednesday thursday friday saturday sunday january february march april june july august september october november
-    december today tomorrow tonight back asap maybe later now crazy english french german spanish italian kolleginnen
-    kollegen kollege kollegin kunde kunden kundin damen herren grüße grüsse gruß freunde freundin freund eltern
-    mitarbeiter mitarbeiterin mitarbeiterinnen nutzer leser liebe sehr guten hallo danke ja nein ober kaiser papst
-    monsieur madame cliente chers chères collègue collègues ami amie amis équipe bonjour merci oui non señor señora
-    señores equipo amigo amiga amigos clientes colega colegas hola gracias sí buenos signore signora signori gentili
-    collega colleghi amico amica amici ciao grazie buongiorno clienti
+    all anyone anybody chatgpt openai gpt ai bot chatbot everyone everybody someone nobody team teams customer customers
+    client clients user users member members subscriber subscribers guest guests reader readers reviewer reviewers
+    editor editors author authors colleague colleagues friend friends folks neighbour neighbor neighbours neighbors
+    parent parents student students teacher teachers professor professors doctor doctors employee employees employer
+    employers applicant applicants candidate candidates recruiter recruiters manager managers management director
+    directors president chairman chairwoman chair speaker minister senator ambassador principal dean officer officers
+    secretary committee board department office division human resources hiring admissions support service services
+    sales marketing finance accounting engineering legal staff crew group council company corporation corp inc ltd llc
+    gmbh university college school hospital bank award prize sir sirs madam ma'am mr mrs ms dr prof sr sra sig dott herr
+    frau father mother mom mum dad santa god lord lady diary internet world developer engineer analyst consultant
+    designer architect administrator scientist programmer technician specialist associate assistant sender recipient
+    name title phone email e-mail mail address subject date message re fw fwd ticket order invoice product item hello hi
+    hey good thanks thank thx yes no not ok okay sure well sorry please welcome dear best kind warm regards i i'm i'd
+    i've you we they he she it the a an this that these those my your our his her their what when where which who why
+    how can could would should will shall may might must do does did is are was were have has had if in on at to for and
+    or but so monday tuesday wednesday thursday friday saturday sunday january february march april june july august
+    september october november december today tomorrow tonight back asap maybe later now crazy english french german
+    spanish italian kolleginnen kollegen kollege kollegin kunde kunden kundin damen herren grüße grüsse gruß freunde
+    freundin freund eltern mitarbeiter mitarbeiterin mitarbeiterinnen nutzer leser liebe sehr guten hallo danke ja nein
+    ober kaiser papst monsieur madame cliente chers chères collègue collègues ami amie amis équipe bonjour merci oui non
+    señor señora señores equipo amigo amiga amigos clientes colega colegas hola gracias sí buenos signore signora
+    signori gentili collega colleghi amico amica amici ciao grazie buongiorno clienti
     """.split()
 )
 """Whom people address or what they write after a cue for a name, and is nobody by name."""

@@ -72,7 +72,7 @@ TOLD = re.compile(
 """A password or key that is said to be one, in five languages."""
 RANDOM = re.compile(r"(?<![\w/+-])[\w/+-]{24,}+(?:={1,2}(?![\w/+-]))?", re.ASCII)
 LOGIN = re.compile(r"\b[a-z][a-z0-9+.-]{0,20}+://[^\s/:@]{1,256}+:(?P<it>[^\s/@]{1,256}+)@")
-CAPITALISED = r"[A-ZÀ-Þ][^\W\d_'’]{0,40}+(?:['’-][^\W\d_]{1,40}+){0,3}+(?!-?\w)"
+CAPITALISED = r"[A-ZÀ-Þ](?:[^\W\d_]{1,40}+|(?=['’]))(?:['’-][^\W\d_]{1,40}+){0,3}+(?!-?\w)"
 TITLE = (
     r"\b(?:Mr|Mrs|Ms|Dr|Prof|Sr|Sra|Sig|Dott|(?<![A-Z]\.)(?<![A-Z]\. )M(?=\.))(?!\w)\.?"
     r"|\b(?:Herrn?|Frau|Monsieur|Madame|Mme|Señora?|Signora?|Don|Doña)(?!\w)"

@@ -80,6 +80,7 @@ def test_what_goes(text: str, wanted: str) -> None:
         "Dr Pepper, Dr. No, Dr. Seuss, Mr. Bean, Mr President, Madame Bovary, Don Quixote",
         "Dear Hiring Manager, Dear Customer, Dear ARR Reviewer, Liebe Kolleginnen und Kollegen, Estimado Cliente",
         "Best regards,\nARR EiCs",
+        "My name is X, from: ChatGPT",
         "Faithfully,\nHuman Resources",
         "the A.M. Turing Award, J. M. Barrie, Sr Software Engineer, call me back, Call me Maybe",
         "Customer: Hello! Can I pay?\nCustomer: Yes please.\nCustomer: Can you help me?",
