@@ -2,13 +2,13 @@
 
 NO_SECRET = frozenset(
     """
-    required optional string number boolean integer object hidden incorrect correct invalid valid missing unknown
-    expired changed wrong default undefined example sample secret password passwort contraseña token public private
-    enabled disabled rejected accepted protected encrypted unset needed nothing anything something whatever redacted
-    removed masked please forgotten forgot stolen leaked locked blocked weak strong empty blank mandatory falsch richtig
-    ungültig vergessen abgelaufen erforderlich incorrecto incorrecta inválido inválida válida olvidada requerido
-    requerida obligatorio incorrecte valide invalide oublié expiré obligatoire errata sbagliata valida scaduta richiesta
-    obbligatorio
+    required optional bearer digest string number boolean integer object hidden incorrect correct invalid valid missing
+    unknown expired changed wrong default undefined example sample secret password passwort contraseña token public
+    private enabled disabled rejected accepted protected encrypted unset needed nothing anything something whatever
+    redacted removed masked please forgotten forgot stolen leaked locked blocked weak strong empty blank mandatory
+    falsch richtig ungültig vergessen abgelaufen erforderlich incorrecto incorrecta inválido inválida válida olvidada
+    requerido requerida obligatorio incorrecte valide invalide oublié expiré obligatoire errata sbagliata valida scaduta
+    richiesta obbligatorio
     """.split()
 )
 """What is said of a password, or of what belongs in its place."""
