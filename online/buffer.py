@@ -73,7 +73,7 @@ class Buffer:
         under = "" if self._file is None else kind(Path(self._file).parent)
         self.remark = _REMARK.format(self._name, under) if is_network(under) else ""
         """What there is to say of where it lies."""
-        self._lock = threading.Lock()
+        self._lock, self._synchronous = threading.Lock(), "FULL"
         self._engine = self._create_engine()
         try:
             self._open()
@@ -99,8 +99,15 @@ class Buffer:
         except (ArgumentError, ImportError, TypeError) as error:
             raise BufferError(f"no driver for {self._name} ({_first_line(error)}); install the one its URL names.") from None
         if self._file is not None:
-            sa.event.listen(engine, "connect", partial(_prepare_sqlite, "FULL" if self.remark else "NORMAL"))
+            sa.event.listen(engine, "connect", self._prepare_sqlite)
         return engine
+
+    def _prepare_sqlite(self, connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+        # A commit outlives the death of its process; with a log and NORMAL only a power cut can lose the last ones.
+        cursor.execute(f"PRAGMA synchronous={self._synchronous}")
+        cursor.close()
 
     def _open(self) -> None:
         with self._translated(), self._engine.connect() as connection:
@@ -108,7 +115,7 @@ class Buffer:
             if "meta" not in found and "events" in found:
                 raise BufferError(f"{self._name} holds an events table that is not sirl's; choose another --buffer-url.")
             if self._file is not None:
-                _patiently(connection, self._choose_journal)
+                _patiently(connection, partial(self._choose_journal, new="meta" not in found))
             if "meta" not in found or schema.version(connection) != schema.VERSION:
                 _patiently(connection, self._make_schema)
             version = schema.version(connection)
@@ -120,11 +127,15 @@ class Buffer:
             self._most = schema.largest(connection)
         self._inode = self._current_inode()
 
-    def _choose_journal(self, connection: sa.Connection) -> None:
-        # A write-ahead log needs memory that all processes share, which two machines that mount one file system do not.
-        mode = "delete" if self.remark else "wal"
-        if connection.exec_driver_sql("PRAGMA journal_mode").scalar() != mode:
-            connection.exec_driver_sql(f"PRAGMA journal_mode={mode}")
+    def _choose_journal(self, connection: sa.Connection, *, new: bool) -> None:
+        # A write-ahead log needs memory that all processes share, which two machines that mount one file system do not. A
+        # file without one stays so: processes that see its place differently would change it back and forth.
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+        wanted = "delete" if self.remark else "wal" if new else mode
+        if mode != wanted:
+            mode = connection.exec_driver_sql(f"PRAGMA journal_mode={wanted}").scalar()
+        self._synchronous = "NORMAL" if mode == "wal" else "FULL"
+        connection.exec_driver_sql(f"PRAGMA synchronous={self._synchronous}")
 
     def _make_schema(self, connection: sa.Connection) -> None:
         if self._file is not None:
@@ -352,14 +363,6 @@ class Buffer:
 
     def close(self) -> None:
         self._engine.dispose()
-
-
-def _prepare_sqlite(synchronous: str, connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-    # A commit outlives the death of its process; with a log and NORMAL only a power cut can lose the last ones.
-    cursor.execute(f"PRAGMA synchronous={synchronous}")
-    cursor.close()
 
 
 def _patiently(connection: sa.Connection, work: Callable[[sa.Connection], None]) -> None:

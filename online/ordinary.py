@@ -13,7 +13,7 @@ NO_SECRET = frozenset(
 )
 """What is said of a password, or of what belongs in its place."""
 
-NO_PERSON = frozenset(
+ROLES = frozenset(
     """
     all anyone anybody chatgpt openai gpt ai bot chatbot everyone everybody someone nobody team teams customer customers
     client clients user users member members subscriber subscribers guest guests reader readers reviewer reviewers
@@ -26,20 +26,26 @@ NO_PERSON = frozenset(
     gmbh university college school hospital bank award prize sir sirs madam ma'am mr mrs ms dr prof sr sra sig dott herr
     frau father mother mom mum dad santa god lord lady diary internet world developer engineer analyst consultant
     designer architect administrator scientist programmer technician specialist associate assistant sender recipient
-    name title phone email e-mail mail address subject date message re fw fwd ticket order invoice product item hello hi
-    hey good thanks thank thx yes no not ok okay sure well sorry please welcome dear best kind warm regards i i'm i'd
-    i've you we they he she it the a an this that these those my your our his her their what when where which who why
-    how can could would should will shall may might must do does did is are was were have has had if in on at to for and
-    or but so monday tuesday wednesday thursday friday saturday sunday january february march april june july august
-    september october november december today tomorrow tonight back asap maybe later now crazy english french german
-    spanish italian kolleginnen kollegen kollege kollegin kunde kunden kundin damen herren grüße grüsse gruß freunde
-    freundin freund eltern mitarbeiter mitarbeiterin mitarbeiterinnen nutzer leser liebe sehr guten hallo danke ja nein
-    ober kaiser papst monsieur madame cliente chers chères collègue collègues ami amie amis équipe bonjour merci oui non
-    señor señora señores equipo amigo amiga amigos clientes colega colegas hola gracias sí buenos signore signora
-    signori gentili collega colleghi amico amica amici ciao grazie buongiorno clienti
+    name title phone email e-mail mail address subject date message re fw fwd ticket order invoice product item dear
+    regards english french german spanish italian kolleginnen kollegen kollege kollegin kunde kunden kundin damen herren
+    grüße grüsse gruß freunde freundin freund eltern mitarbeiter mitarbeiterin mitarbeiterinnen nutzer leser ober kaiser
+    papst monsieur madame cliente chers chères collègue collègues ami amie amis équipe señor señora señores equipo amigo
+    amiga amigos clientes colega colegas signore signora signori gentili collega colleghi amico amica amici clienti
     """.split()
 )
-"""Whom people address or what they write after a cue for a name, and is nobody by name."""
+"""Whom people address without a name, and what else stands in a field or under a letter: organisations, the next field."""
+
+SPEECH = frozenset(
+    """
+    hello hi hey good thanks thank thx yes no not ok okay sure well sorry please welcome best kind warm i i'm i'd i've
+    you we they he she it the a an this that these those my your our his her their what when where which who why how can
+    could would should will shall may might must do does did is are was were have has had if in on at to for and or but
+    so monday tuesday wednesday thursday friday saturday sunday january february march april june july august september
+    october november december today tomorrow tonight back asap maybe later now crazy liebe sehr guten hallo danke ja
+    nein bonjour merci oui non hola gracias sí buenos ciao grazie buongiorno
+    """.split()
+)
+"""How people go on, or begin to say something."""
 
 TITLED = frozenset(
     """

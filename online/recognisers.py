@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 import phonenumbers
 
-from online.ordinary import NO_PERSON, NO_SECRET, TITLED
+from online.ordinary import NO_SECRET, ROLES, SPEECH, TITLED
 
 Span = tuple[int, int, str]
 """Start, end and kind of what is to go."""
@@ -47,9 +47,9 @@ ADDRESS = re.compile(
 VERSIONED = re.compile(
     r"(?i)(?:\b(?:versi[oó]n(?:s|e|i|es|en)?|vers?|v|releases?|builds?|firmware|kernel|driver|oid|rfc|sections?|sec|chapters?"
     r"|clauses?|articles?|paragraphs?|appendix|figures?|fig|tables?|exercises?|abschnitt|kapitel|ziffer|cap[ií]tulo"
-    r"|secci[oó]n|chapitre|sezione|capitolo)|§|[=~<>]=|[~^])[\s.:#(\"'v]{0,4}"
+    r"|secci[oó]n|chapitre|sezione|capitolo)|§)[\s.:#(\"'v]{0,4}"
     r"(?:\d[\d.]{0,15}[\s,]{0,2}(?:to|and|or|und|bis|oder|et|ou|à|y|o|a|e|through|,|-|–|->|→)[\s,]{0,2}){0,4}$"
-    r"|[a-z][/-]$"
+    r"|(?:[a-z][/-]|[=~<>]=|[~^])$"
 )
 """What stands before a number of four parts that counts versions or headings: "version 4.18.2.0 to ", "Chrome/", "§ "."""
 VERSION_AFTER = re.compile(r"(?i)\s(?:release|version|build|firmware|update|patch|kernel)s?\b")
@@ -147,10 +147,10 @@ def _person(found: re.Match[str]) -> Place | None:
     rest = found.string[end : end + 4]
     if rest.startswith(":") and len(words) > 1:
         words.pop()
-    common = next((at for at, (word, _) in enumerate(words) if _bare(word) in NO_PERSON), None)
-    if common in (0, 1) or (found["title"] and _bare(words[0][0]) in TITLED):
+    bare = [_bare(word) for word, _ in words]
+    if bare[0] in ROLES | SPEECH or (found["title"] and bare[0] in TITLED) or (len(bare) > 1 and bare[1] in ROLES):
         return None
-    words = words[:common]
+    words = words[: next((at for at, word in enumerate(bare) if word in ROLES | SPEECH), None)]
     first = words[0][0]
     if len(words) > 1 and len(first) > 2 and first.isupper() and not words[1][0].isupper():
         return None  # an acronym, of an organisation

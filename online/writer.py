@@ -63,7 +63,7 @@ class BufferWriter:
         self._blocked = False
         self._retry_at = 0.0
         self._pruned_at: float | None = None
-        self._remarked = ""
+        self._remark = ""
         self._size = 0
         self._shed = 0
         self._refused = 0
@@ -99,6 +99,11 @@ class BufferWriter:
     def refused(self) -> int:
         """Events that the database refused for what they hold, since the start; kept without text where it takes that."""
         return self._refused
+
+    @property
+    def remark(self) -> str:
+        """What there is to say of where the database lies."""
+        return self._remark
 
     @property
     def pending(self) -> int:
@@ -174,9 +179,7 @@ class BufferWriter:
             if self._buffer is None:
                 self._buffer = self._open_buffer()
                 self._size = sum(self._buffer.counts().values())
-                if self._buffer.remark != self._remarked:
-                    self._remarked = self._buffer.remark
-                    logger.warning("%s", self._remarked)
+                self._remark = self._buffer.remark
             if not self._spill.empty():
                 append = partial(self._append, self._buffer)
                 self._size += self._spill.replay(append, self._settings.batch_size, self._prepare)

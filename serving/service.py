@@ -295,6 +295,7 @@ class Service:
         metrics.learner_up.set(self.learner.running)
         away = "Its database cannot be written: events wait in the state directory's journal; mend it or its URL."
         self.problem("buffer", away if buffer.failing else None)
+        self.problem("buffer's place", buffer.remark or None)
         finished = progress.finished(self.state, self._outcomes)
         for update in finished:
             self._outcomes.add(update["id"])

@@ -35,6 +35,7 @@ PUMPS = 80
         ("to DE89 3704 0044 0532 0130 00 please", "to <IBAN> please"),
         ("from 10.1.2.3 and 2001:db8::1", "from <IP> and <IP>"),
         ("http://203.0.113.7/x, 198.51.100.7:3000, ip:10.1.2.3, fe80::1.", "http://<IP>/x, <IP>:3000, ip:<IP>, <IP>."),
+        ('if ip == "10.1.2.3" and ip > 10.1.2.3', 'if ip == "<IP>" and ip > <IP>'),
         ("host=10.1.2.3, server 10.1.2.3 has version 1.2.3.4", "host=<IP>, server <IP> has version 1.2.3.4"),
         ("postgres://me:pa55word@db/x", "postgres://me:<KEY>@db/x"),
         ("my password is: hunter2xy", "my password is: <KEY>"),
@@ -50,6 +51,8 @@ PUMPS = 80
         ("me llamo José de la Cruz y", "me llamo <NAME> y"),
         ("Dear Mr Hollis, Mrs. Montero's car, M. Tchikaya", "Dear Mr <NAME>, Mrs. <NAME>'s car, M. <NAME>"),
         ("Name: Ebony Moore Phone: none", "Name: <NAME> Phone: none"),
+        ("Dear Jane We met Mr Hollis The Elder.", "Dear <NAME> We met Mr <NAME> The Elder."),
+        ("Name: Jane Email: none", "Name: <NAME> Email: none"),
         ("From: Karen Whitfield <k@x.org>", "From: <NAME> <<EMAIL>>"),
     ],
 )  # fmt: skip
