@@ -1,34 +1,46 @@
 """The buffer: events in one SQL table, SQLite by default, any SQLAlchemy URL by choice."""
 
+import math
 import os
 import re
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from online import OnlineError, schema
-from online.event import CONTESTED, SAMPLED, Event
+from online import OnlineError, retention, schema
+from online.event import CONTESTED, Event
+from online.filesystem import is_network, kind
 from online.options import BufferSettings
 
 _DAY = 86_400.0
-_CHUNK = 500  # ids in one statement: databases bound the number of parameters
 _CONNECT_TIMEOUT_S = 10
 _BUSY_TIMEOUT_MS = 5_000
 _CREATE_ATTEMPTS = 40
 _CREATE_PAUSE_S = 0.05
 _SECRET_QUERY = re.compile(r"pass|pwd|secret|token|key", re.IGNORECASE)
-_events, _reviews, _clients = schema.events, schema.reviews, schema.clients
+_events, _reviews, _clients, _forgotten = schema.events, schema.reviews, schema.clients, schema.forgotten
 _ANSWERS = ("response", "response_tokens", "entropies")
+_REFUSALS = (sa.exc.DataError, sa.exc.IntegrityError)
+_REMARK = (
+    "the buffer {} lies on a network file system ({}): it is written without a write-ahead log, which is slower, and one "
+    "machine at a time should use it; a database server of its own is better (buffer.url)."
+)
 
 
 class BufferError(OnlineError):
     """The buffer's database cannot be used."""
+
+
+class RefusedError(BufferError):
+    """The database is well, and refuses what an event holds."""
 
 
 def masked(url: str) -> str:
@@ -58,7 +70,10 @@ class Buffer:
                 "postgresql+psycopg://user:password@host/name."
             ) from None
         self._file = self._sqlite_file(self._url)
-        self._lock = threading.Lock()
+        under = "" if self._file is None else kind(Path(self._file).parent)
+        self.remark = _REMARK.format(self._name, under) if is_network(under) else ""
+        """What there is to say of where it lies."""
+        self._lock, self._synchronous = threading.Lock(), "FULL"
         self._engine = self._create_engine()
         try:
             self._open()
@@ -84,43 +99,53 @@ class Buffer:
         except (ArgumentError, ImportError, TypeError) as error:
             raise BufferError(f"no driver for {self._name} ({_first_line(error)}); install the one its URL names.") from None
         if self._file is not None:
-            sa.event.listen(engine, "connect", _prepare_sqlite)
+            sa.event.listen(engine, "connect", self._prepare_sqlite)
         return engine
+
+    def _prepare_sqlite(self, connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+        # A commit outlives the death of its process; with a log and NORMAL only a power cut can lose the last ones.
+        cursor.execute(f"PRAGMA synchronous={self._synchronous}")
+        cursor.close()
 
     def _open(self) -> None:
         with self._translated(), self._engine.connect() as connection:
             found = sa.inspect(connection).get_table_names()
             if "meta" not in found and "events" in found:
                 raise BufferError(f"{self._name} holds an events table that is not sirl's; choose another --buffer-url.")
+            if self._file is not None:
+                _patiently(connection, partial(self._choose_journal, new="meta" not in found))
             if "meta" not in found or schema.version(connection) != schema.VERSION:
-                self._make_schema(connection)
+                _patiently(connection, self._make_schema)
             version = schema.version(connection)
             if version != schema.VERSION:
                 raise BufferError(
                     f"{self._name} has schema {version}, not {schema.VERSION}; use the sirl that wrote it "
                     "or choose another --buffer-url."
                 )
+            self._most = schema.largest(connection)
         self._inode = self._current_inode()
 
+    def _choose_journal(self, connection: sa.Connection, *, new: bool) -> None:
+        # A write-ahead log needs memory that all processes share, which two machines that mount one file system do not. A
+        # file without one stays so: processes that see its place differently would change it back and forth.
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+        wanted = "delete" if self.remark else "wal" if new else mode
+        if mode != wanted:
+            mode = connection.exec_driver_sql(f"PRAGMA journal_mode={wanted}").scalar()
+        self._synchronous = "NORMAL" if mode == "wal" else "FULL"
+        connection.exec_driver_sql(f"PRAGMA synchronous={self._synchronous}")
+
     def _make_schema(self, connection: sa.Connection) -> None:
-        # Another process may be at it too: the loser of that race finds the work done on its next look.
-        for attempt in range(_CREATE_ATTEMPTS):
-            try:
-                if self._file is not None:
-                    # In WAL mode, which the file keeps, a commit outlives the death of its process.
-                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-                if "meta" in sa.inspect(connection).get_table_names():
-                    schema.upgrade(connection)
-                else:
-                    schema.metadata.create_all(connection)
-                    connection.execute(sa.insert(schema.meta).values(key="schema", value=schema.VERSION))
-                return connection.commit()
-            except DBAPIError:
-                connection.rollback()
-                if attempt == _CREATE_ATTEMPTS - 1:
-                    raise
-            time.sleep(_CREATE_PAUSE_S)
+        if self._file is not None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if "meta" in sa.inspect(connection).get_table_names():
+            schema.upgrade(connection)
+        else:
+            schema.metadata.create_all(connection)
+            connection.execute(sa.insert(schema.meta).values(key="schema", value=schema.VERSION))
+            schema.set_cutoff(connection, time.time() - self._settings.max_age_days * _DAY)
 
     def _current_inode(self) -> tuple[int, int] | None:
         if self._file is None:
@@ -151,6 +176,11 @@ class Buffer:
             mend = "free some space"
         return BufferError(f"the buffer {self._name} cannot be used ({reason}); {mend}.")
 
+    def _refusal(self, error: Exception) -> RefusedError:
+        # What a database says of what it refuses may quote it.
+        code = next((f" {part}" for part in getattr(getattr(error, "orig", None), "args", ()) if isinstance(part, int)), "")
+        return RefusedError(f"the buffer {self._name} refuses what an event holds ({type(error).__name__}{code}).")
+
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
         # SQLite would go on writing into a file that was deleted or replaced, where nobody will ever read it.
@@ -164,15 +194,30 @@ class Buffer:
             raise BufferError(f"the file of {self._name} was moved while it was written; leave it in place.")
 
     def append(self, events: Sequence[Event]) -> int:
-        """Stores all of them or none, skipping ids that are there already; returns how many were new."""
-        rows = {event.id: schema.row(event) for event in events}
+        """Stores all of them or none, skipping ids that are there already and what is forgotten; returns how many were new.
+
+        Raises RefusedError where what one of them holds is refused, and BufferError.
+        """
+        try:
+            return self._append(events)
+        except BufferError as error:
+            if isinstance(error.__cause__, _REFUSALS):
+                raise self._refusal(error.__cause__) from error.__cause__
+            raise
+        except (ValueError, TypeError, OverflowError) as error:  # of the driver, which cannot send it
+            raise self._refusal(error) from error
+
+    def _append(self, events: Sequence[Event]) -> int:
         with self._transaction() as connection:
-            for chunk in _chunks(list(rows)):
+            schema.lock(connection, shared=True)
+            rows = {event.id: schema.row(event) for event in schema.not_forgotten(connection, events)}
+            for chunk in schema.chunks(list(rows)):
                 present = connection.scalars(sa.select(_events.c.id).where(_events.c.id.in_(chunk))).all()
                 for identity in present:
                     del rows[identity]
             if rows:
-                connection.execute(sa.insert(_events), list(rows.values()))
+                for group in schema.by_size(rows.values(), self._most):
+                    connection.execute(sa.insert(_events), group)
                 _remember(connection, rows.values())
         return len(rows)
 
@@ -211,7 +256,7 @@ class Buffer:
         out = sa.select(_reviews.c.name).where(_reviews.c.kind == "client", _reviews.c.decision == "excluded")
         size = sa.func.length(_events.c.prompt_tokens)
         wanted = _events.c.model == model, _events.c.time < until, size.between(1, 4 * longest), _events.c.client.not_in(out)
-        turns = _in_turns(*wanted)
+        turns = retention.in_turns(*wanted)
         columns = [column for column in _events.c if column.name not in _ANSWERS]
         query = sa.select(*columns).join(turns, _events.c.id == turns.c.id).where(turns.c.place <= most)
         with self._transaction() as connection:
@@ -226,7 +271,7 @@ class Buffer:
         with self._transaction() as connection:
             return [
                 schema.event(row)
-                for chunk in _chunks(list(identities))
+                for chunk in schema.chunks(list(identities))
                 for row in connection.execute(sa.select(_events).where(_events.c.id.in_(chunk))).mappings()
             ]
 
@@ -235,7 +280,7 @@ class Buffer:
         with self._transaction() as connection:
             return sum(
                 connection.execute(sa.delete(_events).where(_events.c.id.in_(chunk))).rowcount
-                for chunk in _chunks(list(identities))
+                for chunk in schema.chunks(list(identities))
             )
 
     def of_client(self, client: str) -> list[str]:
@@ -249,10 +294,21 @@ class Buffer:
         with self._transaction() as connection:
             return {row.name: row.first for row in connection.execute(sa.select(_clients))}
 
+    def bury(self, clients: Collection[str], identities: Collection[str], until: float) -> None:
+        """From now on neither the events of these ids come in any more, nor what these clients (hashes) asked before `until`
+        (unix time, seconds), from whatever queue, journal or answer under way. What is there stays until it is deleted."""
+        names = [("client", name) for name in clients] + [("event", name) for name in identities]
+        with self._transaction() as connection:
+            schema.lock(connection)
+            for kind_, name in names:
+                same = _forgotten.c.kind == kind_, _forgotten.c.name == name
+                connection.execute(sa.delete(_forgotten).where(*same))
+                connection.execute(sa.insert(_forgotten).values(kind=kind_, name=name, until=until))
+
     def unsee(self, clients: Collection[str]) -> None:
         """Forgets that clients ever came."""
         with self._transaction() as connection:
-            for chunk in _chunks(list(clients)):
+            for chunk in schema.chunks(list(clients)):
                 connection.execute(sa.delete(_clients).where(_clients.c.name.in_(chunk)))
 
     def replace(self, events: Sequence[Event]) -> None:
@@ -270,7 +326,7 @@ class Buffer:
     def review(self, kind: str, names: Collection[str], decision: str | None) -> None:
         """Puts a decision on record in the place of what was decided before; None takes it back."""
         with self._transaction() as connection:
-            for chunk in _chunks(list(names)):
+            for chunk in schema.chunks(list(names)):
                 connection.execute(sa.delete(_reviews).where(_reviews.c.kind == kind, _reviews.c.name.in_(chunk)))
                 if decision is not None:
                     rows = [{"kind": kind, "name": name, "decision": decision} for name in chunk]
@@ -289,61 +345,37 @@ class Buffer:
         with self._transaction() as connection:
             return {verdict: count for verdict, count in connection.execute(query)}
 
-    def contested_since(self, moment: float, model: str) -> int:
-        """Risky and contested events of a base model (its fingerprint) after `moment` (unix seconds)."""
-        wanted = _events.c.verdict.in_(CONTESTED), _events.c.time > moment, _events.c.model == model
+    def contested_since(self, moment: float, model: str, until: float = math.inf) -> int:
+        """Risky and contested events of a base model (its fingerprint) after `moment` and not after `until` (unix seconds):
+        what a wrong clock put into the future is new when that has come."""
+        wanted = [_events.c.verdict.in_(CONTESTED), _events.c.time > moment, _events.c.model == model]
+        if until < math.inf:
+            wanted.append(_events.c.time <= until)
         query = sa.select(sa.func.count()).where(*wanted)
         with self._transaction() as connection:
             return connection.scalar(query) or 0
 
-    def prune(self, now: float) -> int:
-        """Drops what is too old, then sampled events over their cap, then any; the oldest of those who sent most go first,
-        so that a flood pushes out itself. Clients are forgotten after that long, too."""
-        settings = self._settings
+    def prune(self, now: float, elapsed: float) -> int:
+        """Drops what the settings no longer let it keep (retention.prune) at unix time `now`, `elapsed` seconds after the
+        last call; returns how many events."""
         with self._transaction() as connection:
-            dropped = connection.execute(
-                sa.delete(_events).where(_events.c.time < now - settings.max_age_days * _DAY)
-            ).rowcount
-            sampled = _events.c.verdict.in_(SAMPLED)
-            dropped += _drop(connection, sampled, settings.plain_max)
-            dropped += _drop(connection, sa.true(), settings.max_events)
-            gone = _clients.c.first < now - settings.max_age_days * _DAY, _clients.c.name.not_in(sa.select(_events.c.client))
-            connection.execute(sa.delete(_clients).where(*gone))
-        return dropped
+            return retention.prune(connection, self._settings, now, elapsed)
 
     def close(self) -> None:
         self._engine.dispose()
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-    # Enough in WAL mode for a process that dies; only a power cut can lose the last commits.
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
-
-
-def _in_turns(*wanted: sa.ColumnElement[bool]) -> sa.Subquery:
-    """Ids of events and each one's place when blocks of addresses take turns, and within a block its clients, everybody's
-    newest first: who sends more, or under more names, comes no sooner."""
-    newest = _events.c.time.desc(), _events.c.id.desc()
-    own = sa.func.row_number().over(partition_by=_events.c.client, order_by=newest).label("own")
-    block = sa.case((_events.c.block == "", _events.c.client), else_=_events.c.block).label("block")
-    one = sa.select(_events.c.id, _events.c.time, block, own).where(*wanted).subquery()
-    latest = one.c.time.desc(), one.c.id.desc()
-    turn = sa.func.row_number().over(partition_by=one.c.block, order_by=(one.c.own, *latest)).label("turn")
-    two = sa.select(one.c.id, one.c.time, turn).subquery()
-    order = two.c.turn, two.c.time.desc(), two.c.id.desc()
-    return sa.select(two.c.id, sa.func.row_number().over(order_by=order).label("place")).subquery()
-
-
-def _drop(connection: sa.Connection, among: sa.ColumnElement[bool], keep: int) -> int:
-    """Deletes all but `keep` of these events, of which those stay that come first in turns; returns how many went."""
-    if (connection.scalar(sa.select(sa.func.count()).select_from(_events).where(among)) or 0) <= keep:
-        return 0
-    turns = _in_turns(among)
-    over = sa.select(turns.c.id).where(turns.c.place > keep)
-    return connection.execute(sa.delete(_events).where(_events.c.id.in_(over))).rowcount
+def _patiently(connection: sa.Connection, work: Callable[[sa.Connection], None]) -> None:
+    """Does it and commits. Another process may be at it too: the loser of that race finds the work done on its next look."""
+    for attempt in range(_CREATE_ATTEMPTS):
+        try:
+            work(connection)
+            return connection.commit()
+        except DBAPIError:
+            connection.rollback()
+            if attempt == _CREATE_ATTEMPTS - 1:
+                raise
+        time.sleep(_CREATE_PAUSE_S)
 
 
 def _remember(connection: sa.Connection, rows: Collection[Mapping[str, Any]]) -> None:
@@ -351,16 +383,11 @@ def _remember(connection: sa.Connection, rows: Collection[Mapping[str, Any]]) ->
     first: dict[str, float] = {}
     for row in rows:
         first[row["client"]] = min(row["time"], first.get(row["client"], row["time"]))
-    for chunk in _chunks(list(first)):
+    for chunk in schema.chunks(list(first)):
         for client in connection.scalars(sa.select(_clients.c.name).where(_clients.c.name.in_(chunk))):
             del first[client]
     if first:
         connection.execute(sa.insert(_clients), [{"name": name, "first": moment} for name, moment in first.items()])
-
-
-def _chunks(identities: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(identities), _CHUNK):
-        yield identities[start : start + _CHUNK]
 
 
 def _first_line(error: object) -> str:

@@ -6,7 +6,7 @@ import json
 import secrets
 from array import array
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Self
 
@@ -72,6 +72,7 @@ class Event:
         client: see `client_hash`.
         model: fingerprint of the base that answered (token ids are its tokenizer's), "" where it has none.
         block: hash of the client's block of addresses (`address_block`), "" where it is not known.
+        began: when its request came (unix time, seconds), 0 where that is not known; the database does not keep it.
 
     Raises:
         ValueError: a token id does not fit 32 bits.
@@ -92,6 +93,7 @@ class Event:
     client: str
     model: str = ""
     block: str = ""
+    began: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         # What cannot be stored is mended or refused here, so that no event can hold up a batch later.

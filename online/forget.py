@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,11 +21,13 @@ from online.job import Outcome
 from online.ledger import Ledger, LedgerError
 from online.registry import Registry, RegistryError
 from online.settings import Settings, UpdateSettings
+from online.spill import Spill
 from online.state import StateDir, explained, write_atomic
 from online.update import Launch, run_update
-from online.writer import Spill
 
 PLAN = "forgetting.json"
+ID = 32
+"""Characters of an event's id."""
 ACTOR = "forget"
 REASON = "it learned from data that was to be forgotten"
 
@@ -65,10 +68,14 @@ def client_named(state: StateDir, name: str) -> str:
 def erase(state: StateDir, registry: Registry, buffer: Buffer, clients: Collection[str], ids: Collection[str]) -> Forgotten:
     """Delete the events of these clients (hashes) and those of these ids, and destroy what learned from them.
 
-    Killed half-way it can be repeated: adapters go before the events that tell which they are. Raises Busy while an update
-    runs, which might be learning from them.
+    First the buffer is closed to them, so that what waits in a running server's memory, or is being answered, never comes
+    in. Killed half-way it can be repeated: adapters go before the events that tell which they are. Raises Busy while an
+    update runs, which might be learning from them.
     """
     with state.lock("update"):
+        buffer.bury(clients, [identity for identity in ids if len(identity) <= ID], time.time())
+        with explained(state.spill_path):
+            journal = Spill(state.spill_path).remove(lambda event: event.client in clients or event.id in ids)
         buffered = {identity for client in clients for identity in buffer.of_client(client)} | set(ids)
         tainted, live = _tainted(registry, buffered, clients), _live(registry)
         if live is not None and live in tainted:
@@ -80,8 +87,6 @@ def erase(state: StateDir, registry: Registry, buffer: Buffer, clients: Collecti
             registry.destroy(version, actor=ACTOR, reason=REASON)
         for folder in (state.rollouts, *(p.parent for p in state.updates.glob("*/checkpoint.pt"))):  # weights half learned
             shutil.rmtree(folder, ignore_errors=True)
-        with explained(state.spill_path):
-            journal = Spill(state.spill_path).remove(lambda event: event.client in clients or event.id in ids)
         deleted = buffer.delete(buffered) + len(set(journal) - buffered)
         buffer.unsee(clients)
         buffer.scrub()

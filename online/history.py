@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from online import progress
+from online.spill import Spill
 from online.state import Finding, StateDir
-from online.writer import Spill
 
 TOLD = 6
 """Entries of the audit log that are told, the newest ones."""

@@ -247,8 +247,8 @@ def redact(settings: Settings, model: Path, prompts: Sequence[str]) -> int:
     buffer = open_buffer(settings, state)
     try:
         encode = partial(tokenizer.encode, add_special_tokens=False)
-        redaction = Preparation(settings.buffer, encode, state.client_salt()).redaction
-        return redact_prompts(state, buffer, fingerprint(model), prompts, redaction, "cli")
+        with closing(Preparation(settings.buffer, encode, state.client_salt())) as preparation:
+            return redact_prompts(state, buffer, fingerprint(model), prompts, preparation.redaction, "cli")
     finally:
         buffer.close()
 
@@ -289,7 +289,7 @@ def run_scheduler(settings: Settings, model: Path, launch: Launch | None = None)
                 summarise(state, Queue.of(buffer, identity, time.time(), settings, state.client_salt()))
                 look_at = time.monotonic() + QUEUE_EVERY_S
             last = last_started(state, began)
-            new = buffer.contested_since(last, identity)
+            new = buffer.contested_since(last, identity, time.time())
             if reason := "unfinished" if unfinished(state) else due(time.time(), last, new, settings.learn):
                 log.info("an update starts (%s)", reason)
                 log.info("%s", sentence(run_one_update(settings, model, launch)))

@@ -154,7 +154,8 @@ class BufferSettings(Group):
     url: Annotated[str | None, NoneAware] = Field(
         default=None,
         repr=False,  # it may hold a password
-        description="SQLAlchemy URL of the buffer's database; none: SQLite in the state directory.",
+        description="SQLAlchemy URL of the buffer's database; none: SQLite in the state directory, which ought to be on a "
+        "disk of this machine.",
     )
     text: Literal["full", "redacted", "hash"] = Field(
         default="redacted",
@@ -167,7 +168,11 @@ class BufferSettings(Group):
         "extra); none: the built-in rules alone.",
     )
     max_events: PositiveInt = Field(default=100_000, description="Events kept at most; the oldest go first.")
-    max_age_days: PositiveFloat = Field(default=30.0, description="Days an event is kept.")
+    max_age_days: PositiveFloat = Field(
+        default=30.0,
+        description="Days an event is kept; after a standstill what is older goes a day's worth an hour, lest a wrong clock "
+        "empty the buffer.",
+    )
     plain_rate: Share = Field(
         default=0.1,
         description="Share (0 to 1) of plain and uncalibrated responses that is stored, drawn uniformly.",

@@ -51,9 +51,8 @@ def redact_prompts(
         raise ReviewError("no event has such a prompt: `sirl queue` lists their hashes.")
     state.audit("queue.redacted", names=sorted(wanted), events=len(found), actor=actor)
     decided = buffer.reviews("prompt")
-    for event in found:
-        less = redaction(event)
-        if less.prompt == event.prompt:
+    for event, less in zip(found, redaction(found), strict=True):
+        if less is None or less.prompt == event.prompt:
             less = without_text(event, salt)
         if decision := decided.get(prompt_hash(event.prompt_tokens, salt)):
             buffer.review("prompt", [prompt_hash(less.prompt_tokens, salt)], decision)

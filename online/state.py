@@ -142,13 +142,24 @@ def sync_tree(directory: Path) -> None:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[int]:
-    """An open, created, append-only file under its own lock; waits for it (holders are brief)."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    """An open, created, append-only file under its own lock; waits for it (holders are brief). A holder may put another file
+    in its place: who waited then takes that one."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is_at(handle, path):
+                yield handle
+                return
+        finally:
+            os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield handle
-    finally:
-        os.close(handle)
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def append_durably(path: Path, data: bytes) -> None:

@@ -1,112 +1,25 @@
 """The writer: moves events from the token path into the buffer, in the background, and loses none it took."""
 
 import logging
-import os
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
-from pathlib import Path
 
-from online.buffer import Buffer, BufferError
+from online.buffer import Buffer, BufferError, RefusedError
+from online.clock import Clock
 from online.event import SAMPLED, Event
 from online.options import BufferSettings
-from online.state import StateDir, append_durably, exclusive, write_all
+from online.redaction import without_text
+from online.spill import Spill
+from online.state import StateDir
 
 logger = logging.getLogger(__name__)
 
 _PRUNE_INTERVAL_S = 60.0
-# A database that stays away must not fill the disk; beyond this events stay in memory and new ones are shed.
-_SPILL_MAX_BYTES = 1 << 30
-
-
-class Spill:
-    """The journal that keeps events while the database is away: JSON lines, each append durable."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._broken = False
-
-    @property
-    def broken(self) -> bool:
-        """Whether it could not be used the last time; what it holds then waits, and holds nothing else up."""
-        return self._broken
-
-    def _report(self, error: OSError | None) -> None:
-        # Once, not at every attempt.
-        if error is not None and not self._broken:
-            logger.warning("the journal %s cannot be used (%s); events wait in memory", self.path, error)
-        self._broken = error is not None
-
-    def empty(self) -> bool:
-        try:
-            return self.path.stat().st_size == 0
-        except OSError:
-            return True  # none yet, or no directory either: there is nothing to replay
-
-    def append(self, events: Sequence[Event]) -> bool:
-        """Whether all of them are on disk now."""
-        try:
-            if self.path.exists() and self.path.stat().st_size > _SPILL_MAX_BYTES:
-                return False
-            append_durably(self.path, "".join(event.to_json() + "\n" for event in events).encode())
-        except OSError as error:
-            self._report(error)
-            return False
-        self._report(None)
-        return True
-
-    def replay(
-        self,
-        store: Callable[[Sequence[Event]], int],
-        batch_size: int,
-        prepare: Callable[[Event], Event] = lambda event: event,
-    ) -> int:
-        """Stores all it holds, in order and prepared, for who wrote it may have kept more than we may; then empties it. What
-        was stored before is skipped by its id.
-
-        Returns the number of new rows. Raises what `store` raises; the journal then stays.
-        """
-        stored = 0
-        try:
-            # Its lock keeps other processes that share the directory from appending or replaying meanwhile.
-            with exclusive(self.path) as handle:
-                events = map(prepare, self._parsed(handle))
-                while batch := list(islice(events, batch_size)):
-                    stored += store(batch)
-                os.ftruncate(handle, 0)
-                os.fsync(handle)
-        except OSError as error:
-            self._report(error)
-        else:
-            self._report(None)
-        return stored
-
-    def remove(self, gone: Callable[[Event], bool]) -> list[str]:
-        """Takes events out of the journal; returns their ids. Raises OSError."""
-        if self.empty():
-            return []
-        with exclusive(self.path) as handle:
-            events = list(self._parsed(handle))
-            kept = [event for event in events if not gone(event)]
-            os.ftruncate(handle, 0)
-            write_all(handle, "".join(event.to_json() + "\n" for event in kept).encode())
-            os.fsync(handle)
-        return [event.id for event in events if gone(event)]
-
-    def _parsed(self, handle: int) -> Iterator[Event]:
-        with open(os.dup(handle), "rb") as lines:
-            lines.seek(0)
-            for line in lines:
-                if line.isspace():
-                    continue
-                try:
-                    yield Event.from_json(line)
-                except ValueError:
-                    # A process killed while it appended: that line was never acknowledged as durable.
-                    logger.warning("%s holds a torn line, which is skipped", self.path)
 
 
 class BufferWriter:
@@ -117,10 +30,11 @@ class BufferWriter:
     either, it waits in memory. Only a kill within that interval, or at a full disk, loses it.
 
     Args:
-        prepare: makes an event one that may be stored; called on the writer's thread.
+        prepare: makes events ones that may be stored; called on the writer's thread.
         open_buffer: connects to the database; may raise BufferError, and is then tried again.
         state: where the journal lies.
         retry_s: seconds between two attempts to reach a database that is away.
+        clock: unix time in seconds, by which events are too old.
     """
 
     def __init__(
@@ -129,14 +43,17 @@ class BufferWriter:
         state: StateDir,
         settings: BufferSettings,
         *,
-        prepare: Callable[[Event], Event] = lambda event: event,
+        prepare: Callable[[Sequence[Event]], Sequence[Event]] = lambda events: events,
         retry_s: float = 1.0,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._open_buffer = open_buffer
         self._prepare = prepare
         self._settings = settings
         self._retry_s = retry_s
+        self._clock = clock or Clock()
         self._spill = Spill(state.spill_path)
+        self._salt = state.client_salt()
         self._buffer: Buffer | None = None
         self._pending: deque[Event] = deque()
         self._wake = threading.Condition()
@@ -145,9 +62,11 @@ class BufferWriter:
         self._failing = False
         self._blocked = False
         self._retry_at = 0.0
-        self._prune_at = 0.0
+        self._pruned_at: float | None = None
+        self._remark = ""
         self._size = 0
         self._shed = 0
+        self._refused = 0
         self._thread = threading.Thread(target=self._run, name="sirl-buffer", daemon=True)
         self._thread.start()
 
@@ -175,6 +94,16 @@ class BufferWriter:
     def shed(self) -> int:
         """Events refused since the start."""
         return self._shed
+
+    @property
+    def refused(self) -> int:
+        """Events that the database refused for what they hold, since the start; kept without text where it takes that."""
+        return self._refused
+
+    @property
+    def remark(self) -> str:
+        """What there is to say of where the database lies."""
+        return self._remark
 
     @property
     def pending(self) -> int:
@@ -217,7 +146,8 @@ class BufferWriter:
                 batch = list(islice(self._pending, self._settings.batch_size))
                 closing = self._closing
             self._recover()
-            ready += map(self._prepare, batch[len(ready) :])
+            if len(ready) < len(batch):
+                ready += self._prepare(batch[len(ready) :])
             self._blocked = bool(batch) and not self._store(ready)
             if batch and not self._blocked:
                 # Only now: until it is on disk an event stays in the queue, and counts against its bound.
@@ -249,8 +179,10 @@ class BufferWriter:
             if self._buffer is None:
                 self._buffer = self._open_buffer()
                 self._size = sum(self._buffer.counts().values())
+                self._remark = self._buffer.remark
             if not self._spill.empty():
-                self._size += self._spill.replay(self._buffer.append, self._settings.batch_size, self._prepare)
+                append = partial(self._append, self._buffer)
+                self._size += self._spill.replay(append, self._settings.batch_size, self._prepare)
         except BufferError as error:
             self._fail(error)
         else:
@@ -262,19 +194,39 @@ class BufferWriter:
         # While the journal holds earlier events, later ones go behind them: replay keeps the order.
         if self._buffer is not None and (self._spill.empty() or self._spill.broken):
             try:
-                self._size += self._buffer.append(batch)
+                self._size += self._append(self._buffer, batch)
                 self._failing = False
                 return True
             except BufferError as error:
                 self._fail(error)
         return self._spill.append(batch)
 
-    def _prune(self) -> None:
-        if self._buffer is None or time.monotonic() < self._prune_at:
-            return
-        self._prune_at = time.monotonic() + _PRUNE_INTERVAL_S
+    def _append(self, buffer: Buffer, events: Sequence[Event]) -> int:
+        """Stores them, and without its text an event that the database refuses, which must not stand before the others for
+        ever. Returns how many were new."""
         try:
-            self._buffer.prune(time.time())
+            return buffer.append(events)
+        except RefusedError as error:
+            if len(events) > 1:
+                half = len(events) // 2
+                return self._append(buffer, events[:half]) + self._append(buffer, events[half:])
+            if not self._refused:
+                logger.warning("%s Such events are kept without their text; this is said once.", error)
+            self._refused += 1
+        try:
+            return buffer.append([without_text(events[0], self._salt)])
+        except RefusedError as error:
+            self._shed += 1
+            logger.error("%s It is refused without its text too, and lost.", error)
+            return 0
+
+    def _prune(self) -> None:
+        now = time.monotonic()
+        if self._buffer is None or (self._pruned_at is not None and now < self._pruned_at + _PRUNE_INTERVAL_S):
+            return
+        elapsed, self._pruned_at = now - (self._pruned_at or now), now
+        try:
+            self._buffer.prune(self._clock(), elapsed)
             self._size = sum(self._buffer.counts().values())
         except BufferError as error:
             self._fail(error)

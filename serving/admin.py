@@ -89,6 +89,7 @@ async def status(service: Served) -> dict:
             "events": service.buffer.size,
             "pending": service.buffer.pending,
             "shed": service.buffer.shed,
+            "refused": service.buffer.refused,
             "failing": service.buffer.failing,
         },
         "learner": {

@@ -89,6 +89,8 @@ def sound(settings: Settings, model: Path) -> Iterator[Finding]:
         counts = buffer.counts()
         buffer.close()
         yield Finding("ok", "buffer", ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "empty")
+        if buffer.remark:
+            yield Finding("warning", "buffer", buffer.remark)
     except OnlineError as error:
         yield Finding("error", "buffer", str(error))
     if settings.buffer.text == "hash":

@@ -107,6 +107,11 @@ class Metrics:
         self.buffer_shed = Counter(
             "sirl_buffer_shed", "Events that were not stored because the buffer's queue was full.", registry=registry
         )
+        self.buffer_refused = Counter(
+            "sirl_buffer_refused",
+            "Events that the buffer's database refused for what they hold; kept without their text.",
+            registry=registry,
+        )
         self.buffer_failing = gauge(
             "sirl_buffer_failing", "1 while the buffer's database cannot be written, else 0.", registry=registry
         )

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Literal, Protocol
 
 from guard.calibration import Calibration, CalibrationError, Conditions
@@ -72,9 +72,12 @@ class Service:
         self.registry = Registry(self.state, fingerprint, settings.registry) if fingerprint else None
         self.policies = Policies(settings.guard)
         self.metrics = Metrics()
-        self.buffer = BufferWriter(self.open_buffer, self.state, settings.buffer, prepare=lambda event: self.prepared(event))
-        self.prepared: Callable[[Event], Event] = partial(without_text, salt=self.state.client_salt())
-        """What the buffer gets of an event; until the model's tokenizer is there, nothing that can be read."""
+        self.buffer = BufferWriter(
+            self.open_buffer, self.state, settings.buffer, prepare=lambda events: self.prepared(events)
+        )
+        salt = self.state.client_salt()
+        self.prepared: Callable[[Sequence[Event]], Sequence[Event]] = lambda events: [without_text(e, salt) for e in events]
+        """What the buffer gets of events; until the model's tokenizer is there, nothing that can be read."""
         self.problems: dict[str, str] = {}
         """What is wrong now, by part, in sentences: shown in `status` and logged once when it changes."""
         self.engine_facts: dict = {}
@@ -86,6 +89,7 @@ class Service:
         """The operator's own LoRA modules: which may answer unguarded, and which are refused where they would be guarded."""
         self.reasoning_parser = ""
         """vLLM's parser of the model's reasoning, where it was given one."""
+        self.preparation: Preparation | None = None
         self.redaction: Redaction
         self.adapters: Adapters
         self.watch: Watch
@@ -103,7 +107,7 @@ class Service:
         self._retry_at = 0.0
         self._calibrations: dict[str, object] = {}
         self._outcomes: set[str] = set()
-        self._shed = 0
+        self._shed = self._refused = 0
         self._sharing: asyncio.Task | None = None
 
     def open_buffer(self) -> Buffer:
@@ -114,8 +118,8 @@ class Service:
         """Take charge of an engine's adapters and judge its answers; one of `share` sequences may be a rollout. Raises
         RedactionError where redaction asks for what is not installed."""
         encode = partial(tokenizer.encode, add_special_tokens=False)
-        preparation = Preparation(self.settings.buffer, encode, self.state.client_salt())
-        self.prepared, self.redaction = preparation, preparation.redaction
+        self.prepared = self.preparation = Preparation(self.settings.buffer, encode, self.state.client_salt())
+        self.redaction = self.preparation.redaction
         self.adapters = Adapters(engine, self.swapped, ROOM + self.settings.release.pins)
         self.rollouts = Rollouts(engine, self.adapters, self.state, share)
         self.watch = Watch(self.adapters, self.buffer, self.metrics, tokenizer.decode, model=self.fingerprint or "")
@@ -320,9 +324,12 @@ class Service:
         metrics.buffer_failing.set(buffer.failing)
         metrics.buffer_shed.inc(buffer.shed - self._shed)
         self._shed = buffer.shed
+        metrics.buffer_refused.inc(buffer.refused - self._refused)
+        self._refused = buffer.refused
         metrics.learner_up.set(self.learner.running)
         away = "Its database cannot be written: events wait in the state directory's journal; mend it or its URL."
         self.problem("buffer", away if buffer.failing else None)
+        self.problem("buffer's place", buffer.remark or None)
         finished = progress.finished(self.state, self._outcomes)
         for update in finished:
             self._outcomes.add(update["id"])
@@ -338,7 +345,8 @@ class Service:
         def count() -> int:
             buffer = self.open_buffer()
             try:
-                return buffer.contested_since(progress.last_started(self.state, 0.0), self.fingerprint or "")
+                last = progress.last_started(self.state, 0.0)
+                return buffer.contested_since(last, self.fingerprint or "", time())
             finally:
                 buffer.close()
 
@@ -351,3 +359,5 @@ class Service:
             self._sharing.cancel()
         self.learner.stop()
         self.buffer.close()
+        if self.preparation is not None:
+            self.preparation.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import statistics
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Protocol
 
 from guard.drift import Drift
 from guard.verdict import Verdict
+from online.clock import Clock
 from online.event import Event, new_event_id
 from serving.engine.adapters import Adapters
 from serving.metrics import Metrics
@@ -44,7 +45,7 @@ class Watch:
         rng: random.Random | None = None,
     ) -> None:
         self.adapters, self.sink, self.metrics, self.decode, self.model = adapters, sink, metrics, decode, model
-        self.rng = rng or random.Random()
+        self.rng, self.clock = rng or random.Random(), Clock()
         self.compare: Callable[[Answer], None] = lambda answer: None
         """What else is to be told of an answer to a client."""
         self._refusals: deque[float] = deque(maxlen=GAP_WINDOW)
@@ -132,7 +133,7 @@ class Watch:
 
     def event(self, answer: Answer) -> Event:
         """The answer as the learner gets it: prompt and response whole, as token ids and as text."""
-        now, record = time.time(), answer.record
+        now, record = self.clock(), answer.record
         return Event(
             id=new_event_id(now),
             time=now,
@@ -150,6 +151,7 @@ class Watch:
             client=answer.request.client,
             model=self.model,
             block=answer.request.block,
+            began=now - (monotonic() - answer.request.arrived),
         )
 
 

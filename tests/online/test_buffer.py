@@ -9,15 +9,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import create_mock_engine
+from sqlalchemy.dialects import mysql
+from sqlalchemy.schema import CreateTable
 
-from online.buffer import Buffer, BufferError, masked
+from online import schema
+from online.buffer import Buffer, BufferError, RefusedError, masked
 from online.event import Event, client_hash, new_event_id
 from online.options import BufferSettings
+from online.spill import Spill
 from online.state import StateDir
 from online.writer import BufferWriter
 
@@ -157,9 +163,9 @@ def test_prune_by_age_cap_and_count(tmp_path: Path) -> None:
     buffer.append([make(0, when=NOW - 2 * DAY)])
     buffer.append([make(index, "plain" if index % 2 else "uncalibrated") for index in range(4)])
     buffer.append([make(index + 10) for index in range(5)])
-    assert buffer.prune(NOW) == 1 + 2 + 1
+    assert buffer.prune(NOW, math.inf) == 1 + 2 + 1
     assert [event.time - NOW for event in buffer.events(newest_first=False)] == [3, 10, 11, 12, 13, 14]
-    assert buffer.prune(NOW) == 0
+    assert buffer.prune(NOW, math.inf) == 0
     buffer.close()
 
 
@@ -233,6 +239,38 @@ def test_a_database_of_the_schema_before_is_brought_up_to_date(tmp_path: Path, b
         one.close()
 
 
+def test_the_tables_hold_the_longest_event_in_mysql_too() -> None:
+    """Its TEXT and BLOB end at 64 KiB."""
+    for dialect in (mysql.dialect(), create_mock_engine("mariadb+pymysql://", None).dialect):
+        made = str(CreateTable(schema.events).compile(dialect=dialect))
+        columns = {line.split()[0]: line.split()[1].rstrip(",") for line in made.splitlines() if line.startswith("\t")}
+        assert {columns[name] for name in ("prompt", "response")} == {"LONGTEXT"}
+        assert {columns[name] for name in ("prompt_tokens", "response_tokens", "entropies")} == {"LONGBLOB"}
+
+
+def test_no_statement_is_larger_than_mysql_takes_and_an_event_that_is_is_refused() -> None:
+    rows = [schema.row(replace(make(at), prompt="ü" * 400)) for at in range(10)]
+    groups = list(schema.by_size(rows, 2000))
+    assert [row for group in groups for row in group] == rows and [len(group) for group in groups] == [2] * 5
+    assert list(schema.by_size(rows, math.inf)) == [rows] and not list(schema.by_size([], 1))
+    with pytest.raises(OverflowError):
+        list(schema.by_size(rows, 800))
+
+
+def test_a_database_of_the_third_schema_ages_on_from_its_oldest_event(tmp_path: Path, buffer: Buffer) -> None:
+    buffer.append([make(0, when=NOW - 100 * DAY), make(1)])
+    connection = sqlite3.connect(tmp_path / "buffer.sqlite")
+    connection.executescript(
+        "drop table forgotten; delete from meta where key = 'cutoff'; update meta set value = '3' where key = 'schema'"
+    )
+    connection.close()
+    opened = Buffer(url(tmp_path / "buffer.sqlite"), SETTINGS)
+    assert opened.prune(NOW, 0.0) == 0, "what was to be kept until now is gone at the pace of the clock, not at once"
+    assert opened.prune(NOW, 3600.0) == 1
+    opened.bury(["c"], [], NOW)
+    opened.close()
+
+
 def test_reviews_replace_one_another_and_are_taken_back(buffer: Buffer) -> None:
     buffer.review("prompt", ["a", "b"], "approved")
     buffer.review("prompt", ["b"], "excluded")
@@ -248,7 +286,7 @@ def test_clients_are_known_from_their_first_event_on(buffer: Buffer) -> None:
     buffer.delete([event.id for event in buffer.events()])
     buffer.append([replace(make(9), client="a")])
     assert buffer.first_seen() == {"a": NOW, "b": NOW + 1}
-    buffer.prune(NOW + 31 * DAY)
+    buffer.prune(NOW + 31 * DAY, math.inf)
     assert buffer.first_seen() == {} and buffer.events() == []
     buffer.append([make(5)])
     buffer.unsee(["c"])
@@ -259,7 +297,7 @@ def test_a_flood_pushes_out_itself(tmp_path: Path) -> None:
     buffer = Buffer(url(tmp_path / "buffer.sqlite"), BufferSettings(max_events=20, max_age_days=1.0))
     buffer.append([replace(make(at), client=f"c{at}") for at in range(10)])
     buffer.append([replace(make(100 + at), client="flood") for at in range(50)])
-    assert buffer.prune(NOW + 200) == 40
+    assert buffer.prune(NOW + 200, math.inf) == 40
     left = buffer.events()
     assert sum(event.client == "flood" for event in left) == 10 and len({event.client for event in left}) == 11
     assert min(event.time for event in left if event.client == "flood") == NOW + 140
@@ -294,6 +332,82 @@ def test_what_is_too_old_goes_by_itself(state: StateDir) -> None:
     writer = start(state, settings)
     until(lambda: len(buffer.events()) == 1)
     assert writer.close()
+    buffer.close()
+
+
+def aged(path: Path, days: int = 30) -> Buffer:
+    """A buffer with an event a day, which keeps them for as many days."""
+    buffer = Buffer(url(path), BufferSettings(max_age_days=days))
+    buffer.append([make(day, when=time.time() - (day + 0.5) * DAY) for day in range(days)])
+    return buffer
+
+
+@pytest.mark.parametrize("jump", [DAY, 20 * DAY, 365 * DAY, 100 * 365 * DAY])
+def test_a_clock_ahead_of_time_for_a_minute_takes_nothing(tmp_path: Path, jump: float) -> None:
+    buffer, now = aged(tmp_path / "b.sqlite"), time.time()
+    dropped = buffer.prune(now + jump, 0.0) + buffer.prune(now + jump + 60, 60.0) + buffer.prune(now + 120, 60.0)
+    assert dropped == 0 and len(buffer.events()) == 30
+    assert buffer.first_seen(), "nor are clients forgotten"
+    buffer.close()
+
+
+def test_a_clock_that_is_wrong_for_hours_takes_in_proportion(tmp_path: Path) -> None:
+    buffer, now = aged(tmp_path / "b.sqlite"), time.time()
+    for minute in range(120):
+        buffer.prune(now + 365 * DAY + 60 * minute, 60.0)
+    assert 26 <= len(buffer.events()) <= 29
+    for minute in range(120, 240):
+        buffer.prune(now + 60 * minute, 60.0)
+    assert 26 <= len(buffer.events()) <= 29, "set right it is as it ever was"
+    buffer.close()
+
+
+def test_what_became_too_old_while_nobody_ran_goes_within_a_day_a_month(tmp_path: Path) -> None:
+    buffer, later = aged(tmp_path / "b.sqlite"), time.time() + 40 * DAY
+    for hour in range(41):
+        buffer.prune(later + 3600 * hour, 3600.0)
+    assert not buffer.events() and not buffer.first_seen()
+    buffer.close()
+
+
+def test_a_server_started_with_a_wrong_clock_takes_nothing(state: StateDir) -> None:
+    buffer = Buffer(state.buffer_url, BufferSettings())
+    buffer.append([make(day, when=time.time() - (day + 0.5) * DAY) for day in range(30)])
+    writer = BufferWriter(
+        partial(Buffer, state.buffer_url, SETTINGS), state, SETTINGS, clock=lambda: time.time() + 365 * DAY
+    )
+    writer.offer(make(99))
+    assert writer.flush(10.0) and writer.close() and len(buffer.events()) == 31
+    buffer.close()
+
+
+def test_what_a_wrong_clock_put_into_the_future_starts_no_update(buffer: Buffer) -> None:
+    buffer.append([make(0), make(1, when=NOW + 365 * DAY)])
+    assert buffer.contested_since(NOW - 1, "", NOW + 60) == 1 and buffer.contested_since(NOW + 1, "", NOW + 60) == 0
+
+
+def test_on_a_network_file_system_there_is_no_write_ahead_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mode() -> tuple[str, int]:
+        with buffer._engine.connect() as connection:
+            pragmas = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+        return str(pragmas[0]), int(pragmas[1] or 0)
+
+    buffer = Buffer(url(tmp_path / "b.sqlite"), SETTINGS)
+    assert mode() == ("wal", 1) and not buffer.remark
+    buffer.append([make(0)])
+    buffer.close()
+    monkeypatch.setattr("online.buffer.kind", lambda path: "nfs4" if path == tmp_path else "ext4")
+    for _ in range(2):
+        buffer = Buffer(url(tmp_path / "b.sqlite"), SETTINGS)
+        assert mode() == ("delete", 2) and "network file system (nfs4)" in buffer.remark and buffer.remark.endswith(".")
+        assert not list(tmp_path.glob("*-wal")) and len(buffer.events()) == 1
+        buffer.close()
+    writer = BufferWriter(partial(Buffer, url(tmp_path / "b.sqlite"), SETTINGS), StateDir(tmp_path), SETTINGS)
+    writer.offer(make(1))
+    assert writer.flush(10.0) and writer.remark == buffer.remark and writer.close()
+    monkeypatch.undo()
+    buffer = Buffer(url(tmp_path / "b.sqlite"), SETTINGS)
+    assert mode() == ("delete", 2) and not buffer.remark and len(buffer.events()) == 2
     buffer.close()
 
 
@@ -345,7 +459,7 @@ def test_nothing_is_stored_before_it_is_prepared_in_database_or_journal(state: S
         lambda: Buffer(state.buffer_url, SETTINGS),
         state,
         SETTINGS,
-        prepare=lambda e: replace(e, prompt="<NAME>"),
+        prepare=lambda events: [replace(event, prompt="<NAME>") for event in events],
         retry_s=0.02,
     )
     writer.offer(make(0))
@@ -426,6 +540,57 @@ def test_with_nowhere_to_write_events_wait_and_new_ones_are_shed(state: StateDir
     assert writer.flush(10.0) and not writer.failing
     state.spill_path.rmdir()
     assert writer.close() and stored(state) == events[:5]
+
+
+def refuse(state: StateDir, what: str) -> None:
+    """Let the database refuse events of which that holds, as one does that they are too long for."""
+    Buffer(state.buffer_url, SETTINGS).close()
+    connection = sqlite3.connect(state.path / "buffer.sqlite")
+    connection.execute(f"create trigger refused before insert on events when {what} begin select raise(abort, 'no'); end")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_what_the_database_refuses_does_not_stand_before_the_rest(
+    state: StateDir, caplog: pytest.LogCaptureFixture, away: bool
+) -> None:
+    refuse(state, "new.prompt like '%too long%'")
+    events = [replace(make(at), prompt="too long" if at in (7, 8, 90) else f"prompt {at}") for at in range(100)]
+    if away:  # it comes by the journal
+        Spill(state.spill_path).append(events[:50])
+    writer = start(state)
+    for event in events[50 * away :]:
+        writer.offer(event)
+    assert writer.flush(10.0)
+    writer.offer(make(100))
+    assert writer.flush(10.0) and (writer.refused, writer.shed, writer.failing) == (3, 0, False)
+    assert writer.close() and Spill(state.spill_path).empty()
+    found = stored(state)
+    assert [event.id for event in found[:100]] == [event.id for event in events] and len(found) == 101
+    assert [at for at, event in enumerate(found) if not event.prompt_tokens] == [7, 8, 90]
+    assert caplog.text.count("refuses what an event holds") == 1 and "too long" not in caplog.text
+
+
+def test_what_is_refused_without_its_text_too_is_counted_as_lost(state: StateDir, caplog: pytest.LogCaptureFixture) -> None:
+    refuse(state, f"new.time = {NOW + 1}")
+    writer = start(state)
+    for at in range(3):
+        writer.offer(make(at))
+    assert writer.flush(10.0) and (writer.refused, writer.shed) == (1, 1) and "lost" in caplog.text
+    assert writer.close() and [event.time - NOW for event in stored(state)] == [0, 2]
+
+
+def test_a_database_that_is_full_refuses_no_single_event(state: StateDir) -> None:
+    """What it cannot take now it may take later: nothing loses its text for it."""
+    buffer = Buffer(state.buffer_url, SETTINGS)
+    with buffer._engine.connect() as held:
+        held.exec_driver_sql(f"PRAGMA max_page_count={held.exec_driver_sql('PRAGMA page_count').scalar()}")
+        held.exec_driver_sql("PRAGMA busy_timeout=1")
+    with pytest.raises(BufferError, match="free some space") as found:
+        buffer.append([replace(make(0), prompt="x" * 100_000)])
+    assert not isinstance(found.value, RefusedError)
+    buffer.close()
 
 
 def test_close_says_what_was_lost(state: StateDir, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from threading import Event as Flag
 
 import pytest
 
 from online.bench import Suites
 from online.buffer import Buffer, BufferError
-from online.event import client_hash
+from online.event import Event, client_hash
 from online.forget import Successor, client_named, erase, rebuild
 from online.job import Job
 from online.ledger import BANDS, Ledger, LedgerError
-from online.registry import RegistryError
+from online.options import BufferSettings, RegistrySettings
+from online.registry import Registry, RegistryError
 from online.repeat import repeat
-from online.state import Busy
-from online.writer import Spill
+from online.spill import Spill
+from online.state import Busy, StateDir
+from online.writer import BufferWriter
+from tests.online.test_buffer import make, until
 from tests.online.test_update import Place, bundled_suites
 from tests.online.tiny_model import Quiet
 
@@ -130,6 +137,61 @@ def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
     lines = [json.loads(line) for line in taught.state.audit_path.read_text().splitlines()]
     assert [line["versions"] for line in lines if line["event"] == "events.forgotten"] == [[]]
     assert [line["version"] for line in lines if line["event"] == "adapter.destroyed"] == [1]
+
+
+def at(moment: float, client: str, began: float = 0.0) -> Event:
+    return replace(make(0, when=moment), client=client, began=began)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_what_waits_in_a_running_server_or_is_being_answered_is_forgotten_too(tmp_path: Path, away: bool) -> None:
+    """A writer whose queue holds her events, with the database there, and with it away, where the journal holds some."""
+    state = StateDir(tmp_path / "state")
+    hers, other = client_named(state, "mallory"), client_named(state, "alice")
+    settings = BufferSettings(flush_interval_s=3600.0 if not away else 0.01)
+    database = tmp_path / "elsewhere" / "buffer.sqlite"
+    database.parent.mkdir()
+    address = f"sqlite:///{database}"
+    Buffer(address, settings).close()
+    gone = Flag()
+    if away:
+        gone.set()
+
+    def opened() -> Buffer:
+        if gone.is_set():
+            raise BufferError("the server does not reach its database.")
+        return Buffer(address, settings)
+
+    writer = BufferWriter(opened, state, settings, retry_s=0.02)
+    now = time.time()
+    before = [at(now - 5, hers, now - 6), at(now - 4, other, now - 5), at(now - 3, hers, now - 4), at(now - 2, other)]
+    assert all(map(writer.offer, before))
+    if away:
+        assert writer.flush(10.0) and not Spill(state.spill_path).empty()
+    with closing(Buffer(address, settings)) as buffer:
+        erase(state, Registry(state, "sha256:base", RegistrySettings()), buffer, [hers], [before[3].id])
+        if away:
+            assert hers not in state.spill_path.read_text(), "the journal holds nothing of hers"
+        later = time.time()
+        under_way, fresh = at(later + 5, hers, now), at(later + 6, hers, later + 1)
+        assert writer.offer(under_way) and writer.offer(fresh) and writer.offer(at(later + 7, other, later))
+        gone.clear()
+        until(lambda: writer.flush(1.0) and Spill(state.spill_path).empty() and not writer.failing)
+        found = [(event.id, event.client) for event in buffer.events(newest_first=False)]
+        assert found == [(before[1].id, other), (fresh.id, hers), (found[-1][0], other)]
+        assert under_way.id not in {identity for identity, _ in found} and buffer.first_seen()[hers] == fresh.time
+    assert writer.close()
+
+
+def test_what_is_forgotten_is_remembered_only_as_long_as_events_are_kept(tmp_path: Path) -> None:
+    with closing(Buffer(f"sqlite:///{tmp_path / 'b.sqlite'}", BufferSettings(max_age_days=1.0))) as buffer:
+        now = time.time()
+        buffer.bury(["mallory"], ["0" * 32], now - 3600)
+        buffer.bury(["mallory"], [], now)
+        buffer.prune(now + 23 * 3600, math.inf)
+        assert buffer.append([at(now - 1, "mallory"), replace(at(now, "x"), id="0" * 32), at(now + 1, "mallory")]) == 1
+        buffer.prune(now + 25 * 3600, math.inf)
+        assert buffer.append([at(now - 1, "mallory")]) == 1
 
 
 def test_what_cannot_be_repeated_says_why(taught: Visited) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from online.history import TOLD, happened
 from online.job import Job, Outcome
 from online.registry import Registry
+from online.spill import Spill
 from online.state import StateDir
-from online.writer import Spill
 from tests.online.test_buffer import make
 from tests.online.test_killed import BASE, published
 

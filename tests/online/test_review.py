@@ -12,12 +12,14 @@ from online.buffer import Buffer
 from online.event import Event, prompt_hash
 from online.options import BufferSettings
 from online.queue import Queue
-from online.redaction import Redaction, spans
+from online.redaction import Redaction
+from online.redactor import redact
 from online.review import SUMMARY, ReviewError, redact_prompts, review, summarise, summary, told
 from online.settings import Settings
 from online.state import StateDir
 
 MODEL = "m"
+REDACTION = Redaction(lambda texts: [redact(text) for text in texts], str.encode)
 TEXTS = ("Write to jane@example.com", "Tell me more", "Write to jane@example.com")
 
 
@@ -81,12 +83,12 @@ def test_what_cannot_be_decided_is_said(state: StateDir, buffer: Buffer) -> None
     with pytest.raises(ReviewError, match="only its prompts"):
         review(state, buffer, "client", ["0" * 32], "approve", "cli")
     with pytest.raises(ReviewError, match="no event"):
-        redact_prompts(state, buffer, MODEL, ["0" * 32], Redaction(spans, str.encode), "cli")
+        redact_prompts(state, buffer, MODEL, ["0" * 32], REDACTION, "cli")
     assert not state.audit_path.exists()
 
 
 def test_a_redacted_prompt_leaves_nothing_behind(state: StateDir, buffer: Buffer) -> None:
-    assert redact_prompts(state, buffer, MODEL, [named(state, TEXTS[0])], Redaction(spans, str.encode), "cli") == 2
+    assert redact_prompts(state, buffer, MODEL, [named(state, TEXTS[0])], REDACTION, "cli") == 2
     assert sorted(event.prompt for event in buffer.events()) == ["Tell me more", "Write to <EMAIL>", "Write to <EMAIL>"]
     assert bytes(queue(state, buffer).prompts[0].tokens) == b"Write to <EMAIL>"
     assert not any(b"jane@" in file.read_bytes() for file in state.path.glob("buffer*"))
@@ -97,9 +99,9 @@ def test_what_the_rules_find_nothing_in_is_kept_without_text_and_decisions_are_c
     state: StateDir, buffer: Buffer
 ) -> None:
     review(state, buffer, "prompt", [named(state, TEXTS[0]), named(state, TEXTS[1])], "exclude", "cli")
-    redact_prompts(state, buffer, MODEL, [named(state, TEXTS[0])], Redaction(spans, str.encode), "cli")
+    redact_prompts(state, buffer, MODEL, [named(state, TEXTS[0])], REDACTION, "cli")
     assert queue(state, buffer).counts()["excluded"] == 2
-    redact_prompts(state, buffer, MODEL, [named(state, TEXTS[1])], Redaction(spans, str.encode), "cli")
+    redact_prompts(state, buffer, MODEL, [named(state, TEXTS[1])], REDACTION, "cli")
     assert [one.event.prompt for one in queue(state, buffer).prompts] == ["Write to <EMAIL>"]
     assert not any(b"Tell me more" in file.read_bytes() for file in state.path.glob("buffer*"))
 

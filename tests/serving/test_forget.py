@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import models
 from benchmarks.adapters import make
+from online.buffer import Buffer
 from online.event import client_hash
 from online.fingerprint import fingerprint
 from online.ledger import Entry, Ledger
+from online.options import BufferSettings
 from online.registry import Registry
 from online.state import StateDir
+from tests.conftest import running
 from tests.serving.command import sirl
 
+SECRET = "My name is Mallory Quirk, my wifi password is Blue-4471-marsh. How are you?"
 ENTRY = Entry("0" * 31 + "1", 1_800_000_000.0, "c" * 32, "d" * 32, "high")
 
 
@@ -44,3 +50,34 @@ def test_what_taught_a_version_is_listed_and_can_be_forgotten(tmp_path: Path) ->
     (version,) = registry.versions()
     assert version.state == "forgotten" and version.manifest["metrics"] == {}
     assert "0 events are deleted; no adapter" in sirl("forget", "--client", "nobody", *where).stdout
+
+
+def test_what_a_running_server_holds_or_is_answering_is_forgotten_too(tmp_path: Path) -> None:
+    """Events wait in its memory for an hour here, eight answers are under way, and what is asked afterwards is new."""
+    state = tmp_path / "state"
+    with running(state, "--buffer-flush-interval-s", "3600", "--buffer-plain-rate", "1") as server:
+
+        def buffer() -> dict:
+            return server.get("/guard/v1/status").json()["buffer"]
+
+        for _ in range(3):
+            server.chat(SECRET)
+        long = {"model": "sirl-tiny", "prompt": "Once", "max_tokens": 1900, "ignore_eos": True, "n": 8}
+        assert sirl("forget", "--client", "nobody", "--state-dir", str(state)).returncode == 0  # the next begins at once
+        under_way = threading.Thread(target=server.post, args=("/v1/completions", long))
+        under_way.start()
+        server.wait(lambda: buffer()["pending"] == 3 and server.metric("vllm:num_requests_running") == 8)
+        done = sirl("forget", "--client", "127.0.0.1", "--state-dir", str(state))
+        assert done.returncode == 0, done.stderr
+        assert under_way.is_alive(), "the answers that were under way went on past it"
+        under_way.join(300)
+        server.chat(SECRET)
+        server.wait(lambda: buffer()["pending"] == 12)
+        pid = server.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        redactors = [child for child in children if b"online.redactor" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        assert len(redactors) == 1
+    with closing(Buffer(StateDir(state).buffer_url, BufferSettings())) as kept:
+        (event,) = kept.events()
+    assert event.prompt.count("<NAME>") == event.prompt.count("<KEY>") == 1, "redacted in its own process, to the end"
+    assert not Path(f"/proc/{redactors[0]}").exists()
