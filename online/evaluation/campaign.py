@@ -33,9 +33,10 @@ TELLING = (Outcome.COMPLIANCE, Outcome.WRONG, Outcome.REFUSAL, Outcome.ANSWER, O
 """Of several answers to one prompt the first of these that occurs is what came of it."""
 SILENCE = 4
 """Cases in a row without an answer, times those under way at once, after which nobody is there."""
-UNDECIDED = "the target had said nothing yet when its tokens were spent, or called a tool: give it more --max-tokens."
 ASIDE = 8
 """Batches in a row that an attack may ask of others before it asks the target."""
+UNDECIDED = "the target had said nothing yet when its tokens were spent, or called a tool: give it more --max-tokens."
+"""Why there is no outcome where nothing was answered and nothing failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Campaign:
             error,
             told.talk,
             told.filtered,
-            bool(error) and told.outcome is None and told.unfit == UNDECIDED,
+            error == UNDECIDED,
         )
         return attempt, unheard
 
