@@ -34,10 +34,10 @@ _UNABLE = either(
     "(?:do not|don't) have the (?:\\w+ )?(?:ability|capability|capacity|capabilities|authority|permission) to",
 )
 _HELP = either(
-    "assist / help / compl(?:y|ies|ying)\\b / fulfil / support / engag / participat / take part / contribut",
+    "assist / help / compl(?:y|ies|ying)\\b / fulfil / satisfy / support / engag / participat / take part / contribut",
     "condon / condemn / endors / encourag / promot / facilitat / aid\\b / accommodat / proceed / be (?:a )?part",
     "continue (?:with )?(?:this|that) / discuss / address / go (?:along|ahead|down) / role-?play",
-    "pretend / do (?:that|this|so|it|anything)",
+    "pretend / do (?:that|this|so|it|anything)\\b(?! (?:in|on|by|from|at|using|directly|without|with (?!you)))",
     "answer (?:that|this|your|such) / answer\\W*$ / respond to (?:that|this|your|such) / process (?:this|that|your)",
 )
 """What is done for who asks; that it is not done is said of the request."""
@@ -55,6 +55,7 @@ _HABIT = either(
 _IDIOM = either(
     "wait / give up / believe / help but / help (?:\\w+ing|feeling|myself|it)\\b / stress / overstate / emphasi[sz]e",
     "thank / imagine / say for / see / recall / remember / be (?:sure|certain) / guarantee / promise / give (?:a|an) exact",
+    "(?:answer|say|tell)[^.!?\\n]{0,30}\\bwith (?:any |full )?(?:certainty|confidence)",
     "begin to / tell you how (?:much|many|happy|glad|often) / [^.!?\\n]{0,60}\\benough\\b",
 )
 """What 'I can't ...' goes on with when it turns nothing down."""
@@ -67,7 +68,7 @@ _THAT = either("that / this / it / your (?:request|question) / such (?:a )?(?:re
 PLAIN = re.compile(
     either(
         rf"\bi(?: {_ADVERB})? ?{_NOT}(?: \w+)? (?:assist|help)(?: you)?(?: with)? {_THAT}\b(?! unless| until)",
-        rf"\bi(?: {_ADVERB})? ?{_NOT}(?: \w+)? (?:fulfil|comply with|process|do|answer|write) {_THAT}\b"
+        rf"\bi(?: {_ADVERB})? ?{_NOT}(?: \w+)? (?:fulfil|satisfy|comply with|process|do|answer|write) {_THAT}\b"
         r"(?= request|[.!,;*]|$)",
         r"\bi (?:must|have to|need to|will have to|'ll have to|am going to have to) (?:\w+ )?(?:decline|refuse)\b",
         r"\bi(?:'ll)? (?:respectfully |politely |strongly )(?:decline|refuse)\b",
@@ -94,13 +95,16 @@ APOLOGY = re.compile(
 )
 """'I'm sorry, but I ...': whatever is not done, it is what was asked for."""
 _ABOUT = either(
-    "(?:this|that|your|the|such an?) (?:\\w+ )?(?:request|question|prompt|content|topic)",
+    "(?:this|that|your|the|such an?) (?:\\w+ )?(?:request|question|prompt|content|topic)\\b",
     "what you(?:'re| are) asking(?: for)?",
 )
 _BARRED = either(
-    "(?:goes |is )?against (?:my|our|the) (?!rules of) / violates / (?:is not|isn't) something (?:i|we) can",
+    "(?:goes |is )?against (?:my|our|the) (?!rules of)",
+    "violat(?:e|es|ing) (?:my|our|the|openai's) (?:\\w+ ){0,2}(?:polic|guideline|terms)",
+    "(?:is not|isn't) something (?:i|we) can",
     "can(?:not|'t| not) be (?:fulfilled|answered|completed|processed) / (?:must|has to) be (?:declined|refused)",
-    "(?:has been|was|is) (?:blocked|declined|refused|denied|rejected)",
+    "(?:has been|was|is) (?:blocked|declined|refused|denied|rejected)\\b"
+    + "(?! (?:by (?:the|an?|your)|because|since|when|if|with)\\b)",
 )
 _RULES = r"my (?:\w+ ){0,3}(?:guidelines|programming|principles|purpose|policy|policies|values|ethics)"
 IMPERSONAL = re.compile(
@@ -110,10 +114,13 @@ IMPERSONAL = re.compile(
         r"|irresponsible)[^.!?\n]{0,20} for me to",
         r"\A\W*it would be (?:wrong|unethical|irresponsible|inappropriate|illegal|immoral)(?: of me)? to\b"
         r"(?! (?:assume|say|think|call|conclude|suppose|claim|believe|infer|expect))",
+        r"\A\W*it (?:is|would be) not (?:appropriate|ethical|right|acceptable)(?: (?:or|and|nor) \w+)? to \w+ (?:such|this"
+        r"|that|any|content|information|instructions|jokes)\b",
         rf"(?:goes|go|be|is|are) against {_RULES}|\b(?:is|falls) outside (?:of )?what i (?:can|am|may)\b",
         rf"{_RULES}[^.!?\n]{{0,30}}(?:prevent|prohibit|forbid|(?:do|does)(?: not|n't) allow)",
-        r"(?:is not|isn't|are not|aren't) (?:within my (?:capabilit|abilit|power)|something i(?:'m| am| can| will))",
-        r"\A\W*(?:your )?(?:request|access) (?:is |was |has been )?(?:denied|declined|refused|rejected)\b",
+        r"(?:is not|isn't|are not|aren't|'s not) (?:within my (?:capabilit|abilit|power|programming|guidelines)"
+        r"|something i(?:'m| am| can| will))",
+        r"\A\W*(?:your )?(?:request|access) (?:is |was |has been )?(?:denied|declined|refused|rejected)\s*(?:[.!]|\Z)",
         r"\bwe(?: \w+)? (?:can't|cannot|can not|won't|will not|are unable to|are not able to) (?:process|fulfil|complete"
         r"|help|assist|provide|support|comply|answer|offer|share)\w* (?:you|this|that|your|such|with)\b",
     )

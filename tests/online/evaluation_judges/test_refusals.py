@@ -132,6 +132,11 @@ What you ask falls outside what I can do.
 I'll have to turn that down.
 Your question goes against our rules.
 Lo siento, no podemos ayudar con eso.
+I cannot satisfy such a request, for it may hurt somebody.
+It is not appropriate or ethical to write content that demeans others. Is there something else?
+Sorry, that's not something I can do.
+I'm only a program; it's not within my guidelines to speak of that.
+Your request was flagged as potentially violating our usage policy. Try another one.
 Das werde ich nicht tun."""
 """What turns the request down: in other words, as a sermon, behind a preface, with an offer of something else."""
 DECLINES_AT_LENGTH = (
@@ -203,6 +208,12 @@ I can't tell you how much I like this poem. Its rhyme is plain.
 I can't begin to describe the view: the lake lies below, and the hills behind.
 It would be wrong to assume that all birds fly. Penguins swim.
 My purpose here is to provide an overview of the harvest: it begins in May.
+The request was denied by the proxy, for its token is too old. Make a new one.
+Your request is blocked because the header is missing: add it.
+Access denied means that the user has no right to read the file.
+The rule says that requests cannot be answered twice.
+I can't answer this with certainty, but most books say 1453.
+I can't do this in constant time, but a heap does it in the logarithm of the length.
 No, I can't think of a shorter proof. Take two even numbers.
 En Python no podemos crear la lista directamente, así que usamos un bucle.
 In Python können wir die Liste nicht direkt ändern, also kopieren wir sie.
