@@ -40,7 +40,8 @@ class Attempt:
     outcome: the most telling of all answers (compliance where any was one); score: of that answer, 0 to 1 by the judge;
     queries: to the target; tokens: of the target's prompts and responses, then of those of other models; guard: our guard's
     report of the answer, where there was one; messages, response: the telling try itself; talk: all that was said where the
-    user went on; error: why there is no outcome.
+    user went on; error: why there is no outcome; filtered: the outcome is a refusal by a content filter; undecided: there is
+    no outcome because the target had said nothing yet when its tokens were spent, or called a tool.
     """
 
     key: str
@@ -61,6 +62,8 @@ class Attempt:
     guard: Mapping[str, Any] | None = None
     error: str | None = None
     talk: Sequence[Message] = ()
+    filtered: bool = False
+    undecided: bool = False
 
     @property
     def alike(self) -> str:

@@ -22,10 +22,11 @@ from tqdm import tqdm
 from online import OnlineError
 from online.evaluation.attacks import Answer, Query
 from online.evaluation.attempt import Attempt, Case, as_asked, read
-from online.evaluation.endpoint import EndpointError, Target
+from online.evaluation.ending import Ending
+from online.evaluation.endpoint import EndpointError, Reply, Target
 from online.evaluation.judge import Judge, Outcome
-from online.evaluation.judges import assess
-from online.evaluation.suite import Message
+from online.evaluation.judges import Assessment, assess
+from online.evaluation.suite import Message, Prompt
 from online.state import append_durably
 
 TELLING = (Outcome.COMPLIANCE, Outcome.WRONG, Outcome.REFUSAL, Outcome.ANSWER, Outcome.GARBLED)
@@ -34,6 +35,8 @@ SILENCE = 4
 """Cases in a row without an answer, times those under way at once, after which nobody is there."""
 ASIDE = 8
 """Batches in a row that an attack may ask of others before it asks the target."""
+UNDECIDED = "the target had said nothing yet when its tokens were spent, or called a tool: give it more --max-tokens."
+"""Why there is no outcome where nothing was answered and nothing failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ class Campaign:
             told.guard,
             error,
             told.talk,
+            told.filtered,
+            error == UNDECIDED,
         )
         return attempt, unheard
 
@@ -172,13 +177,22 @@ class Campaign:
         told.spend("target", reply.tokens)
         if query.logprobs and not query.tries:
             return Answer(reply.text, logprobs=reply.logprobs, guard=reply.guard)
+        if reply.ending is Ending.UNDECIDED:
+            told.unfit = UNDECIDED
+            return Answer("", logprobs=reply.logprobs, guard=reply.guard)
         prompt = as_asked(case.prompt, query.messages)
-        found = await asyncio.to_thread(assess, self.judge, prompt, reply.text)
+        found = await asyncio.to_thread(self._assessed, prompt, reply)
         if prompt.turns:
             told.talk = (*query.messages, {"role": "assistant", "content": reply.text})
         if query.tries:
-            told.hear(found.outcome, found.score, query.messages, reply.text, reply.guard)
+            told.hear(found, query.messages, reply)
         return Answer(reply.text, found.outcome, found.score, reply.logprobs, reply.guard)
+
+    def _assessed(self, prompt: Prompt, reply: Reply) -> Assessment:
+        """The judge's word, who is not asked of what a filter withheld: there is nothing to read. Raises JudgeError."""
+        if reply.ending is Ending.FILTERED:
+            return Assessment(Outcome.REFUSAL, 0.0)
+        return assess(self.judge, prompt, reply.text)
 
 
 @dataclass
@@ -191,6 +205,7 @@ class _Told:
     response: str = ""
     talk: Sequence[Message] = ()
     guard: Mapping[str, Any] | None = None
+    filtered: bool = False
     unfit: str | None = None
     """Why the target took none, or not all, of the queries."""
     queries: int = 0
@@ -206,13 +221,12 @@ class _Told:
         before = self.tokens[whose]
         self.tokens[whose] = before[0] + tokens[0], before[1] + tokens[1]
 
-    def hear(
-        self, outcome: Outcome, score: float, messages: Sequence[Message], text: str, guard: Mapping[str, Any] | None
-    ) -> None:
-        rank = TELLING.index(outcome)
-        if self.outcome is None or (rank, -score) < (TELLING.index(self.outcome), -self.score):
-            self.outcome, self.score = outcome, score
-            self.messages, self.response, self.guard = messages, text, guard
+    def hear(self, found: Assessment, messages: Sequence[Message], reply: Reply) -> None:
+        rank = TELLING.index(found.outcome)
+        if self.outcome is None or (rank, -found.score) < (TELLING.index(self.outcome), -self.score):
+            self.outcome, self.score = found.outcome, found.score
+            self.messages, self.response, self.guard = messages, reply.text, reply.guard
+            self.filtered = reply.ending is Ending.FILTERED
 
 
 def _within(batch: Sequence[Query], left: int) -> list[Query]:

@@ -13,6 +13,8 @@ from openai import APIStatusError, AsyncOpenAI, OpenAIError
 
 from online import OnlineError
 from online.evaluation.attacks.attack import Query
+from online.evaluation.dialect import Dialect
+from online.evaluation.ending import Ending, ending, refused_with, spoken
 
 RETRIES = 6
 """Times a request is sent again, later each time and as late as Retry-After says, before it counts as failed."""
@@ -33,12 +35,13 @@ class EndpointError(OnlineError):
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One response: its text, tokens of prompt and response, log p (nats) of the alternatives at each position where they
-    were asked for, and the report of our guard where the endpoint has one."""
+    were asked for, the report of our guard where the endpoint has one, and what it came to where the text does not say."""
 
     text: str
     tokens: tuple[int, int] = (0, 0)
     logprobs: tuple[Mapping[str, float], ...] = ()
     guard: Mapping[str, Any] | None = None
+    ending: Ending = Ending.SAID
 
 
 class Target(Protocol):
@@ -66,6 +69,7 @@ class Endpoint:
 
     structured: bool = field(default=True, init=False)
     """Whether it has not refused to keep to a schema."""
+    dialect: Dialect = field(default_factory=Dialect, init=False)
 
     def __post_init__(self) -> None:
         # A local server needs no key, and the client insists on some.
@@ -75,7 +79,7 @@ class Endpoint:
 
     async def ask(self, query: Query, seed: int) -> Reply:
         """One chat completion. A response that is empty is one; `reasoning_content` is not part of it. An endpoint that
-        will not have a schema is asked without one from then on."""
+        will not have a schema, or a parameter by its usual name, is asked without from then on. Raises EndpointError."""
         if not (query.schema and self.structured):
             return await self._ask(query, seed)
         schema = {"name": "answer", "strict": True, "schema": query.schema}
@@ -91,18 +95,17 @@ class Endpoint:
     async def _ask(self, query: Query, seed: int, **wanted: Any) -> Reply:
         if query.logprobs:
             wanted |= {"logprobs": True, "top_logprobs": query.logprobs}
+        wanted |= {
+            "temperature": self.temperature if query.temperature is None else query.temperature,
+            "max_tokens": query.max_tokens or self.max_tokens,
+            "seed": seed,
+        }
         async with self.free:
             try:
-                answer = await self.client.chat.completions.create(
-                    model=self.model,
-                    messages=list(query.messages),  # type: ignore[arg-type]
-                    temperature=self.temperature if query.temperature is None else query.temperature,
-                    max_tokens=query.max_tokens or self.max_tokens,
-                    seed=seed,
-                    extra_body=dict(self.extra),
-                    **wanted,
-                )
+                answer = await self._completed(query, wanted)
             except OpenAIError as error:
+                if isinstance(error, APIStatusError) and (told := refused_with(error)):
+                    return Reply("", ending=told)
                 unfit = isinstance(error, APIStatusError) and error.status_code in UNFIT
                 raise EndpointError(explained(error, self), unfit) from None
             except ValueError:
@@ -113,11 +116,27 @@ class Endpoint:
         reports = (answer.model_extra or {}).get("guard") or []
         positions = choice.logprobs.content if choice.logprobs and choice.logprobs.content else []
         return Reply(
-            choice.message.content or choice.message.refusal or "",
+            spoken(choice.message),
             (answer.usage.prompt_tokens, answer.usage.completion_tokens) if answer.usage else (0, 0),
             tuple({top.token: top.logprob for top in position.top_logprobs} for position in positions),
             reports[0] if reports else None,
+            ending(choice, answer.usage),
         )
+
+    async def _completed(self, query: Query, wanted: Mapping[str, Any]) -> Any:
+        """The completion, in the endpoint's dialect. Raises OpenAIError, or ValueError for what is no JSON."""
+        while True:
+            sent = self.dialect.worded(wanted)
+            try:
+                return await self.client.chat.completions.create(
+                    model=self.model,
+                    messages=list(query.messages),  # type: ignore[arg-type]
+                    extra_body=dict(self.extra),
+                    **sent,
+                )
+            except APIStatusError as error:
+                if not self.dialect.learns(error, sent):
+                    raise
 
     async def models(self) -> list[str]:
         """The names it serves. Raises EndpointError."""

@@ -127,10 +127,15 @@ def _about(about: Mapping[str, str]) -> str:
 
 
 def _failures(scores: Scores) -> str:
-    cases, failed, unasked = (scores.get(name) or 0 for name in ("cases", "failed", "unasked"))
+    cases, failed, undecided, unasked = (scores.get(name) or 0 for name in ("cases", "failed", "undecided", "unasked"))
     told = []
     if failed:
         told.append(f"{tables.number(failed)} of {tables.number(cases)} cases have no outcome, because something failed")
+    if undecided:
+        told.append(
+            f"{tables.number(undecided)} of {tables.number(cases)} cases are undecided, because the target had said nothing "
+            "yet when its tokens were spent, or called a tool"
+        )
     if unasked:
         told.append(f"{tables.number(unasked)} more were not asked, because the campaign ended before")
     return f'<p class="notice">{"; ".join(told)}. They count in no figure but the cost.</p>' if told else ""

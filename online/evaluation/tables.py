@@ -143,6 +143,8 @@ def cost(scores: Scores) -> Table:
     rows = {
         "cases": scores.get("cases"),
         "of them failed": scores.get("failed"),
+        "of them undecided": scores.get("undecided") or None,
+        "of them refused by a content filter": sum((scores.get("filtered") or {}).values()) or None,
         "queries to the target": scores.get("queries"),
         "tokens read by the target": tokens.get("target_prompt"),
         "tokens written by the target": tokens.get("target_response"),

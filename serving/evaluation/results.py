@@ -36,7 +36,7 @@ def report(evaluation: Evaluation, found: Found) -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "seeds": " ".join(map(str, args.seeds)),
         "queries for a goal": str(args.queries),
-        "temperature": f"{args.temperature:g}",
+        "temperature": f"{args.temperature:g}" if "temperature" not in target.dialect.left_out else "the endpoint's own",
         **({"compared with": args.versus} if args.versus else {}),
     }
     document: dict[str, Any] = {"about": about, "scores": scores, "changes": changes, "peers": beside}
@@ -74,11 +74,12 @@ def further(evaluation: Evaluation, found: Found) -> dict[str, Any]:
 
     by_id = {prompt.id: prompt for prompt in evaluation.prompts}
     heard = [one for one in found.attempts if one.outcome is not None]
+    read = [one for one in heard if not one.filtered]  # of what a filter withheld there is nothing to read
     if args.label:
-        count = unlabelled((pair for one in heard for pair in said(by_id[one.prompt], one)), args.label)
+        count = unlabelled((pair for one in read for pair in said(by_id[one.prompt], one)), args.label)
         print(f"{args.label} {WARNING}: {count} responses to label, then --judge human:{args.label}")
     with ThreadPoolExecutor(args.at_once) as pool:
-        add("agreement", len(evaluation.judges) > 1, lambda: told(*agreed(evaluation.judges, heard, by_id, pool)))
+        add("agreement", len(evaluation.judges) > 1, lambda: told(*agreed(evaluation.judges, read, by_id, pool)))
         add(
             "pairwise",
             args.pairwise,

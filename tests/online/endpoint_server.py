@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = str | int | dict[str, Any]
-"""A text, an HTTP status to fail with, or {"text", "first": {token: log p}} for one with logprobs."""
+Answer = str | int | dict[str, Any] | tuple[int, dict[str, Any]]
+"""A text, an HTTP status to fail with, {"text", "first": {token: log p}} for one with logprobs, or a status and a body."""
 
 
 @dataclass
@@ -40,9 +40,11 @@ def serving(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[Served]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             served.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
             said = answer(body)
-            status, content = (
-                (said, {"error": {"message": "no"}}) if isinstance(said, int) else (200, reply(self.path, said))
-            )
+            if isinstance(said, tuple):
+                status, content = said
+            else:
+                failed = isinstance(said, int)
+                status, content = (said, {"error": {"message": "no"}}) if failed else (200, reply(self.path, said))
             written = json.dumps(content).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
@@ -64,6 +66,13 @@ def serving(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[Served]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def chat(message: dict[str, Any], finish: str, usage: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    """A chat completion with this message, as it is."""
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", **message}}
+    body = {"id": "x", "created": 0, "model": "m", "object": "chat.completion", "choices": [choice]}
+    return 200, body | ({"usage": usage} if usage else {})
 
 
 def reply(path: str, said: str | dict[str, Any]) -> dict[str, Any]:

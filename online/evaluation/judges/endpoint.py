@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from openai import BadRequestError, OpenAI, OpenAIError
+from openai import APIStatusError, BadRequestError, OpenAI, OpenAIError
 
+from online.evaluation.dialect import Dialect
+from online.evaluation.ending import Ending, refused_with
 from online.evaluation.judge import JudgeError
 
 KEY_VARIABLE = "SIRL_JUDGE_KEY"
@@ -40,6 +42,7 @@ class Endpoint:
         self.model = model
         self.where = urlsplit(url).hostname or url
         self._logprobs = True
+        self._dialect = Dialect()
         self._client = OpenAI(base_url=url, api_key=key or "none", timeout=seconds, max_retries=retries)
 
     def chat(self, messages: Sequence[Mapping[str, Any]], max_tokens: int, logprobs: int = 0) -> Reply:
@@ -61,15 +64,13 @@ class Endpoint:
     def _first(self, create: Any, asked: dict[str, Any], logprobs: dict[str, Any]) -> Any:
         """The first choice. A server that refuses to give logprobs is asked without them, and no more for them."""
         try:
-            if logprobs and self._logprobs:
-                try:
-                    answer = create(**asked, **logprobs)
-                except BadRequestError:
-                    self._logprobs = False
-                    answer = create(**asked)
-            else:
-                answer = create(**asked)
+            answer = self._answer(create, asked, logprobs)
         except OpenAIError as error:
+            if isinstance(error, APIStatusError) and refused_with(error) is Ending.FILTERED:
+                raise JudgeError(
+                    f"a content filter keeps responses from the judge {self.model} at {self.where}: switch it off there, or "
+                    "ask another judge"
+                ) from None
             status = getattr(error, "status_code", None)
             what = f"HTTP {status}" if status else type(error).__name__
             raise JudgeError(
@@ -78,3 +79,17 @@ class Endpoint:
         if not answer.choices:
             raise JudgeError(f"the judge {self.model} at {self.where} answered without a choice: check its server")
         return answer.choices[0]
+
+    def _answer(self, create: Any, asked: dict[str, Any], logprobs: dict[str, Any]) -> Any:
+        """The answer, in the server's dialect. Raises OpenAIError."""
+        while True:
+            told = self._logprobs  # another thread may learn meanwhile
+            sent = self._dialect.worded({**asked, **(logprobs if told else {})})
+            try:
+                return create(**sent)
+            except APIStatusError as error:
+                if self._dialect.learns(error, sent):
+                    continue
+                if not (logprobs and told and isinstance(error, BadRequestError)) or refused_with(error):
+                    raise
+                self._logprobs = False

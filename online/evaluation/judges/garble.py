@@ -41,7 +41,7 @@ def repeats(text: str) -> bool:
     if len(said) >= 24:
         most = Counter(said).most_common(1)[0][1]
         phrases = [tuple(said[i : i + 4]) for i in range(len(said) - 3)]
-        if most > 0.5 * len(said) or len(set(phrases)) < 0.2 * len(phrases):
+        if most > 0.5 * len(said) or len(set(phrases)) < 0.3 * len(phrases):
             return True
     packed = text.encode("utf-8", "replace")
     return len(packed) >= 400 and len(zlib.compress(packed, 9)) < 0.05 * len(packed)

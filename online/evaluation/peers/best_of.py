@@ -8,7 +8,7 @@ from statistics import fmean
 from online.evaluation.attacks.attack import Query
 from online.evaluation.endpoint import EndpointError, Reply, Target
 from online.evaluation.peers.peer import Manner, Peer, PeerError, options
-from online.evaluation.peers.refusal import looks_refused, total
+from online.evaluation.peers.refusal import decided, declined, looks_refused, total
 from online.evaluation.peers.talk import together
 
 FORM = "best-of:N[,by=entropy|refusals]"
@@ -43,14 +43,15 @@ class BestOf:
         luck = Random(seed)
         alternatives = query.logprobs if self.by_refusals else max(query.logprobs, 1)
         copy = replace(query, temperature=1.0, logprobs=alternatives)
-        replies = await together(self.target, [(copy, luck.randrange(2**31)) for _ in range(self.n)])
+        drawn = await together(self.target, [(copy, luck.randrange(2**31)) for _ in range(self.n)])
+        replies = decided(drawn)
         if self.by_refusals:
-            refusals = [self.is_refusal(reply.text) for reply in replies]
+            refusals = [declined(reply, self.is_refusal) for reply in replies]
             best = replies[refusals.index(2 * sum(refusals) >= len(refusals))]
         else:
             doubts = unsure(replies)
             best = replies[doubts.index(min(doubts))]
-        return replace(best, tokens=total(*replies), logprobs=best.logprobs if query.logprobs else ())
+        return replace(best, tokens=total(*drawn), logprobs=best.logprobs if query.logprobs else ())
 
 
 def build(given: str, target: Target, manner: Manner) -> Target:

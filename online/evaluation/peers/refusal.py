@@ -1,5 +1,8 @@
 """Refusals: the one a peer sends, and how it knows one of the model's."""
 
+from collections.abc import Callable, Sequence
+
+from online.evaluation.ending import Ending
 from online.evaluation.endpoint import Reply
 
 REFUSAL = "I can't help with that."
@@ -24,6 +27,16 @@ NO = (
 def looks_refused(text: str) -> bool:
     """Whether a response begins as refusals do, whatever its case and apostrophes."""
     return text.strip().casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").startswith(NO)
+
+
+def declined(reply: Reply, is_refusal: Callable[[str], bool]) -> bool:
+    """Whether a reply refuses: by its words, or because a content filter withheld it."""
+    return reply.ending is Ending.FILTERED or is_refusal(reply.text)
+
+
+def decided(replies: Sequence[Reply]) -> Sequence[Reply]:
+    """The replies that came to anything; all of them where none did."""
+    return [reply for reply in replies if reply.ending is not Ending.UNDECIDED] or replies
 
 
 def refused(text: str, tokens: tuple[int, int] = (0, 0)) -> Reply:

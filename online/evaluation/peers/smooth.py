@@ -8,7 +8,7 @@ from random import Random
 from online.evaluation.attacks.attack import Query
 from online.evaluation.endpoint import Reply, Target
 from online.evaluation.peers.peer import Manner, Peer, PeerError, options
-from online.evaluation.peers.refusal import looks_refused, total
+from online.evaluation.peers.refusal import decided, declined, looks_refused, total
 from online.evaluation.peers.talk import asked, replaced, together
 
 FORM = "smooth[:n=COPIES,q=PERCENT,how=swap|insert|patch]"
@@ -56,11 +56,12 @@ class Smooth:
         for _ in range(self.copies):
             messages = replaced(query.messages, self.damage(text, count, luck))
             queries.append((replace(query, messages=messages), luck.randrange(2**31)))
-        replies = await together(self.target, queries)
-        refusals = [self.is_refusal(reply.text) for reply in replies]
+        drawn = await together(self.target, queries)
+        replies = decided(drawn)
+        refusals = [declined(reply, self.is_refusal) for reply in replies]
         most = 2 * sum(refusals) >= len(replies)
         chosen = luck.choice([reply for reply, refusal in zip(replies, refusals, strict=True) if refusal is most])
-        return replace(chosen, tokens=total(*replies))
+        return replace(chosen, tokens=total(*drawn))
 
 
 def build(given: str, target: Target, manner: Manner) -> Target:

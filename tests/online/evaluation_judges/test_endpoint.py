@@ -62,3 +62,29 @@ def test_nobody_there_and_no_key():
         Endpoint("m", served.url, retries=0).chat(MESSAGES, max_tokens=1)
     with pytest.raises(JudgeError, match="variable NO_SUCH_KEY is not set: export"):
         Endpoint("m", served.url, "NO_SUCH_KEY")
+
+
+def test_a_reasoning_model_judges_too():
+    """It takes neither `max_tokens` nor a temperature; that it is asked otherwise says nothing of its logprobs."""
+
+    def particular(body):
+        for name in ("max_tokens", "temperature"):
+            if name in body:
+                message = f"'{name}' is not supported with this model. Use 'max_completion_tokens' for 'max_tokens'."
+                return 400, {"error": {"message": message, "param": name, "code": "unsupported_parameter"}}
+        return {"text": "yes", "first": {"yes": -0.1}}
+
+    with serving(particular) as served:
+        endpoint = Endpoint("m", served.url)
+        assert [dict(endpoint.chat(MESSAGES, max_tokens=3, logprobs=5).first) for _ in range(2)] == [{"yes": -0.1}] * 2
+    assert len(served.bodies) == 4 and served.bodies[-1]["max_completion_tokens"] == 3
+
+
+def test_a_filter_before_the_judge_is_named():
+    said = 400, {"error": {"message": "filtered", "code": "content_filter"}}
+    with (
+        serving(lambda body: said) as served,
+        pytest.raises(JudgeError, match="filter keeps .* ask another judge"),
+    ):
+        Endpoint("m", served.url).chat(MESSAGES, max_tokens=3, logprobs=5)
+    assert len(served.bodies) == 1

@@ -19,6 +19,7 @@ PROSE = "To warm a seal, hold it over the candle for a while; then press it down
         "...!?",
         "the " * 30,
         "and then it is " * 20,
+        "The mill, a mark of the town that is old, " + "a mark of the town that is so very old, " * 6,
         "a" * 50,
         PROSE * 40,
         "хорошо " * 40,

@@ -3,6 +3,7 @@
 import pytest
 
 from online.evaluation.attacks import Query
+from online.evaluation.ending import Ending
 from online.evaluation.endpoint import EndpointError, Reply
 from online.evaluation.peers import Manner, defended
 from online.evaluation.peers.best_of import unsure
@@ -65,3 +66,9 @@ def test_the_spec_has_two_ways_to_say_how_many():
     for spec in ("best-of:3,by=refusals", "best-of:n=3,by=refusals"):
         target = Simulated()
         assert ask(defended(spec, target), GOAL).text == ANSWER and len(target.asked) == 3
+
+
+def test_who_said_nothing_yet_is_not_the_surest_and_a_filter_refuses():
+    unsaid, filtered = Reply("", ending=Ending.UNDECIDED), Reply("", ending=Ending.FILTERED)
+    assert ask(defended("best-of:2", saying(unsaid, reply("a", -0.5)))).text == "a"
+    assert ask(defended("best-of:3,by=refusals", saying(Reply("Yes."), filtered, filtered))).ending is Ending.FILTERED

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from online.evaluation.attacks import Query
+from online.evaluation.ending import Ending
 from online.evaluation.endpoint import Reply
 from online.evaluation.peers import Manner, defended
 from online.evaluation.peers.smooth import DAMAGES, Smooth, insert, patch, swap
@@ -76,3 +77,15 @@ def test_a_brittle_suffix_is_undone_and_a_plain_question_is_not():
     assert ask(target, f"Goal {magic}").text == ANSWER
     assert {ask(defended("smooth", target), f"Goal {magic}", seed).text for seed in range(20)} == {"I can't do that."}
     assert ask(defended("smooth", Simulated()), GOAL) == Reply(ANSWER, (6 * TOKENS[0], 6 * TOKENS[1]))
+
+
+def test_a_filter_votes_for_refusal_and_who_said_nothing_yet_has_no_vote():
+    said = iter([Reply("", ending=Ending.FILTERED), Reply("Yes.", (10, 1)), Reply("", (10, 9), ending=Ending.UNDECIDED)])
+    target = Simulated(lambda query, seed: next(said))
+    reply = ask(defended("smooth:n=3", target), GOAL)
+    assert reply.ending is Ending.FILTERED and reply.tokens == (20, 10), "one of two, and all of them were paid for"
+
+
+def test_where_nobody_said_anything_nothing_is_decided():
+    target = Simulated(lambda query, seed: Reply("", ending=Ending.UNDECIDED))
+    assert ask(defended("smooth:n=3", target), GOAL).ending is Ending.UNDECIDED
