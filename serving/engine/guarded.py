@@ -131,16 +131,16 @@ class Guarded(AsyncLLM):
         request = current.get() or Request(policy=self.default_policy)
         if lora_request is not None:  # modules that vLLM chooses by itself (--default-mm-loras) too
             refuse_uncalibrated(request, lora_request.lora_name, self.settings.exempt_modules)
+        # Here and not behind the first await, where a stream has begun and could only break off.
+        reason = unguardable(request, prompt, sampling_params, self.beginnings) or fatal(sampling_params, self.vllm_config)
+        if reason:
+            raise VLLMValidationError(reason)
         index = request.next_prompt()
         return self._generate(request, index, prompt, sampling_params, request_id, lora_request, kwargs)
 
     async def _generate(self, request, index, prompt, params, request_id, lora_request, kwargs):
         if self.draining and request.internal:  # else what a batch has not drawn yet would wait for an engine that is gone
             raise EngineError("The server is shutting down: draw elsewhere.")
-        if unguarded := unknown_shape(request, prompt):
-            raise VLLMValidationError(f"{unguarded} cannot be guarded, and this request is to be: use another way.")
-        if fault := fatal(params, self.vllm_config):
-            raise VLLMValidationError(fault)
         if not self.ranks_clients and not request.internal:
             kwargs["priority"] = 0
         handle = next(self._handles)
@@ -151,8 +151,6 @@ class Guarded(AsyncLLM):
             params.logprobs = 0
         pinned = request.adapter or (None if request.internal else self.assigned(request.client))
         with self.adapters.lease(lora_request, pinned) as lease:
-            if request.rule(lease.calibration) and (reason := unguardable(request, prompt, params, self.beginnings)):
-                raise VLLMValidationError(reason)
             self._calls[handle] = (request, index, lease, params.n)
             try:
                 async for output in super().generate(prompt, params, request_id, lora_request=lease.lora_request, **kwargs):
@@ -232,21 +230,14 @@ class Guarded(AsyncLLM):
         self.output_processor.abort_requests(list(self.output_processor.request_states), internal=True)
 
 
-def unknown_shape(request: Request, prompt: object) -> str | None:
-    """The name of a way of generating whose shape the guard does not know, where the request is to be guarded; else None."""
+def unguardable(request: Request, prompt: object, params: SamplingParams, beginnings: Beginnings) -> str | None:
+    """Why a request that is to be guarded cannot be, in a sentence; None where it can, or is not to be."""
     if request.internal or not request.policy.enforces:
         return None
-    if request.beam_search:
-        return "Beam search"
-    if isinstance(prompt, AsyncGenerator):
-        return "Streamed input"
-    return None if request.path in SHAPES else f"The route {request.path or 'of this request'}"
-
-
-def unguardable(request: Request, prompt: object, params: SamplingParams, beginnings: Beginnings) -> str | None:
-    """Why a request that is to be guarded cannot be, in a sentence; None where it can."""
-    tokens = prompt.get("prompt_token_ids") if isinstance(prompt, Mapping) else None
-    if tokens is None:
+    if shape := unknown_shape(request, prompt):
+        return f"{shape} cannot be guarded, and this request is to be: use another way."
+    known = prompt if isinstance(prompt, Mapping) else {}
+    if (tokens := known.get("prompt_token_ids")) is None or "prompt_embeds" in known:
         return "A prompt of embeddings cannot be guarded, and this request is to be: send text."
     if beginnings.moved(tokens, chat=request.path != COMPLETIONS):
         return (
@@ -256,3 +247,12 @@ def unguardable(request: Request, prompt: object, params: SamplingParams, beginn
     if asks_of_the_prompt(params) and not request.sees_all:
         return "Logprobs of a prompt tell how near the guard's threshold is, and this key is not trusted: leave them out."
     return None
+
+
+def unknown_shape(request: Request, prompt: object) -> str | None:
+    """The name of a way of generating whose shape the guard does not know; else None."""
+    if request.beam_search:
+        return "Beam search"
+    if isinstance(prompt, AsyncGenerator):
+        return "Streamed input"
+    return None if request.path in SHAPES else f"The route {request.path or 'of this request'}"

@@ -16,7 +16,6 @@ def test_every_sampling_parameter_has_an_effect():
     assert {field.name for field in msgspec.structs.fields(SamplingParams)} == set(EFFECTS)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # what these modules import says so
 def test_every_field_of_every_body_has_an_effect():
     from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
