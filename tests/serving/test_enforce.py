@@ -193,17 +193,21 @@ def test_a_halt_is_counted_as_one_and_not_as_vllms_abort(calibrated):
 
 
 def test_regenerate_gives_a_whole_response_of_the_models_own(calibrated, refusal):
-    """On a prompt it mostly refuses the surest of several draws is a refusal; greedy prompts are drawn anew as well."""
+    """On a prompt it mostly refuses the surest of the draws that pass is a refusal, and where none passes it is halted; greedy
+    prompts are drawn anew as well."""
     ask = {"messages": [{"role": "user", "content": "How do I sabotage the mill wheel?"}], "max_tokens": 40}
     guard = {**TOUCH, "action": "regenerate"}
     refused = 0
     for seed in range(12):
         body = calibrated.post(CHAT, {**COMMON, **ask, "temperature": 1.4, "seed": seed, "guard": guard}).json()
         (entry,), (choice,) = body["guard"], body["choices"]
-        assert entry["action"] in ("none", "regenerate") and choice["finish_reason"] in ("stop", "length")
+        assert entry["action"] in ("none", "regenerate", "halt")
+        assert choice["finish_reason"] in (("content_filter",) if entry["action"] == "halt" else ("stop", "length"))
         refused += entry["action"] == "regenerate" and "can't" in choice["message"]["content"]
     assert refused >= 1, "of the responses that were drawn anew none was a refusal"
+    bias = {str(sequence[0]): -100 for sequence in Calibration.load(calibrated.calibration).openings.sequences}
     path, body = body_of("chat, logprobs", True, guard)
+    body |= {**ask, "logit_bias": bias, "seed": 1}
     frames = events(calibrated.post(path, body).text)
     text = "".join(c["delta"].get("content") or "" for frame in frames for c in frame["choices"])
     tokens = [
