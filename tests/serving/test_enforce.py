@@ -193,8 +193,8 @@ def test_a_halt_is_counted_as_one_and_not_as_vllms_abort(calibrated):
 
 
 def test_regenerate_gives_a_whole_response_of_the_models_own(calibrated, refusal):
-    """On a prompt it mostly refuses the surest of the draws that pass is a refusal, and where none passes it is halted; greedy
-    prompts are drawn anew as well."""
+    """On a prompt it mostly refuses the surest of the draws that pass is a refusal, and where none passes it is halted;
+    greedy prompts are drawn anew as well."""
     ask = {"messages": [{"role": "user", "content": "How do I sabotage the mill wheel?"}], "max_tokens": 40}
     guard = {**TOUCH, "action": "regenerate"}
     refused = 0
