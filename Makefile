@@ -3,7 +3,7 @@ VENV ?= .venv
 TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test test-fast interop check science bench-signals bench-guard bench-learner docs lock clean
+.PHONY: setup demo serve test test-fast interop check science doors bench-signals bench-guard bench-learner docs lock clean
 
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
@@ -29,6 +29,9 @@ check: setup  ## linters, types, known vulnerabilities
 science: setup  ## every table of docs/science.md; goes on where it was stopped (hours)
 	@$(BIN)/pytest -q -m interop tests/interop/test_trl.py
 	@$(BIN)/python -m benchmarks.science $(ARGS)
+
+doors: setup  ## every route and field, tried with a prompt whose answer must not get out (about ten minutes)
+	@$(BIN)/python -m benchmarks.doors $(ARGS)
 
 bench-signals: setup  ## what each intrinsic signal is worth (docs/guard.md; about ten minutes)
 	@$(BIN)/python -m benchmarks.signals $(ARGS)

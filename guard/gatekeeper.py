@@ -67,7 +67,7 @@ class Gatekeeper:
 
     def _follow(self, record: ResponseRecord, *, ended: bool) -> Move:
         """Weigh refusing again where the answer begins anew, a refusal that turns into an answer among them."""
-        if record.openings is None:
+        if not record.openings:
             return Move.RELEASE
         if self._weighing is None:
             self._weighing = Weighing(

@@ -199,18 +199,26 @@ class Tap:
         return held
 
     def decided(self, tapped: Tapped, gate: Gatekeeper, *, ended: bool) -> Move:
-        """The gate's move. What the guard does when it breaks under enforcement is decided here, and here only: it is logged
-        and counted, and the choice is halted or passes unguarded from here on, as configured."""
+        """The gate's move. Where the guard breaks on a choice that is counted, and it is halted or passes unguarded from here
+        on, as configured."""
+        move = self.moved(gate, tapped.answer.record, ended=ended, so="halted" if self.closed else "let pass")
+        if move is not None:
+            return move
+        self.watcher.failed(tapped.answer)
+        if self.closed:
+            gate.read = True  # nothing to draw anew: the guard is what failed
+            return Move.TOUCH
+        tapped.gate = None
+        return Move.RELEASE
+
+    def moved(self, gate: Gatekeeper, record: ResponseRecord, *, ended: bool, so: str) -> Move | None:
+        """The gate's move, or None where the guard breaks under enforcement, which is caught here, and here only: the engine's
+        output loop serves everybody. `so`: what becomes of the response then, for the log."""
         try:
-            return gate.move(tapped.answer.record, ended=ended)
+            return gate.move(record, ended=ended)
         except Exception as error:
-            log.error("the guard failed on a response, which was %s: %r", "halted" if self.closed else "let pass", error)
-            self.watcher.failed(tapped.answer)
-            if self.closed:
-                gate.read = True  # nothing to draw anew: the guard is what failed
-                return Move.TOUCH
-            tapped.gate = None
-            return Move.RELEASE
+            log.error("the guard failed on a response, which was %s: %r", so, error)
+            return None
 
     def halted(self, tapped: Tapped, first: EngineCoreOutput) -> EngineCoreOutput:
         """The choice ended by a short refusal in the model's own words."""
@@ -294,19 +302,11 @@ class Tap:
         measure(output, draw.record, draw.entropy_only)
         draw.outputs.append(output)
         ended = output.finish_reason is not None
-        if draw.gate is not None:
-            draw.passes = self.stands(draw.gate, draw.record, ended=ended) and (draw.passes or len(draw.outputs) == 1)
+        if draw.gate is not None:  # one that the guard breaks on may not be sent, whatever is configured: it was to be safer
+            move = self.moved(draw.gate, draw.record, ended=ended, so="dropped")
+            draw.passes = move in (Move.HOLD, Move.RELEASE) and (draw.passes or len(draw.outputs) == 1)
         if ended and not draw.ended.done():
             draw.ended.set_result(None)
-
-    def stands(self, gate: Gatekeeper, record: ResponseRecord, *, ended: bool) -> bool:
-        """Whether a draw may still be sent. One that the guard breaks on may not, whatever is configured: it would take the
-        place of a response that was touched."""
-        try:
-            return gate.move(record, ended=ended) in (Move.HOLD, Move.RELEASE)
-        except ArithmeticError as error:
-            log.error("the guard failed on a response that was drawn anew, which was dropped: %r", error)
-            return False
 
     def end_of(self, tapped: Tapped, state, outputs: list[EngineCoreOutput]) -> None:
         """An answer is whole: note what its client got, and tell. What the guard does when it breaks on a finished answer is

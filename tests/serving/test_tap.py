@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,6 +66,7 @@ def test_a_decision_that_was_not_measured_is_a_failed_guard(tap, closed):
     answer = Answer(Request(policy=Policy(Mode.ENFORCE)), 0, "base", ResponseRecord(OPENINGS), FITTED)
     tapped = tap.Tapped(answer, False, SimpleNamespace(), Gatekeeper(RULE))
     tap.measure(output([3], [5]), answer.record, False)
+    ours.moved = partial(tap.Tap.moved, ours)
     assert tap.Tap.decided(ours, tapped, tapped.gate, ended=False) is (Move.TOUCH if closed else Move.RELEASE)
     assert failed == [answer]
 
@@ -90,3 +92,20 @@ def test_only_who_sees_all_gets_logprobs_of_where_refusing_was_weighed(tap):
         return [first.new_logprobs.logprobs[0, 0], second.new_logprobs.logprobs[0, 0]]
 
     assert told(trusted=False) == [tap.WITHHELD, -0.5] and told(trusted=True) == [-0.5, -0.5]
+
+
+def test_a_draw_that_the_guard_breaks_on_does_not_pass(tap):
+    """Whatever breaks, it is that one draw: the loop that hands out everybody's tokens goes on."""
+
+    class Broken(Gatekeeper):
+        def move(self, record, *, ended):
+            raise KeyError("a defect")
+
+    ours = SimpleNamespace()
+    ours.moved = partial(tap.Tap.moved, ours)
+    for gate, passes in ((Gatekeeper(RULE), True), (Broken(RULE), False)):
+        draw = tap.Draw(ResponseRecord(OPENINGS), False, SimpleNamespace(done=lambda: True), gate)
+        last = output([7], pack([0.1], [0.9], [1]).tolist())
+        last.finish_reason = "stop"
+        tap.Tap.collect(ours, draw, last)
+        assert draw.passes is passes
