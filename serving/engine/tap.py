@@ -199,8 +199,8 @@ class Tap:
         return held
 
     def decided(self, tapped: Tapped, gate: Gatekeeper, *, ended: bool) -> Move:
-        """The gate's move. Where the guard breaks on a choice that is counted, and it is halted or passes unguarded from here
-        on, as configured."""
+        """The gate's move. Where the guard breaks on a choice that is counted, and the choice is halted or passes unguarded
+        from here on, as configured."""
         move = self.moved(gate, tapped.answer.record, ended=ended, so="halted" if self.closed else "let pass")
         if move is not None:
             return move
@@ -212,8 +212,8 @@ class Tap:
         return Move.RELEASE
 
     def moved(self, gate: Gatekeeper, record: ResponseRecord, *, ended: bool, so: str) -> Move | None:
-        """The gate's move, or None where the guard breaks under enforcement, which is caught here, and here only: the engine's
-        output loop serves everybody. `so`: what becomes of the response then, for the log."""
+        """The gate's move, or None where the guard breaks under enforcement, which is caught here, and here only: the loop
+        that hands out tokens serves everybody. `so`: what becomes of the response then, for the log."""
         try:
             return gate.move(record, ended=ended)
         except Exception as error:
