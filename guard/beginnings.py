@@ -30,8 +30,12 @@ class Beginnings:
     breaks: frozenset[int] = frozenset()
     ends: frozenset[int] = frozenset()
 
+    def leads(self, token: int) -> bool:
+        """Whether the token may stand before an answer and is no part of it. A mark that ends a turn is an answer's end."""
+        return token in self.blank or (token in self.marks and token in self.header)
+
     def aside(self, token: int) -> bool:
-        """Whether the token may stand before an answer and is no part of it."""
+        """Whether the token says nothing, wherever it stands."""
         return token in self.blank or token in self.marks
 
     def moved(self, prompt: Sequence[int], *, chat: bool) -> bool:

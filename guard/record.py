@@ -63,7 +63,7 @@ class ResponseRecord:
     def _leads(self, openings: Openings, token: int) -> bool:
         """Take a step towards the decision; whether the token only leads up to the answer."""
         node = self._node
-        if node == ROOT and self.beginnings.aside(token):
+        if node == ROOT and self.beginnings.leads(token):
             return True
         self._node = openings.step(node, token)
         return node == THINKING or self._node in (ROOT, THINKING)

@@ -35,6 +35,15 @@ def test_what_leads_up_to_an_answer_is_held_and_not_judged():
     assert record.refusal_mass == 0.2 and record.entropy_mean == 1.0 and record.reasoned == 1
 
 
+def test_an_answer_that_ends_at_once_is_decided_there():
+    """The mark that ends its turn is its end, and what goes on behind it is weighed again."""
+    assert moves((2, 0.1), ended=True) == [Move.RELEASE] and moves((2, 0.9), ended=True) == [Move.TOUCH]
+    assert moves((2, 0.1), (LINE, 0.0), (1, 0.0), (5, 0.0), (LINE, 0.0), (WORD, 0.9))[-1] is Move.TOUCH
+    record = ResponseRecord(TREE, KNOWN)
+    record.extend([2], [0.5], [0.1])
+    assert record.refusal_mass == 0.1 and not record.thinking
+
+
 def test_refusing_is_weighed_behind_a_demanded_beginning():
     assert moves((WORD, 0.0), (COLON, 0.0), (WORD, 0.9)) == [Move.RELEASE, Move.RELEASE, Move.TOUCH]
     assert moves((WORD, 0.0), (COLON, 0.0), (WORD, 0.1)) == [Move.RELEASE] * 3
