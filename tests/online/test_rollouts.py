@@ -72,8 +72,10 @@ def test_the_same_draws_teach_the_same_adapter_wherever_they_are_drawn(endpoint)
         seen, own = trainer.advance(), alone.advance()
         assert seen["mismatch"] <= seen["mismatch_max"] < 1e-5 and "mismatch" not in own
         assert seen["entropy"] == pytest.approx(own["entropy"])
-    for here, there in zip(trainer._parameters, alone._parameters, strict=True):
-        assert torch.allclose(here, there, atol=1e-5)
+    pairs = zip(trainer._parameters, alone._parameters, strict=True)
+    apart = torch.cat([(here - there).abs().flatten() for here, there in pairs])
+    # Where a gradient is nearly nothing its last digits, which differ from CPU to CPU, decide the direction of AdamW's step.
+    assert (apart > 1e-5).float().mean() < 1e-3 and apart.max() < 1e-4
     assert len(list(engine.folder.iterdir())) == 1, "earlier steps' adapters are to be removed"
 
 
