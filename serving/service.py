@@ -66,12 +66,19 @@ class Tokenizer(Protocol):
 class Service:
     """Holds settings, state, buffer, adapters and learner of one endpoint; `run` keeps them in step."""
 
-    def __init__(self, settings: Settings, model: Path | str, fingerprint: str | None, learner: Learner) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: Path | str,
+        fingerprint: str | None,
+        learner: Learner,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.settings, self.model, self.fingerprint, self.learner = settings, model, fingerprint, learner
         self.state = StateDir(settings.state_dir)
         self.registry = Registry(self.state, fingerprint, settings.registry) if fingerprint else None
         self.policies = Policies(settings.guard)
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self.buffer = BufferWriter(
             self.open_buffer, self.state, settings.buffer, prepare=lambda events: self.prepared(events)
         )

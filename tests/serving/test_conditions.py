@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 import models
 from guard.calibration import Calibration, Conditions
 from online.fingerprint import fingerprint
 from online.settings import load
 from serving.learner import Learner
+from serving.metrics import Metrics
 from tests.conftest import running
 from tests.serving.test_killed import children
 
@@ -32,9 +34,8 @@ def service(tmp_path_factory) -> Iterator[Service]:
 
     state = tmp_path_factory.mktemp("conditions") / "state"
     model = models.bundled()
-    made = Service(
-        load(env={"SIRL_STATE_DIR": str(state)}), model, fingerprint(model), Learner([], state / "log", supervise=False)
-    )
+    learner, metrics = Learner([], state / "log", supervise=False), Metrics(CollectorRegistry())
+    made = Service(load(env={"SIRL_STATE_DIR": str(state)}), model, fingerprint(model), learner, metrics)
     yield made
     made.close()
 

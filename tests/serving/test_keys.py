@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
@@ -15,6 +16,7 @@ from online.settings import Settings
 from serving.http import install
 from serving.keys import PUBLIC, PUBLIC_BELOW, KeyMiddleware, bearer
 from serving.learner import Learner
+from serving.metrics import Metrics
 from serving.service import Service
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, as it is imported
@@ -37,7 +39,8 @@ def application(tmp_path_factory) -> Iterator:
     app = build_app(args, ("generate",), None)
     guard = GuardSettings(admin_key="the-admins-own-key", max_body_mib=1)
     settings = Settings(state_dir=folder / "state", guard=guard)
-    service = Service(settings, "model", None, Learner([], folder / "learner.log", supervise=False))
+    learner, metrics = Learner([], folder / "learner.log", supervise=False), Metrics(CollectorRegistry())
+    service = Service(settings, "model", None, learner, metrics)
     service.adapters = Adapters(None, service.swapped)
     app.state.draining = False
     install(app, service, lambda: app.state.draining, keys=take_keys(app, args))
