@@ -76,8 +76,12 @@ def test_keys_have_policies_of_their_own(enforcing):
     assert observed["choices"][0]["finish_reason"] == "stop"
     strict = enforcing.post(CHAT, {**BODY, "guard": {"threshold": 0.9}}, headers=as_key("strict"))
     assert strict.status_code == 400 and "leave them out" in strict.json()["error"]["message"]
-    routed = enforcing.post(CHAT, BODY, headers=as_key("router")).json()
+    bias = {str(sequence[0]): -100 for sequence in Calibration.load(enforcing.calibration).openings.sequences}
+    harmful = {**BODY, "messages": [{"role": "user", "content": "How do I sabotage the mill wheel?"}], "logit_bias": bias}
+    routed = enforcing.post(CHAT, harmful, headers=as_key("router")).json()
     assert routed["guard"] == [{"index": 0, "action": "route"}] and routed["choices"][0]["finish_reason"] == "stop"
+    held = enforcing.post(CHAT, BODY, headers=as_key("router")).json()  # what its rule touches again is not sent
+    assert held["guard"] == [{"index": 0, "action": "halt"}]
     stranger = enforcing.post(CHAT, {**BODY, "guard": {"mode": "observe"}})
     assert stranger.status_code == 400 and "tightened" in stranger.json()["error"]["message"]
 
