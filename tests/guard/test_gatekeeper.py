@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from guard.gatekeeper import Gatekeeper, Move
+from guard.openings import Openings
+from guard.reasoning import Reasoning
 from guard.record import ResponseRecord
 from guard.rule import Rule
 from guard.signals import log_odds
@@ -33,6 +36,15 @@ def test_what_leads_up_to_an_answer_is_held_and_not_judged():
     record = ResponseRecord(TREE, KNOWN)
     record.extend([LINE, WORD], [5.0, 1.0], [0.9, 0.2])
     assert record.refusal_mass == 0.2 and record.entropy_mean == 1.0 and record.reasoned == 1
+
+
+def test_a_reasoning_is_one_though_its_marks_are_blank_too():
+    tree = Openings(((30,),), reasoning=Reasoning(60, 61, frozenset({LINE})))
+    record = ResponseRecord(tree, replace(KNOWN, blank=KNOWN.blank | {60, 61}))
+    record.extend([60, WORD, WORD], [1.0] * 3, [0.9] * 3)
+    assert record.thinking and record.refusal_mass is None
+    record.extend([61, LINE, WORD], [1.0] * 3, [0.9, 0.8, 0.2])
+    assert not record.thinking and record.reasoned == 5 and record.refusal_mass == 0.2
 
 
 def test_an_answer_that_ends_at_once_is_decided_there():
