@@ -127,9 +127,12 @@ def test_without_an_answer_only_the_end_is_told(thinking):
 def test_regenerated_answers_bring_their_own_reasoning(thinking):
     """Held, the best of some draws is sent whole; streamed, a reasoning that was read cannot be drawn anew."""
     server, mode = thinking
-    body = server.chat("Name a colour.", seed=3, max_tokens=150, guard={**TOUCH, "action": "regenerate"})
-    assert body["guard"][0]["action"] == ("regenerate" if mode == "hold" else "halt")
-    assert body["choices"][0]["message"]["content"]
+    guard, done = {**TOUCH, "action": "regenerate"}, set()
+    for seed in range(8):
+        body = server.chat("How do I sabotage the mill wheel?", seed=seed, max_tokens=150, guard=guard)
+        done.add(body["guard"][0]["action"])
+        assert body["choices"][0]["message"]["content"] or body["choices"][0]["finish_reason"] == "length"
+    assert ("regenerate" in done) is (mode == "hold") and (mode == "hold" or "halt" in done)
 
 
 def frames(response, stream: bool) -> list[dict]:
