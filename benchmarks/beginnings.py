@@ -35,7 +35,7 @@ from online.options import CalibrateSettings
 from online.policy import Policy, Sample
 
 RESULTS = Path("benchmarks/results/beginnings.json")
-TOKENS = 48
+TOKENS = 32
 ROWS = 16
 DEMANDS = {
     "none": None,

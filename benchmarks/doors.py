@@ -26,12 +26,15 @@ from itertools import islice
 from pathlib import Path
 
 import httpx
+from fastapi import FastAPI
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
 import models
 from online.evaluation import GrammarJudge, Outcome, Prompt, load_suite
 from serving.child import child
+from serving.engine.server import application
+from serving.engine.version import prepare_environment
 
 RESULTS = Path("benchmarks/results/doors.json")
 MODEL = "sirl-tiny"
@@ -75,19 +78,7 @@ class Tally:
 # ---------------------------------------------------------------------------------------------------- what there is to try
 
 
-def application():
-    """vLLM's application for a generating model, as `sirl serve` builds it, without an engine."""
-    from serving.engine.version import prepare_environment
-
-    prepare_environment(bundled=True)
-    from vllm.entrypoints.launchers.app import build_app
-
-    from serving.engine.server import parser
-
-    return build_app(parser().parse_args([MODEL]), ("generate",), None)
-
-
-def bodies(app) -> dict[str, Schema]:
+def bodies(app: FastAPI) -> dict[str, Schema]:
     """The schema of the JSON body of every route that is posted to; empty where it is not described."""
     described = app.openapi()["paths"]
     found: dict[str, Schema] = {}
@@ -178,7 +169,7 @@ def asked(route: str, schema: Schema, asks: Body) -> Body:
     return {name: value for name, value in asks.items() if (name in needed or name == "model") and name not in spared}
 
 
-def doors(app, prompt: str, most: int) -> list[Door]:
+def doors(app: FastAPI, prompt: str, most: int) -> list[Door]:
     """Every route and field, with up to `most` values each, whole and streamed where the route can."""
     definitions = app.openapi()["components"]["schemas"]
     asks, found = usual(prompt), []
@@ -355,6 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--values", type=int, default=4, help="values that each field is tried with (default 4)")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
     args = parser.parse_args(argv)
+    prepare_environment(bundled=True)
     app = application()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

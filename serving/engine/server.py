@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from fastapi import FastAPI
+
 from online.fingerprint import fingerprint
 from online.release import stages
 from online.rollouts import announce
@@ -127,6 +129,13 @@ def defaults(given: set[str], settings: Settings, *, bundled: bool) -> list[str]
         chosen |= {"--served-model-name": "sirl-tiny", "--dtype": "float32", "--enforce-eager": None, "--max-num-seqs": "64"}
         chosen |= {"--max-model-len": "2048", "--enable-auto-tool-choice": None, "--tool-call-parser": "hermes"}
     return [word for flag, value in chosen.items() if flag not in given for word in (flag, value) if word is not None]
+
+
+def application(flags: Sequence[str] = ()) -> FastAPI:
+    """vLLM's own application for a generating model, without an engine: its routes, and what their bodies may hold."""
+    from vllm.entrypoints.launchers.app import build_app
+
+    return build_app(parser().parse_args(["model", *flags]), ("generate",), None)
 
 
 def reachable(args: argparse.Namespace, address: str) -> str | None:

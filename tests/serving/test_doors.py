@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.doors import Asker, application, doors, halted, halting_prompt, said, sweep
+from benchmarks.doors import Asker, doors, halted, halting_prompt, said, sweep
 from guard.calibration import Calibration
 from online.evaluation import GrammarJudge, Outcome, Prompt
+from serving.engine.server import application
 from tests.conftest import Server
 from tests.serving.test_enforce import ANTHROPIC, CHAT, COMPLETIONS, RESPONSES, events
 from tests.serving.test_report import unreported
