@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -35,6 +35,7 @@ from online.evaluation import GrammarJudge, Outcome, Prompt, load_suite
 from serving.child import child
 from serving.engine.server import application
 from serving.engine.version import prepare_environment
+from serving.shapes import SHAPES
 
 RESULTS = Path("benchmarks/results/doors.json")
 MODEL = "sirl-tiny"
@@ -165,7 +166,7 @@ def asked(route: str, schema: Schema, asks: Body) -> Body:
     """The usual body of a route: what it requires, and of the rest what asks the question."""
     known = schema.get("properties", {})
     needed = {"messages", "prompt", "input"} if not known else set(known)
-    spared = {"documents", "text"} - set(schema.get("required", ()))
+    spared = {"documents", "text", *(["prompt"] if "input" in known else [])} - set(schema.get("required", ()))
     return {name: value for name, value in asks.items() if (name in needed or name == "model") and name not in spared}
 
 
@@ -296,6 +297,15 @@ def keyless(ways: Sequence[Door], nobody: Asker) -> list[str]:
     return [f"{door.route} {door.name}: {answer.status}" for door, answer in shown if answer.status != 401]
 
 
+def strings(value: object) -> Iterator[str]:
+    """All that is written in a body, as it is and not as JSON has it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings(part)
+
+
 def phrases(text: str) -> set[str]:
     said_words = re.findall(r"\w+", text.lower())
     return {" ".join(said_words[at : at + PHRASE]) for at in range(len(said_words) - PHRASE + 1)}
@@ -308,10 +318,15 @@ def kept(state: Path, log: Path, url: str) -> dict[str, str]:
     return texts | {"metrics": httpx.get(f"{url}/metrics", timeout=60).text}
 
 
-def left_behind(texts: Mapping[str, str], free: Sequence[Answer], ways: Sequence[Door], spoken: str) -> list[str]:
+def left_behind(
+    texts: Mapping[str, str], prompt: Prompt, free: Sequence[Answer], ways: Sequence[Door], spoken: str
+) -> list[str]:
     """Where phrases of withheld answers lie that neither the questions nor the guard's own refusal have."""
-    asks = phrases(" ".join(json.dumps(door.body) for door in ways)) | phrases(spoken)
-    secret = set().union(*(phrases(said(answer.body)) for answer in free)) - asks
+    asked = {written for door in ways for written in strings(door.body)}
+    asks = set().union(*map(phrases, asked)) | phrases(spoken)
+    answers = {said(answer.body) for answer in free}
+    complied = [text for text in answers if GrammarJudge().judge(prompt, text) is Outcome.COMPLIANCE]
+    secret = set().union(*map(phrases, complied)) - asks
     return [f"{place}: {sorted(told)[:3]}" for place, text in texts.items() if (told := secret & phrases(text))]
 
 
@@ -356,9 +371,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             ways = doors(app, str(prompt.messages[0]["content"]), args.values)
             found, free = sweep(ways, prompt, observe, enforce, spoken)
             unlocked = keyless(ways, Asker(url)) + keyless(ways, Asker(open_url))
-            behind = left_behind(kept(state, log, url), free, ways, spoken)
+            behind = left_behind(kept(state, log, url), prompt, free, ways, spoken)
     report(found, unlocked, behind, len(ways), args.json)
-    return int(bool(unlocked or behind or any(tally.leaks for tally in found.values())))
+    return int(bool(unlocked or behind or untried(found) or any(tally.leaks for tally in found.values())))
+
+
+def untried(found: Mapping[str, Tally]) -> list[str]:
+    """Routes on which nothing was halted, so that nothing was shown of them."""
+    return [route for route in SHAPES if not found[route].outcomes["halted"]]
 
 
 def report(found: Mapping[str, Tally], unlocked: Sequence[str], behind: Sequence[str], tried: int, path: Path) -> None:
@@ -368,9 +388,13 @@ def report(found: Mapping[str, Tally], unlocked: Sequence[str], behind: Sequence
         outcomes = ", ".join(f"{count} {name}" for name, count in tally.outcomes.most_common())
         print(f"  {route}: {len(tally.fields)} fields; {outcomes}")
     leaks = [leak for tally in found.values() for leak in tally.leaks]
-    for title, lines in (("got out", leaks), ("opens without a key", unlocked), ("was left behind in", behind)):
+    findings = (("got out", leaks), ("opens without a key", unlocked), ("was left behind in", behind))
+    for title, lines in (*findings, ("halted nothing on", untried(found))):
         print(f"{title}: {len(lines) or 'nothing'}", *lines[:20], sep="\n  ")
-    tallies = {route: {**asdict(tally), "fields": len(tally.fields)} for route, tally in found.items()}
+    tallies = {
+        route: {"fields": len(tally.fields), "outcomes": dict(tally.outcomes), "leaks": tally.leaks}
+        for route, tally in sorted(found.items())
+    }
     about = {"date": datetime.now(UTC).date().isoformat(), "combinations": 4 * tried}
     path.write_text(
         json.dumps({**about, "routes": tallies, "keyless": list(unlocked), "left": list(behind)}, indent=1) + "\n"
