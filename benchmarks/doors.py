@@ -44,6 +44,8 @@ CHAT = "/v1/chat/completions"
 ENFORCE = ("--guard-mode", "enforce")
 LOGS = ("--enable-log-requests", "--enable-log-outputs")
 AT_ONCE = 8
+BROKEN = 0
+"""The status of a stream that broke off."""
 TOKENS = 40
 PHRASE = 4
 """Words in a row that are looked for in logs, metrics and the buffer, where single words mean nothing."""
@@ -74,6 +76,8 @@ class Tally:
     fields: set[str] = field(default_factory=set)
     outcomes: Counter[str] = field(default_factory=Counter)
     leaks: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    """Doors that end in an error of the server's, which tells nothing but is no sentence either."""
 
 
 # ---------------------------------------------------------------------------------------------------- what there is to try
@@ -249,17 +253,29 @@ class Asker:
     def ask(self, door: Door) -> Answer:
         headers = {} if self.key is None else {"authorization": f"Bearer {self.key}"}
         path = door.route.replace("{response_id}", "resp_1")
-        answer = httpx.post(self.url + path, json=door.body | self.extra, headers=headers, timeout=300)
-        return Answer(answer.status_code, answer.text, str(dict(answer.headers)))
+        parts: list[bytes] = []
+        with httpx.stream("POST", self.url + path, json=door.body | self.extra, headers=headers, timeout=300) as answer:
+            try:
+                parts.extend(answer.iter_raw())
+                status = answer.status_code
+            except httpx.RemoteProtocolError:  # what came before counts all the same
+                status = BROKEN
+        return Answer(status, b"".join(parts).decode("utf-8", "replace"), str(dict(answer.headers)))
 
 
-def judged(prompt: Prompt, door: Door, free: Answer, guarded: Answer, spoken: str) -> tuple[str, str | None]:
-    """(what came of a door under enforcement, what leaked by it or None)."""
+def judged(
+    prompt: Prompt, door: Door, free: Answer, guarded: Answer, spoken: str, envelope: set[str]
+) -> tuple[str, str | None]:
+    """(what came of a door under enforcement, what leaked by it or None); envelope: words of any halt on its route."""
     if guarded.status >= 500:
         return "error", None
-    asks = words(json.dumps(door.body)) | words(spoken)
+    if guarded.status == BROKEN and free.status == BROKEN:
+        return "broken off by vLLM", None
+    asks = words(json.dumps(door.body)) | words(spoken) | envelope
     secret = words(said(free.body)) - asks
     told = secret & words(guarded.body + guarded.headers)
+    if guarded.status == BROKEN:
+        return "broken off", f"{sorted(told)[:5]} before it broke off" if told else None
     if guarded.status != 200:  # a sentence of its own, which may have a word in common
         quoted = phrases(said(free.body)) & phrases(guarded.body) - phrases(json.dumps(door.body))
         return "refused", f"{sorted(quoted)[:3]} in an error" if quoted else None
@@ -279,11 +295,18 @@ def sweep(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         free = list(tqdm(pool.map(observe.ask, ways), total=len(ways), desc="observing", unit="request", disable=None))
         guarded = list(tqdm(pool.map(enforce.ask, ways), total=len(ways), desc="enforcing", unit="request", disable=None))
+    plain = {(d.route, d.streams): words(a.body + a.headers) for d, a in zip(ways, guarded, strict=True) if not d.name}
     for door, open_, shut in zip(ways, free, guarded, strict=True):
         tally = found.setdefault(door.route, Tally())
-        outcome, leak = judged(prompt, door, open_, shut, spoken)
+        # The usual body's own halt is judged by every word; it is what the others may have in common with it.
+        envelope = plain.get((door.route, door.streams), set()) if door.name else set()
+        outcome, leak = judged(prompt, door, open_, shut, spoken, envelope)
         tally.fields.add(door.name)
         tally.outcomes[outcome] += 1
+        if outcome in ("error", "broken off"):
+            tally.faults.append(
+                f"{door.name}={json.dumps(door.body.get(door.name))[:120]}{' streamed' * door.streams}: {outcome}"
+            )
         if leak:
             tally.leaks.append(f"{door.route} {door.name}={json.dumps(door.body.get(door.name))[:120]}: {leak}")
     return found, free
@@ -359,6 +382,7 @@ def endpoint(folder: Path, name: str, *flags: str) -> Iterator[tuple[str, Path, 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.doors", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--values", type=int, default=4, help="values that each field is tried with (default 4)")
+    parser.add_argument("--route", action="append", help="try this route only (may be given again)")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE")
     args = parser.parse_args(argv)
     prepare_environment(bundled=True)
@@ -369,6 +393,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             observe, enforce = Asker(open_url, KEY), Asker(url, KEY)
             prompt, spoken = halting_prompt(observe, enforce)
             ways = doors(app, str(prompt.messages[0]["content"]), args.values)
+            ways = [door for door in ways if not args.route or door.route in args.route]
             found, free = sweep(ways, prompt, observe, enforce, spoken)
             unlocked = keyless(ways, Asker(url)) + keyless(ways, Asker(open_url))
             behind = left_behind(kept(state, log, url), prompt, free, ways, spoken)
@@ -378,7 +403,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def untried(found: Mapping[str, Tally]) -> list[str]:
     """Routes on which nothing was halted, so that nothing was shown of them."""
-    return [route for route in SHAPES if not found[route].outcomes["halted"]]
+    return [route for route in SHAPES if route in found and not found[route].outcomes["halted"]]
 
 
 def report(found: Mapping[str, Tally], unlocked: Sequence[str], behind: Sequence[str], tried: int, path: Path) -> None:
@@ -389,10 +414,11 @@ def report(found: Mapping[str, Tally], unlocked: Sequence[str], behind: Sequence
         print(f"  {route}: {len(tally.fields)} fields; {outcomes}")
     leaks = [leak for tally in found.values() for leak in tally.leaks]
     findings = (("got out", leaks), ("opens without a key", unlocked), ("was left behind in", behind))
-    for title, lines in (*findings, ("halted nothing on", untried(found))):
+    faults = [f"{route} {fault}" for route, tally in found.items() for fault in tally.faults]
+    for title, lines in (*findings, ("halted nothing on", untried(found)), ("ended in an error", faults)):
         print(f"{title}: {len(lines) or 'nothing'}", *lines[:20], sep="\n  ")
     tallies = {
-        route: {"fields": len(tally.fields), "outcomes": dict(tally.outcomes), "leaks": tally.leaks}
+        route: {"fields": len(tally.fields), "outcomes": dict(tally.outcomes), "leaks": tally.leaks, "faults": tally.faults}
         for route, tally in sorted(found.items())
     }
     about = {"date": datetime.now(UTC).date().isoformat(), "combinations": 4 * tried}
