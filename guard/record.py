@@ -62,8 +62,8 @@ class ResponseRecord:
 
     def _leads(self, openings: Openings, token: int) -> bool:
         """Take a step towards the decision; whether the token only leads up to the answer."""
-        node, thoughts = self._node, openings.reasoning.aside if openings.reasoning else ()
-        if node == ROOT and self.beginnings.leads(token) and token not in thoughts:  # those the openings know
+        node, known = self._node, openings.reasoning
+        if node == ROOT and self.beginnings.leads(token) and not (known and token in known.aside):  # which openings step by
             return True
         self._node = openings.step(node, token)
         return node == THINKING or self._node in (ROOT, THINKING)

@@ -26,14 +26,19 @@ def beginnings(tokenizer: PreTrainedTokenizerBase, template: str | None = None) 
     """Token classes, header and marks; template: a chat template in place of the tokenizer's own."""
     vocabulary = tokenizer.get_vocab()
     header, marks = turns(tokenizer, template)
-    ids = sorted(set(vocabulary.values()))
-    texts = dict(zip(ids, tokenizer.batch_decode([[token] for token in ids]), strict=True))
+    texts = written(tokenizer)
     thoughts = {vocabulary[mark] for pair in MARKS for mark in pair if mark in vocabulary}
     blank = frozenset(token for token, text in texts.items() if text and not text.strip()) | thoughts
     behind = {token: text.rstrip(" ")[-1:] for token, text in texts.items()}
     ends = frozenset(token for token, last in behind.items() if last and last in ENDS) | blank | marks
     breaks = frozenset(token for token, last in behind.items() if last and last in BREAKS) | ends
     return Beginnings(header, marks, blank - marks, breaks, ends)
+
+
+def written(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """What each token of the vocabulary writes, by id."""
+    ids = sorted(set(tokenizer.get_vocab().values()))
+    return dict(zip(ids, tokenizer.batch_decode([[token] for token in ids]), strict=True))
 
 
 def turns(tokenizer: PreTrainedTokenizerBase, template: str | None) -> tuple[Tokens, frozenset[int]]:
@@ -66,11 +71,11 @@ def common_end(sequences: Sequence[Tokens]) -> Tokens:
 def spelled(openings: Openings, tokenizer: PreTrainedTokenizerBase) -> Openings:
     """The openings with every other token that writes the first word of one: behind other words it begins with a space, in a
     quoted value with a quote."""
-    ids = sorted(set(tokenizer.get_vocab().values()))
-    written: dict[str, list[int]] = {}
-    for token, text in zip(ids, tokenizer.batch_decode([[token] for token in ids]), strict=True):
+    texts = written(tokenizer)
+    known: dict[str, list[int]] = {}
+    for token, text in texts.items():
         if word := text.lstrip(" \n\t" + BREAKS):
-            written.setdefault(word, []).append(token)
-    words = {token: tokenizer.batch_decode([[token]])[0].lstrip() for token, _ in openings.children(ROOT)}
-    spellings = {token: tuple(t for t in written.get(word, ()) if t != token) for token, word in words.items()}
+            known.setdefault(word, []).append(token)
+    words = {token: texts[token].lstrip() for token, _ in openings.children(ROOT)}
+    spellings = {token: tuple(t for t in known.get(word, ()) if t != token) for token, word in words.items()}
     return replace(openings, spellings={token: others for token, others in spellings.items() if others})
