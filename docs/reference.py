@@ -19,6 +19,7 @@ from online.settings import keys
 from online.settings import reference as settings
 from serving import admin, cli
 from serving.access import Role
+from serving.engine.server import FORBIDDEN
 from serving.evaluation import flags
 from serving.metrics import Metrics
 from serving.shapes import SHAPES
@@ -92,13 +93,13 @@ def routes() -> str:
         [
             "# Routes",
             "",
-            "All routes of `vllm serve` are served, with vLLM's own bodies. The guard knows the answers of these, and can end",
-            f"them: {', '.join(f'`{path}`' for path in SHAPES)}. Other routes that generate are passed and counted while",
-            "observing; while enforcing they are refused with a 400.",
+            "All routes of `vllm serve` are served, with vLLM's own bodies. The guard knows the answers of these, and can",
+            f"end them: {', '.join(f'`{path}`' for path in SHAPES)}.",
+            "Other routes that generate are passed and counted while observing, and refused with a 400 while enforcing.",
             "",
-            "The routes below administer the guard. Without a key they are open to this machine alone; with keys each asks for",
-            "a role (`--guard-read-key`, `--guard-operate-key`, `--guard-admin-key`). The server describes them in its own",
-            "`/openapi.json` too. Errors have vLLM's body: `error` with `message`, `type`, `param` and `code`.",
+            "The routes below administer the guard. Without a key they are open to this machine alone. With keys each asks",
+            "for a role (`--guard-read-key`, `--guard-operate-key`, `--guard-admin-key`). `/openapi.json` describes them,",
+            "too. Errors have vLLM's body: `error` with `message`, `type`, `param` and `code`.",
             "",
             *sections,
         ]
@@ -134,9 +135,9 @@ def commands() -> str:
     lines = [
         "# Commands",
         "",
-        "`sirl COMMAND --help` prints this for one command, with all settings that it takes. Every setting is also a key of",
-        "a TOML file and a variable of the environment: [settings](settings.md). A command that fails for a reason it can name",
-        "says it in one sentence and ends with status 1.",
+        "`sirl COMMAND --help` prints this for one command, with all settings that it takes. Every setting is also a key",
+        "of a TOML file and a variable of the environment: [settings](settings.md). A command that fails for a reason it",
+        "can name says it in one sentence, and ends with status 1.",
         "",
         "## sirl serve",
         "",
@@ -145,8 +146,9 @@ def commands() -> str:
         "Without `MODEL` it serves the bundled model. Flags of vLLM that the guard cannot work with are refused by name.",
         "",
         *table(("argument", "meaning"), [("`--learn`", "start and supervise the learner beside the server")]),
-        "It takes the settings of every group. The file of settings is `--guard-config FILE` here, for `--config` is vLLM's.",
+        "It takes the settings of every group. Their file is `--guard-config FILE` here, because `--config` is vLLM's.",
         "",
+        *refused(),
     ]
     top = cli.parser()
     (subparsers,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
@@ -157,6 +159,13 @@ def commands() -> str:
     lines += ["## sirl eval", "", flags.ABOUT, "", *arguments(flags.parser())]
     lines += ["The attacks that `--attacks` can name:", "", ", ".join(f"`{name}`" for name in sorted(ATTACKS)) + ".", ""]
     return "\n".join(lines)
+
+
+def refused() -> list[str]:
+    """The section of vLLM's flags that `sirl serve` refuses, each with its reason."""
+    rows = [(f"`--{name.replace('_', '-')}`", reason) for name, reason in FORBIDDEN.items()]
+    rows += CONDITIONAL.items()
+    return ["## Flags of vllm serve that are refused", "", *table(("flag", "why"), rows)]
 
 
 def arguments(parser: argparse.ArgumentParser) -> list[str]:
@@ -195,6 +204,17 @@ def sentence(text: str | None) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
+CONDITIONAL = {
+    "`--model`": "the model is named first: `sirl serve MODEL`",
+    "`--api-server-count` above 1": "one process must see every response",
+    "`--data-parallel-size` above 1": "one process must see every response",
+    "`--runner pooling`": "nothing is generated: use `vllm serve`",
+    "`--max-loras`, if too few": "swaps under load, pinned versions and modules need their slots",
+    "`--enable-batch-sharded-sampling`": "it hides the logits from the probe",
+    "`VLLM_ALLOW_RUNTIME_LORA_UPDATING` (environment)": "a request could load an adapter by path, past registry and gate",
+    "`VLLM_SERVER_DEV_MODE` (environment)": "any client could call into the workers",
+}
+"""What is refused with some values alone, or later than the flags of FORBIDDEN."""
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "metrics.md": metrics,
