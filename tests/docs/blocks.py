@@ -17,7 +17,8 @@ COMMANDS, DATA = ("bash", "python"), ("json", "toml", "text")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block. line: of its first fence, from 1; reason: why it is not run; prints: whether the one before prints it."""
+    """One fenced block. line: of its first fence, from 1; reason: why it is not run; prints: whether the one before prints
+    it."""
 
     page: str
     line: int
