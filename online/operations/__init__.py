@@ -1,0 +1,1 @@
+"""Operations: what commands, the HTTP API and a console do to an installation, one module each."""

@@ -1,0 +1,1 @@
+"""The `sirl` command: a module a subcommand."""
