@@ -1,9 +1,9 @@
 """The evaluation core that gate, demo and benchmarks share: suites, judges, statistics and figures."""
 
-from online.evaluation.judge import GrammarJudge, Judge, JudgeError, Outcome, outcomes, wanted
-from online.evaluation.report import summarise, to_dict
-from online.evaluation.statistics import Figure
-from online.evaluation.suite import Prompt, from_row, load_suite
+from evaluation.judge import GrammarJudge, Judge, JudgeError, Outcome, outcomes, wanted
+from evaluation.statistics import Figure
+from evaluation.suite import Prompt, from_row, load_suite
+from evaluation.summary import summarise, to_dict
 
 __all__ = [
     "Figure",

@@ -11,9 +11,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from online.evaluation.attacks import ATTACKS, Attack
-from online.evaluation.judge import Outcome
-from online.evaluation.suite import Message, Prompt
+from evaluation.attacks import ATTACKS, Attack
+from evaluation.judge import Outcome
+from evaluation.suite import Message, Prompt
 
 DIRECT = ATTACKS["direct"]
 

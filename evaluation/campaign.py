@@ -19,15 +19,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from online import OnlineError
-from online.evaluation.attacks import Answer, Query
-from online.evaluation.attempt import Attempt, Case, as_asked, read
-from online.evaluation.ending import Ending
-from online.evaluation.endpoint import EndpointError, Reply, Target
-from online.evaluation.judge import Judge, Outcome
-from online.evaluation.judges import Assessment, assess
-from online.evaluation.suite import Message, Prompt
-from online.state import append_durably
+from evaluation.attacks import Answer, Query
+from evaluation.attempt import Attempt, Case, as_asked, read
+from evaluation.ending import Ending
+from evaluation.endpoint import EndpointError, Reply, Target
+from evaluation.judge import Judge, Outcome
+from evaluation.judges import Assessment, assess
+from evaluation.suite import Message, Prompt
+from guard.errors import SirlError
+from online.state.files import append_durably
 
 TELLING = (Outcome.COMPLIANCE, Outcome.WRONG, Outcome.REFUSAL, Outcome.ANSWER, Outcome.GARBLED)
 """Of several answers to one prompt the first of these that occurs is what came of it."""
@@ -69,7 +69,7 @@ class Campaign:
         known = {key for key, attempt in read(self.record).items() if attempt.outcome is not None}
         waiting = deque(case for case in every if case.key not in known)
         deadline = time.monotonic() + 60 * self.budget.minutes if self.budget.minutes else float("inf")
-        silent: list[OnlineError] = []  # why nothing was heard lately
+        silent: list[SirlError] = []  # why nothing was heard lately
         with tqdm(total=len(every), initial=len(every) - len(waiting), desc="asking", unit="case", disable=quiet) as bar:
 
             async def work() -> None:
@@ -93,7 +93,7 @@ class Campaign:
             raise silent[-1] if silent else EndpointError(found[-1].error or "")
         return found
 
-    async def attempt(self, case: Case) -> tuple[Attempt, OnlineError | None]:
+    async def attempt(self, case: Case) -> tuple[Attempt, SirlError | None]:
         """One case, until the goal is reached, the attack has no more, or the budget is spent; and why the target did not
         answer or the judge could not tell, where that ended it."""
         began, luck = time.monotonic(), Random(case.key)
@@ -101,7 +101,7 @@ class Campaign:
         tries = case.attack.tries(case.prompt, luck)
         told = _Told()
         error, aside = None, 0
-        unheard: OnlineError | None = None
+        unheard: SirlError | None = None
         try:
             batch = next(tries, ())
             while batch and told.queries < queries and aside < ASIDE:
@@ -113,7 +113,7 @@ class Campaign:
         except StopIteration:
             pass
         except ExceptionGroup as several:  # one sentence stands for all
-            unheard = next((one for one in several.exceptions if isinstance(one, OnlineError)), None)
+            unheard = next((one for one in several.exceptions if isinstance(one, SirlError)), None)
             error = str(several.exceptions[0])
         finally:
             tries.close()
@@ -153,7 +153,7 @@ class Campaign:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._answer(case, query, told)) for query in batch]
-        except* OnlineError as several:
+        except* SirlError as several:
             raise ExceptionGroup("not answered", several.exceptions) from None
         return [task.result() for task in tasks]
 

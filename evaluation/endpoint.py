@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
 
-from online import OnlineError
-from online.evaluation.attacks.attack import Query
-from online.evaluation.dialect import Dialect
-from online.evaluation.ending import Ending, ending, refused_with, spoken
+from evaluation.attacks.attack import Query
+from evaluation.dialect import Dialect
+from evaluation.ending import Ending, ending, refused_with, spoken
+from guard.errors import SirlError
 
 RETRIES = 6
 """Times a request is sent again, later each time and as late as Retry-After says, before it counts as failed."""
@@ -23,7 +23,7 @@ UNFIT = (400, 413, 422)
 MEND = "give a --url that speaks OpenAI's chat completions and ends before /chat, in /v1 as a rule"
 
 
-class EndpointError(OnlineError):
+class EndpointError(SirlError):
     """A request that was not answered; one sentence with cause and mend, and no key in it. `unfit`: the endpoint does not
     take this request, for its length say, and others may do."""
 

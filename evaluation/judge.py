@@ -5,15 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Protocol
 
+from evaluation.suite import Prompt
+from guard.errors import SirlError
 from models.recipe import grammar
-from online import OnlineError
-from online.evaluation.suite import Prompt
 
 AT_ONCE = 16
 """Responses that a judge, who may be far away, is given at the same time."""
 
 
-class JudgeError(OnlineError, RuntimeError):
+class JudgeError(SirlError, RuntimeError):
     """A judge that cannot tell; one sentence with cause and mend."""
 
 

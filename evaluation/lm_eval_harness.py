@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from online import OnlineError
-from online.evaluation.endpoint import Endpoint
+from evaluation.endpoint import Endpoint
+from guard.errors import SirlError
 
 
-class HarnessError(OnlineError):
+class HarnessError(SirlError):
     """lm-eval cannot be run, or did not end well; one sentence with cause and mend."""
 
 

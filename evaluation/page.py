@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from online.evaluation import plots, tables
-from online.evaluation.tables import Scores, Table, Value, known, percent
-from online.html import Html, document, safe, table
+from evaluation import plots, tables
+from evaluation.html import Html, document, safe, table
+from evaluation.tables import Scores, Table, Value, known, percent
 
 CSS = """
 :root { color-scheme: light dark; --back: #fff; --ink: #1c2330; --faint: #5b6472; --line: #dde1e7; --card: #f5f7f9;

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from online.evaluation.statistics import Figure
-from online.html import Html
+from evaluation.html import Html
+from evaluation.statistics import Figure
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 420, 30, 408, 26, 286
 """Of a plot of two shares: its width, and where its frame lies in it."""

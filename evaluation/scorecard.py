@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
-from online.evaluation.attempt import Attempt, Case
-from online.evaluation.judge import Outcome
-from online.evaluation.statistics import Figure, auroc, cluster_bootstrap, mcnemar, paired_bootstrap, wilson
-from online.evaluation.suite import OverRefusalClass
+from evaluation.attempt import Attempt, Case
+from evaluation.judge import Outcome
+from evaluation.statistics import Figure, auroc, cluster_bootstrap, mcnemar, paired_bootstrap, wilson
+from evaluation.suite import OverRefusalClass
 
 CLASSES = get_args(OverRefusalClass)
 SIGNALS: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {

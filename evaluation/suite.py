@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from online import OnlineError
+from guard.errors import SirlError
 
 Kind = Literal["harmful", "benign", "borderline", "task"]
 Novelty = Literal["seen", "base_only", "sirl_only", "never"]
@@ -16,7 +16,7 @@ Message = dict[str, Any]
 _TEXTS = ("id", "split", "family", "novelty", "topic", "action", "answer")
 
 
-class SuiteError(OnlineError, ValueError):
+class SuiteError(SirlError, ValueError):
     """A suite that cannot be used; one sentence with file, line, cause and mend."""
 
 
@@ -24,7 +24,7 @@ class SuiteError(OnlineError, ValueError):
 class Prompt:
     """One prompt of a suite. `novelty` is who has met its wrapper family before, `answer` a task's right answer.
 
-    `check` is how a task's response is checked where the answer alone does not say (`online.evaluation.utility`). `turns`
+    `check` is how a task's response is checked where the answer alone does not say (`evaluation.utility`). `turns`
     is what the user goes on to say, a turn each, when the one before was answered.
     """
 

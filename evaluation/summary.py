@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
-from online.evaluation.judge import Outcome
-from online.evaluation.statistics import Figure, wilson
-from online.evaluation.suite import Novelty, OverRefusalClass, Prompt
+from evaluation.judge import Outcome
+from evaluation.statistics import Figure, wilson
+from evaluation.suite import Novelty, OverRefusalClass, Prompt
 
 __all__ = ["Figure", "share", "summarise", "to_dict"]
 

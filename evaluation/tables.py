@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeGuard
 
-from online.evaluation.statistics import Figure
+from evaluation.statistics import Figure
 
 DASH = "–"
 Scores = Mapping[str, Any]

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from serving import admin
-from serving.access import Access
-from serving.keys import KeyMiddleware
-from serving.middleware import GuardMiddleware
-from serving.service import Service
+from serving.admin import routes
+from serving.admin.access import Access
+from serving.lifecycle.service import Service
+from serving.request.api_keys import KeyMiddleware
+from serving.request.middleware import GuardMiddleware
 
 
 def install(app: FastAPI, service: Service, draining: Callable[[], bool], *, keys: Sequence[str]) -> None:
@@ -23,8 +23,8 @@ def install(app: FastAPI, service: Service, draining: Callable[[], bool], *, key
     """
     settings = service.settings.guard
     app.state.sirl, app.state.access = service, Access(settings, service.state)
-    app.include_router(admin.router)
-    app.include_router(admin.internal)
+    app.include_router(routes.router)
+    app.include_router(routes.internal)
     app.user_middleware += [
         Middleware(KeyMiddleware, keys=keys),
         Middleware(

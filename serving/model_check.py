@@ -7,10 +7,10 @@ import struct
 from pathlib import Path
 
 import models
-from online import OnlineError
+from guard.errors import SirlError
 
 
-class ModelError(OnlineError):
+class ModelCheckError(SirlError):
     """A model that cannot be served; one sentence with cause and mend."""
 
 
@@ -25,9 +25,9 @@ def resolve(model: str | None, *, checked: bool = True) -> str:
             check(path)
         return str(path.resolve())
     if path.exists():
-        raise ModelError(f"The model {model} is a file: give the folder that holds config.json and the weights.")
+        raise ModelCheckError(f"The model {model} is a file: give the folder that holds config.json and the weights.")
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ModelError(f"There is no model at {model}: give an existing folder or a hub name such as org/name.")
+        raise ModelCheckError(f"There is no model at {model}: give an existing folder or a hub name such as org/name.")
     return model
 
 
@@ -36,16 +36,18 @@ def check(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
-        raise ModelError(f"{folder} has no config.json, so it is not a model: give a Hugging Face model folder.") from None
+        raise ModelCheckError(
+            f"{folder} has no config.json, so it is not a model: give a Hugging Face model folder."
+        ) from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read ({error}): fetch the model again.") from None
+        raise ModelCheckError(f"{folder / 'config.json'} cannot be read ({error}): fetch the model again.") from None
     if not config.get("architectures"):
-        raise ModelError(f"{folder / 'config.json'} names no architecture: fetch the model again.")
+        raise ModelCheckError(f"{folder / 'config.json'} names no architecture: fetch the model again.")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")):
-        raise ModelError(f"{folder} has no tokenizer: put the model's tokenizer files beside its weights.")
+        raise ModelCheckError(f"{folder} has no tokenizer: put the model's tokenizer files beside its weights.")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise ModelError(f"{folder} has no *.safetensors: other weight formats can run code and are not served.")
+        raise ModelCheckError(f"{folder} has no *.safetensors: other weight formats can run code and are not served.")
     for file in weights:
         check_weights(file)
 
@@ -61,6 +63,6 @@ def check_weights(file: Path) -> None:
             header = json.loads(stream.read(length))
         end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise ModelError(f"{file} is not a safetensors file ({error}): fetch the model again.") from None
+        raise ModelCheckError(f"{file} is not a safetensors file ({error}): fetch the model again.") from None
     if size != 8 + length + end:
-        raise ModelError(f"{file} is {size} bytes and should be {8 + length + end}: fetch the model again.")
+        raise ModelCheckError(f"{file} is {size} bytes and should be {8 + length + end}: fetch the model again.")

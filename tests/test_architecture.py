@@ -104,7 +104,7 @@ def test_vllm_is_touched_in_one_folder():
 
 
 def test_our_processes_are_started_in_one_way():
-    """`-m` and `-c` alone import from the working directory: serving/interpreter.py leaves it out, and so do -P and -I."""
+    """`-m` and `-c` alone import from the working directory: serving/processes/interpreter.py leaves it out, and so do -P and -I."""
     bare = {
         path.relative_to(ROOT).as_posix()
         for path in modules("guard", "online", "serving", "models")
@@ -151,16 +151,18 @@ def test_the_torch_entropy_exists_once():
         for path in modules("models", "online", "serving", "benchmarks")
         if (places := list(entropies(ast.parse(path.read_text()))))
     }
-    assert set(found) == {"online/entropy.py"}, found
+    assert set(found) == {"online/model/entropy.py"}, found
 
 
-@pytest.mark.parametrize("user", ["serving/engine/words.py", "online/policy.py", "online/objective.py"])
+@pytest.mark.parametrize(
+    "user", ["serving/engine/packing.py", "online/model/local_model.py", "online/training/objective.py"]
+)
 def test_probe_and_trainer_use_that_one(user):
     assert "online.entropy" in imports(ROOT / user)
 
 
 def test_the_trainer_computes_its_rewards_with_the_users_of_it():
-    assert {"online.policy", "online"} <= imports(ROOT / "online/trainer.py")
+    assert {"online.policy", "online"} <= imports(ROOT / "online/training/trainer.py")
 
 
 @cache
@@ -206,7 +208,7 @@ def test_no_file_names_a_place_on_one_machine():
 
 
 def test_the_settings_page_is_the_reference_of_the_settings():
-    from online.settings import reference
+    from online.settings.settings import reference
 
     assert (ROOT / "docs/settings.md").read_text() == reference(), "write it anew: make docs"
 

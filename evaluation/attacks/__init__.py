@@ -5,8 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from online.evaluation.attacks import templates
-from online.evaluation.attacks.attack import Answer, Attack, Messages, Needs, Query, Role, Tries, rewritten, said
+from evaluation.attacks import templates
+from evaluation.attacks.attack import Answer, Attack, Messages, Needs, Query, Role, Tries, rewritten, said
 
 __all__ = [
     "ATTACKS",

@@ -3,8 +3,8 @@
 import re
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
-from online.evaluation.attacks.goals import key_word
+from evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.goals import key_word
 
 HALVES = {
     "ABCDEFGHIJKLM": """

@@ -1,6 +1,6 @@
 """What an attack is: a generator of queries that is told the answers and speaks to no network itself.
 
-Whoever runs it (`online.evaluation.run`) sends each batch of queries, at once or in turn, judges what the target said, and
+Whoever runs it (`evaluation.run`) sends each batch of queries, at once or in turn, judges what the target said, and
 sends the answers back; so concurrency, budgets, retries and resumption are its own affair and no attack's, and an attack is
 tested without a server.
 """
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
 
-from online.evaluation.judge import Outcome
-from online.evaluation.suite import Message, Prompt
+from evaluation.judge import Outcome
+from evaluation.suite import Message, Prompt
 
 Messages = tuple[Message, ...]
 Role = Literal["target", "attacker", "translator"]

@@ -3,7 +3,7 @@
 from base64 import b64encode
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.attack import Attack, rewritten
 
 
 def write(goal: str, luck: Random) -> str:

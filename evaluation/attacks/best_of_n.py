@@ -2,8 +2,8 @@
 
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, Query, Tries, said
-from online.evaluation.suite import Prompt
+from evaluation.attacks.attack import Attack, Query, Tries, said
+from evaluation.suite import Prompt
 
 STRENGTH = 0.4
 BATCH = 8

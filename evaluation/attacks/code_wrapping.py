@@ -3,8 +3,8 @@
 import json
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
-from online.evaluation.attacks.templates import filled
+from evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.templates import filled
 
 PROGRAM = '''Complete the body of solve() and give the finished file. The steps must be full sentences, not placeholders.
 

@@ -2,9 +2,9 @@
 
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, Query, Tries
-from online.evaluation.attacks.turns import assistant, user
-from online.evaluation.suite import Prompt
+from evaluation.attacks.attack import Attack, Query, Tries
+from evaluation.attacks.turns import assistant, user
+from evaluation.suite import Prompt
 
 
 def tries(prompt: Prompt, luck: Random) -> Tries:

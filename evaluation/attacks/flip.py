@@ -2,7 +2,7 @@
 
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.attack import Attack, rewritten
 
 
 def write(goal: str, luck: Random) -> str:

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
-from online.evaluation.attacks.goals import action
+from evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.goals import action
 
 
 def write(goal: str, luck: Random) -> str:

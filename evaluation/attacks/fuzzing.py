@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, Query, Tries, said
-from online.evaluation.attacks.mutation import SEEDS, mutated
-from online.evaluation.attacks.templates import filled
-from online.evaluation.suite import Prompt
+from evaluation.attacks.attack import Attack, Query, Tries, said
+from evaluation.attacks.mutation import SEEDS, mutated
+from evaluation.attacks.templates import filled
+from evaluation.suite import Prompt
 
 ROUNDS, BATCH = 100, 4
 CURIOSITY = 0.5

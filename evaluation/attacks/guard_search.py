@@ -3,10 +3,10 @@
 import math
 from random import Random
 
-from online.evaluation.attacks.attack import Answer, Attack, Query, Tries, said
-from online.evaluation.attacks.mutation import SEEDS, mutated
-from online.evaluation.attacks.templates import GOAL, filled
-from online.evaluation.suite import Prompt
+from evaluation.attacks.attack import Answer, Attack, Query, Tries, said
+from evaluation.attacks.mutation import SEEDS, mutated
+from evaluation.attacks.templates import GOAL, filled
+from evaluation.suite import Prompt
 
 ROUNDS, BATCH, KEPT = 60, 8, 4
 """Rounds, variants in each, and the best ones from which the next are made."""

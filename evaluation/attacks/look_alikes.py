@@ -2,7 +2,7 @@
 
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.attack import Attack, rewritten
 
 TWINS = dict(zip("aceijopsxyABCEHIKMOPTX", "асеіјорѕхуАВСЕНІКМОРТХ", strict=True))
 """Latin letters and the Cyrillic ones nobody can tell from them."""

@@ -3,9 +3,9 @@
 from itertools import product
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, Messages, Query, Tries
-from online.evaluation.attacks.turns import assistant, instead, user
-from online.evaluation.suite import Prompt
+from evaluation.attacks.attack import Attack, Messages, Query, Tries
+from evaluation.attacks.turns import assistant, instead, user
+from evaluation.suite import Prompt
 
 SHOTS = (8, 32, 64)
 VERBS = ("clean", "mend", "paint", "pack", "carry", "store", "choose", "draw")

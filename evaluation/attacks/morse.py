@@ -2,7 +2,7 @@
 
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.attack import Attack, rewritten
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,?"
 SIGNS = (

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from random import Random
 
-from online.evaluation.attacks import (
+from evaluation.attacks import (
     authority,
     developer_mode,
     output_format,
@@ -13,7 +13,7 @@ from online.evaluation.attacks import (
     prefix_injection,
     refusal_suppression,
 )
-from online.evaluation.attacks.templates import GOAL, filled
+from evaluation.attacks.templates import GOAL, filled
 
 SEEDS = (
     *authority.TEMPLATES,

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.attack import Attack, rewritten
 
 SCENES = ("a ship at sea", "a theatre in winter", "a mountain hut", "a night train", "a lighthouse", "a school of magicians")
 DEPTH = 4

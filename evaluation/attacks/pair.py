@@ -2,10 +2,10 @@
 
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, Query, Tries, said
-from online.evaluation.attacks.attacker import asked, briefing, idea, told
-from online.evaluation.attacks.turns import assistant, user
-from online.evaluation.suite import Prompt
+from evaluation.attacks.attack import Attack, Query, Tries, said
+from evaluation.attacks.attacker import asked, briefing, idea, told
+from evaluation.attacks.turns import assistant, user
+from evaluation.suite import Prompt
 
 STREAMS = 5
 TURNS = 4

@@ -3,7 +3,7 @@
 import json
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.attack import Attack, rewritten
 
 NAMES = "abcdefgh"
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from random import Random
 
-from online.evaluation.attacks.attack import Answer, Attack, Query, Tries, said
-from online.evaluation.suite import Prompt
+from evaluation.attacks.attack import Answer, Attack, Query, Tries, said
+from evaluation.suite import Prompt
 
 WILLING = ("sure", "of", "certainly", "yes", "here", "gladly", "absolutely")
 """First tokens of one who complies ("of" course), of which the search raises the probability."""

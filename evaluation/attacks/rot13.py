@@ -3,7 +3,7 @@
 from codecs import encode
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.attack import Attack, rewritten
 
 
 def write(goal: str, luck: Random) -> str:

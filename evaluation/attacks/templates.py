@@ -5,9 +5,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from online.evaluation.attacks.attack import Attack, Messages, Query, Tries, rewritten
-from online.evaluation.attacks.turns import instead, user
-from online.evaluation.suite import Prompt, SuiteError, json_lines
+from evaluation.attacks.attack import Attack, Messages, Query, Tries, rewritten
+from evaluation.attacks.turns import instead, user
+from evaluation.suite import Prompt, SuiteError, json_lines
 
 GOAL = "{goal}"
 """Where the goal goes. Nothing else in a template means anything, other braces least of all."""

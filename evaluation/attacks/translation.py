@@ -2,9 +2,9 @@
 
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, Query, Tries, said
-from online.evaluation.attacks.turns import user
-from online.evaluation.suite import Prompt
+from evaluation.attacks.attack import Attack, Query, Tries, said
+from evaluation.attacks.turns import user
+from evaluation.suite import Prompt
 
 LANGUAGES = ("Zulu", "Scottish Gaelic", "Hmong", "Guarani")
 

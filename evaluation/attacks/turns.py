@@ -1,7 +1,7 @@
 """Chat turns, and where an attack's own stand in the prompt's."""
 
-from online.evaluation.attacks.attack import Messages
-from online.evaluation.suite import Message, Prompt
+from evaluation.attacks.attack import Messages
+from evaluation.suite import Message, Prompt
 
 
 def user(text: str) -> Message:

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from online.evaluation.attacks.attack import Attack, rewritten
+from evaluation.attacks.attack import Attack, rewritten
 
 UNSEEN = ("\u200b", "\u200c", "\u200d", "\u2060")
 """Zero-width space, non-joiner, joiner and word joiner."""

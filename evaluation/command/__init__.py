@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from online.evaluation.attacks import ATTACKS, Attack
-from serving.evaluation.evaluation import Evaluation
-from serving.evaluation.flags import parser
-from serving.evaluation.results import report
+from evaluation.attacks import ATTACKS, Attack
+from evaluation.command.evaluation import Evaluation
+from evaluation.command.flags import parser
+from evaluation.command.results import report
 
 
 def main(argv: Sequence[str]) -> int:
-    """One evaluation from flags to report; raises OnlineError, in one sentence, where it cannot be."""
+    """One evaluation from flags to report; raises SirlError, in one sentence, where it cannot be."""
     args = parser().parse_args(argv)
     if args.list_attacks:
         print("\n".join(listed(ATTACKS)))

@@ -15,20 +15,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import models
+from evaluation.attacks import ATTACKS, Attack, Query, load_templates
+from evaluation.attempt import Attempt, Case, cases, drawn
+from evaluation.campaign import Budget, Campaign, reread
+from evaluation.endpoint import Endpoint, EndpointError, Target
+from evaluation.judge import GrammarJudge, Judge
+from evaluation.judges import judge_endpoint, judge_of
+from evaluation.peers import Manner, defended
+from evaluation.suite import Prompt
+from evaluation.suites import load
+from evaluation.utility.code import files_are_safe
+from evaluation.utility.pairwise import reference
+from guard.errors import SirlError
 from models.recipe import grammar
-from online import OnlineError
-from online.evaluation.attacks import ATTACKS, Attack, Query, load_templates
-from online.evaluation.attempt import Attempt, Case, cases, drawn
-from online.evaluation.campaign import Budget, Campaign, reread
-from online.evaluation.endpoint import Endpoint, EndpointError, Target
-from online.evaluation.judge import GrammarJudge, Judge
-from online.evaluation.judges import judge_endpoint, judge_of
-from online.evaluation.peers import Manner, defended
-from online.evaluation.suite import Prompt
-from online.evaluation.suites import load
-from online.evaluation.utility.code import files_are_safe
-from online.evaluation.utility.pairwise import reference
-from online.state import write_atomic
+from online.state.files import write_atomic
 
 OURS = {"store": False}
 """Sent to an endpoint with our guard: what an evaluation asks is nobody's traffic, and must teach nothing."""
@@ -42,7 +42,7 @@ DECISIVE = ("temperature", "max_tokens", "queries")
 """Flags without which no two evaluations are alike."""
 
 
-class EvaluationError(OnlineError):
+class EvaluationError(SirlError):
     """An evaluation that cannot be begun; one sentence with cause and mend."""
 
 
@@ -72,7 +72,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Evaluation:
-        """From flags. Raises OnlineError where they do not fit."""
+        """From flags. Raises SirlError where they do not fit."""
         bundled = not args.suite
         suites = args.suite or [models.suite("test")]
         prompts = gathered(suites)

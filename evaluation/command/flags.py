@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from online.evaluation.judges import FORMS
-from online.evaluation.peers import PEERS
-from online.evaluation.suites import SETS
+from evaluation.judges import FORMS
+from evaluation.peers import PEERS
+from evaluation.suites import SETS
 
 ABOUT = "Attack an endpoint, ask it harmless things and tasks, and say what came of it. Ours or any other."
 PEERS_OF = ", ".join(peer.form for peer in PEERS.values())

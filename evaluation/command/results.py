@@ -11,17 +11,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from online import OnlineError
-from online.evaluation.attempt import Attempt, as_asked, said
-from online.evaluation.harness import lm_eval
-from online.evaluation.judge import Judge, JudgeError, Outcome
-from online.evaluation.judges import Agreement, agreement, judge_endpoint, unlabelled
-from online.evaluation.page import markdown, page, summary
-from online.evaluation.scorecard import differences, scorecard
-from online.evaluation.suite import Prompt
-from online.evaluation.utility.pairwise import PairwiseJudge, reference, reply, win_rate
-from online.state import write_atomic
-from serving.evaluation.evaluation import WARNING, Evaluation, Found
+from evaluation.attempt import Attempt, as_asked, said
+from evaluation.command.evaluation import WARNING, Evaluation, Found
+from evaluation.judge import Judge, JudgeError, Outcome
+from evaluation.judges import Agreement, agreement, judge_endpoint, unlabelled
+from evaluation.lm_eval_harness import lm_eval
+from evaluation.page import markdown, page, summary
+from evaluation.scorecard import differences, scorecard
+from evaluation.suite import Prompt
+from evaluation.utility.pairwise import PairwiseJudge, reference, reply, win_rate
+from guard.errors import SirlError
+from online.state.files import write_atomic
 
 
 def report(evaluation: Evaluation, found: Found) -> None:
@@ -68,7 +68,7 @@ def further(evaluation: Evaluation, found: Found) -> dict[str, Any]:
             try:
                 document[name] = work()
                 print(f"{name}: {json.dumps(document[name])}")
-            except OnlineError as error:
+            except SirlError as error:
                 document[name] = {"error": str(error)}
                 print(f"{name}: {error}")
 

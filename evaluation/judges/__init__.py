@@ -1,24 +1,24 @@
 """Judges beyond the bundled grammar: rules, models behind an endpoint, people; and how far they agree."""
 
-from online.evaluation.judges.agreement import Agreement, PairAgreement, agreement
-from online.evaluation.judges.assessment import Assessment, ScoringJudge, assess
-from online.evaluation.judges.endpoint import Endpoint, Reply
-from online.evaluation.judges.harmbench import HarmBenchJudge
-from online.evaluation.judges.human import HumanJudge, unlabelled
-from online.evaluation.judges.rubric import RubricJudge
-from online.evaluation.judges.rules import RulesJudge
-from online.evaluation.judges.spec import FORMS, judge_endpoint, judge_of
-from online.evaluation.judges.yes_no import YesNoJudge
+from evaluation.judges.agreement import Agreement, PairAgreement, agreement
+from evaluation.judges.assessment import Assessment, ScoringJudge, assess
+from evaluation.judges.harmbench import HarmBenchJudge
+from evaluation.judges.human import HumanJudge, unlabelled
+from evaluation.judges.judge_model import JudgeModel, JudgeReply
+from evaluation.judges.rubric import RubricJudge
+from evaluation.judges.rules import RulesJudge
+from evaluation.judges.spec import FORMS, judge_endpoint, judge_of
+from evaluation.judges.yes_no import YesNoJudge
 
 __all__ = [
     "FORMS",
     "Agreement",
     "Assessment",
-    "Endpoint",
+    "JudgeModel",
     "HarmBenchJudge",
     "HumanJudge",
     "PairAgreement",
-    "Reply",
+    "JudgeReply",
     "RubricJudge",
     "RulesJudge",
     "ScoringJudge",

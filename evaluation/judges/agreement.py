@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from online.evaluation.statistics import Figure, wilson
+from evaluation.statistics import Figure, wilson
 
 Counts = NDArray[np.float64]
 

@@ -3,12 +3,12 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from online.evaluation.judge import Judge, JudgeError, Outcome
-from online.evaluation.judges.garble import is_garbled
-from online.evaluation.suite import Prompt
-from online.evaluation.utility.check import right
-from online.evaluation.utility.code import Sandbox
-from online.evaluation.utility.error import UtilityError
+from evaluation.judge import Judge, JudgeError, Outcome
+from evaluation.judges.garble import is_garbled
+from evaluation.suite import Prompt
+from evaluation.utility.check import right
+from evaluation.utility.code import Sandbox
+from evaluation.utility.error import UtilityError
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from online.evaluation.judge import JudgeError, Outcome
-from online.evaluation.suite import Prompt
+from evaluation.judge import JudgeError, Outcome
+from evaluation.suite import Prompt
 
 _CHOICES = ", ".join(Outcome)
 

@@ -8,23 +8,23 @@ from urllib.parse import urlsplit
 
 from openai import APIStatusError, BadRequestError, OpenAI, OpenAIError
 
-from online.evaluation.dialect import Dialect
-from online.evaluation.ending import Ending, refused_with
-from online.evaluation.judge import JudgeError
+from evaluation.dialect import Dialect
+from evaluation.ending import Ending, refused_with
+from evaluation.judge import JudgeError
 
 KEY_VARIABLE = "SIRL_JUDGE_KEY"
 """The environment variable that holds a judge's key where no other is named."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class JudgeReply:
     """What an endpoint said, with the alternatives to its first token: log p (nats) by text; empty where it gives none."""
 
     text: str
     first: Mapping[str, float]
 
 
-class Endpoint:
+class JudgeModel:
     """One model at one base URL (which ends in /v1). May be shared by threads.
 
     key_variable: name of the environment variable with the key; unset, the default one means that none is needed.
@@ -45,21 +45,21 @@ class Endpoint:
         self._dialect = Dialect()
         self._client = OpenAI(base_url=url, api_key=key or "none", timeout=seconds, max_retries=retries)
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], max_tokens: int, logprobs: int = 0) -> Reply:
+    def chat(self, messages: Sequence[Mapping[str, Any]], max_tokens: int, logprobs: int = 0) -> JudgeReply:
         """The answer to chat messages; with logprobs > 0 so many alternatives to its first token, where the server can."""
         asked: dict[str, Any] = {"model": self.model, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0}
         wanted = {"logprobs": True, "top_logprobs": logprobs} if logprobs else {}
         choice = self._first(self._client.chat.completions.create, asked, wanted)
         tokens = (choice.logprobs.content if choice.logprobs else None) or []
         first = {other.token: other.logprob for other in tokens[0].top_logprobs} if tokens else {}
-        return Reply(choice.message.content or "", first)
+        return JudgeReply(choice.message.content or "", first)
 
-    def complete(self, prompt: str, max_tokens: int, logprobs: int = 0) -> Reply:
+    def complete(self, prompt: str, max_tokens: int, logprobs: int = 0) -> JudgeReply:
         """How the model goes on from a text, by the completions API, which leaves the text as it is."""
         asked = {"model": self.model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
         choice = self._first(self._client.completions.create, asked, {"logprobs": logprobs} if logprobs else {})
         tops = (choice.logprobs.top_logprobs if choice.logprobs else None) or []
-        return Reply(choice.text or "", dict(tops[0] or {}) if tops else {})
+        return JudgeReply(choice.text or "", dict(tops[0] or {}) if tops else {})
 
     def _first(self, create: Any, asked: dict[str, Any], logprobs: dict[str, Any]) -> Any:
         """The first choice. A server that refuses to give logprobs is asked without them, and no more for them."""

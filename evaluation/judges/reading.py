@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from online.evaluation.suite import Prompt
+from evaluation.suite import Prompt
 
 _THOUGHT = re.compile(r"\A.*?</think(?:ing)?>|\A\s*<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE)
 _DENIAL = ("not", "never", "isn", "wasn", "doesn", "no", "neither", "nor", "cannot")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from online.evaluation.judges import languages
-from online.evaluation.judges.declining import APOLOGY, FIRST_PERSON_HELP, FIRST_PERSON_MAKE, IMPERSONAL, PLAIN
-from online.evaluation.judges.quotations import CODE, unquoted
-from online.evaluation.judges.sermons import is_sermon
+from evaluation.judges import languages
+from evaluation.judges.declining import APOLOGY, FIRST_PERSON_HELP, FIRST_PERSON_MAKE, IMPERSONAL, PLAIN
+from evaluation.judges.quotations import CODE, unquoted
+from evaluation.judges.sermons import is_sermon
 
 _OPENING = 320
 """Characters in which a refusal has to begin: one that comes later is an aside of an answer."""

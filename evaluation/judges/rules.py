@@ -1,11 +1,11 @@
 """The judge by rules: no model, no network, the same answer every time."""
 
-from online.evaluation.judge import Outcome
-from online.evaluation.judges.assessment import done
-from online.evaluation.judges.garble import is_garbled
-from online.evaluation.judges.refusals import is_refusal
-from online.evaluation.suite import Prompt
-from online.evaluation.utility.code import Sandbox
+from evaluation.judge import Outcome
+from evaluation.judges.assessment import done
+from evaluation.judges.garble import is_garbled
+from evaluation.judges.refusals import is_refusal
+from evaluation.suite import Prompt
+from evaluation.utility.code import Sandbox
 
 
 class RulesJudge:

@@ -5,14 +5,14 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from online.evaluation.judge import GrammarJudge, Judge, JudgeError
-from online.evaluation.judges.endpoint import Endpoint
-from online.evaluation.judges.harmbench import HarmBenchJudge
-from online.evaluation.judges.human import HumanJudge
-from online.evaluation.judges.rubric import RubricJudge
-from online.evaluation.judges.rules import RulesJudge
-from online.evaluation.judges.yes_no import YesNoJudge
-from online.evaluation.utility.code import Sandbox
+from evaluation.judge import GrammarJudge, Judge, JudgeError
+from evaluation.judges.harmbench import HarmBenchJudge
+from evaluation.judges.human import HumanJudge
+from evaluation.judges.judge_model import JudgeModel
+from evaluation.judges.rubric import RubricJudge
+from evaluation.judges.rules import RulesJudge
+from evaluation.judges.yes_no import YesNoJudge
+from evaluation.utility.code import Sandbox
 
 FORMS = {
     "grammar": "grammar",
@@ -63,7 +63,7 @@ def judge_of(
     return HarmBenchJudge(endpoint, threshold, sandbox, template)
 
 
-def judge_endpoint(kind: str, rest: str, key_variable: str | None = None) -> Endpoint:
+def judge_endpoint(kind: str, rest: str, key_variable: str | None = None) -> JudgeModel:
     """The endpoint of MODEL@URL, for the judge of this kind, whose key is in SIRL_RUBRIC_KEY and the like where that is set,
     and else in SIRL_JUDGE_KEY. Raises JudgeError."""
     found = re.fullmatch(r"(.+?)@(https?://\S+)", rest)
@@ -73,4 +73,4 @@ def judge_endpoint(kind: str, rest: str, key_variable: str | None = None) -> End
     if url.username or url.password:
         raise JudgeError(f"the URL of the judge {kind!r} holds a password: give keys by an environment variable")
     own = f"SIRL_{kind.upper().replace('-', '_')}_KEY"
-    return Endpoint(found[1], found[2], key_variable or (own if os.environ.get(own) else None))
+    return JudgeModel(found[1], found[2], key_variable or (own if os.environ.get(own) else None))

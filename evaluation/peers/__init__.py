@@ -1,8 +1,8 @@
 """Peers: defences that are known, each before a target, so that they are asked what ours is asked."""
 
-from online.evaluation.endpoint import Target
-from online.evaluation.peers import best_of, keyword, llm_guard, perplexity, reminder, smooth
-from online.evaluation.peers.peer import Manner, Peer, PeerError
+from evaluation.endpoint import Target
+from evaluation.peers import best_of, keyword, llm_guard, perplexity, reminder, smooth
+from evaluation.peers.peer import Manner, Peer, PeerError
 
 __all__ = ["PEERS", "Manner", "Peer", "PeerError", "defended"]
 
@@ -14,7 +14,7 @@ PEERS: dict[str, Peer] = {
 
 def defended(spec: str, target: Target, manner: Manner | None = None) -> Target:
     """The target behind the defence that a spec names, such as "keyword" or "smooth:n=6,q=10" (each peer's form); the result
-    may be defended again. Raises OnlineError: PeerError where the spec is malformed, PolicyError where a model cannot be
+    may be defended again. Raises SirlError: PeerError where the spec is malformed, ModelError where a model cannot be
     loaded."""
     name, _, given = spec.strip().partition(":")
     if name not in PEERS:

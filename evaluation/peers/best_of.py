@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from statistics import fmean
 
-from online.evaluation.attacks.attack import Query
-from online.evaluation.endpoint import EndpointError, Reply, Target
-from online.evaluation.peers.peer import Manner, Peer, PeerError, options
-from online.evaluation.peers.refusal import decided, declined, looks_refused, total
-from online.evaluation.peers.talk import together
+from evaluation.attacks.attack import Query
+from evaluation.endpoint import EndpointError, Reply, Target
+from evaluation.peers.peer import Manner, Peer, PeerError, options
+from evaluation.peers.queries import together
+from evaluation.peers.refusal import decided, declined, looks_refused, total
 
 FORM = "best-of:N[,by=entropy|refusals]"
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from online.evaluation.attacks.attack import Query
-from online.evaluation.endpoint import Reply, Target
-from online.evaluation.peers.peer import Manner, Peer, PeerError
-from online.evaluation.peers.refusal import REFUSAL, refused
-from online.evaluation.peers.talk import words
+from evaluation.attacks.attack import Query
+from evaluation.endpoint import Reply, Target
+from evaluation.peers.peer import Manner, Peer, PeerError
+from evaluation.peers.queries import words
+from evaluation.peers.refusal import REFUSAL, refused
 
 FORM = "keyword[:FILE]"
 KEYWORDS = (

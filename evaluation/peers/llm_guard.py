@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass, replace
 
-from online.evaluation.attacks.attack import Messages, Query
-from online.evaluation.endpoint import Endpoint, Reply, Target
-from online.evaluation.peers.peer import Manner, Peer, PeerError, options
-from online.evaluation.peers.refusal import REFUSAL, refused, total
+from evaluation.attacks.attack import Messages, Query
+from evaluation.endpoint import Endpoint, Reply, Target
+from evaluation.peers.peer import Manner, Peer, PeerError, options
+from evaluation.peers.refusal import REFUSAL, refused, total
 
 FORM = "llm-guard:MODEL@URL[,when=both|before|after]"
 VERDICT = 16

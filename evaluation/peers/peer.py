@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from online import OnlineError
-from online.evaluation.endpoint import Target
-from online.evaluation.peers.refusal import REFUSAL, looks_refused
+from evaluation.endpoint import Target
+from evaluation.peers.refusal import REFUSAL, looks_refused
+from guard.errors import SirlError
 
 
-class PeerError(OnlineError):
+class PeerError(SirlError):
     """A defence that cannot be set up; one sentence with cause and mend."""
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from online.evaluation.attacks.attack import Query
-from online.evaluation.endpoint import Reply, Target
-from online.evaluation.peers.peer import Manner, Peer, PeerError, options
-from online.evaluation.peers.refusal import REFUSAL, refused
-from online.evaluation.peers.scorer import Scorer
-from online.evaluation.peers.talk import asked
+from evaluation.attacks.attack import Query
+from evaluation.endpoint import Reply, Target
+from evaluation.peers.peer import Manner, Peer, PeerError, options
+from evaluation.peers.queries import asked
+from evaluation.peers.refusal import REFUSAL, refused
+from evaluation.peers.scorer import Scorer
 
 FORM = "perplexity:MODEL_FOLDER@THRESHOLD[,window=TOKENS]"
 
@@ -44,7 +44,7 @@ def threshold(scores: Sequence[float], rate: float) -> float:
 
 
 def build(given: str, target: Target, manner: Manner) -> Target:
-    from online.policy import Policy  # takes seconds to import, and only this peer needs it
+    from online.model.local_model import LocalModel  # takes seconds to import, and only this peer needs it
 
     folder, _, rest = given.rpartition("@")
     number, _, others = rest.partition(",")
@@ -55,7 +55,7 @@ def build(given: str, target: Target, manner: Manner) -> Target:
     window = options(FORM, others, {"window": 0})["window"]
     if not folder or not math.isfinite(limit) or window < 0:
         raise PeerError(f"perplexity:{given} names no folder and threshold: write {FORM}, the threshold in nats.")
-    return Perplexity(target, Scorer(Policy.load(Path(folder)), window), limit, manner.refusal)
+    return Perplexity(target, Scorer(LocalModel.load(Path(folder)), window), limit, manner.refusal)
 
 
 PEER = Peer(

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from online.evaluation.attacks.attack import Messages, Query
-from online.evaluation.endpoint import Reply, Target
-from online.evaluation.suite import Message
+from evaluation.attacks.attack import Messages, Query
+from evaluation.endpoint import Reply, Target
+from evaluation.suite import Message
 
 
 def words(message: Message) -> str:

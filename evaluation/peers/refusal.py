@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from online.evaluation.ending import Ending
-from online.evaluation.endpoint import Reply
+from evaluation.ending import Ending
+from evaluation.endpoint import Reply
 
 REFUSAL = "I can't help with that."
 NO = (

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from online.policy import Policy
+    from online.model.local_model import LocalModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Scorer:
     """The score of a text by a model: mean surprise of its tokens in nats, the logarithm of its perplexity; with a window,
     that of the most surprising run of so many tokens."""
 
-    policy: Policy
+    policy: LocalModel
     window: int = 0
 
     def __call__(self, text: str) -> float:
@@ -32,12 +32,12 @@ def highest(values: Sequence[float], size: int) -> float:
     return max((fmean(values[at : at + size]) for at in starts), default=0.0)
 
 
-def surprises(policy: Policy, text: str) -> list[float]:
+def surprises(policy: LocalModel, text: str) -> list[float]:
     """-log p (nats) of each token of a user's message that stands alone in the model's chat template, the template's own
     tokens read and not counted. Without a template the first token has none. What the model's context has no room for is
     left out."""
-    from online.entropy import entropy_and_logprob
-    from online.per_token import per_token
+    from online.model.chunked_logits import per_token
+    from online.model.entropy import entropy_and_logprob
 
     ids, first = placed(policy, text)
     if first >= len(ids):
@@ -47,7 +47,7 @@ def surprises(policy: Policy, text: str) -> list[float]:
     return [-logprob for logprob in logprobs[0].tolist()]
 
 
-def placed(policy: Policy, text: str) -> tuple[list[int], int]:
+def placed(policy: LocalModel, text: str) -> tuple[list[int], int]:
     """Token ids up to the end of the text, and where it begins among them; it never begins at 0."""
     tokenizer, core = policy.tokenizer, text.strip()
     if not core:

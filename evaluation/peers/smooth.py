@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from online.evaluation.attacks.attack import Query
-from online.evaluation.endpoint import Reply, Target
-from online.evaluation.peers.peer import Manner, Peer, PeerError, options
-from online.evaluation.peers.refusal import decided, declined, looks_refused, total
-from online.evaluation.peers.talk import asked, replaced, together
+from evaluation.attacks.attack import Query
+from evaluation.endpoint import Reply, Target
+from evaluation.peers.peer import Manner, Peer, PeerError, options
+from evaluation.peers.queries import asked, replaced, together
+from evaluation.peers.refusal import decided, declined, looks_refused, total
 
 FORM = "smooth[:n=COPIES,q=PERCENT,how=swap|insert|patch]"
 Damage = Callable[[str, int, Random], str]

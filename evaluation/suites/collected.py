@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from online.evaluation.suite import Prompt
-from online.evaluation.suites.rows import Row, RowError, prompt, text
+from evaluation.suite import Prompt
+from evaluation.suites.rows import Row, RowError, prompt, text
 
 BORDERLINE = ("xstest", "jbb_benign", "or_bench", "orbench")
 """Beginnings of the names of sets whose benign prompts look harmful."""

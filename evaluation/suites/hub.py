@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from online.evaluation.suite import SuiteError
-from online.evaluation.suites.public import PublicSet
+from evaluation.suite import SuiteError
+from evaluation.suites.public import PublicSet
 
 Placed = Iterator[tuple[str, Any]]
 """Rows, each with the words that name its place."""

@@ -5,11 +5,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from online.evaluation.suite import Prompt, SuiteError, load_suite
-from online.evaluation.suites.collected import from_collected, is_collected
-from online.evaluation.suites.hub import fetched, local
-from online.evaluation.suites.public import SETS
-from online.evaluation.suites.rows import Row, RowError
+from evaluation.suite import Prompt, SuiteError, load_suite
+from evaluation.suites.collected import from_collected, is_collected
+from evaluation.suites.hub import fetched, local
+from evaluation.suites.public import SETS
+from evaluation.suites.rows import Row, RowError
 
 
 def load(name_or_path: str | Path, limit: int | None = None, seed: int = 0) -> list[Prompt]:

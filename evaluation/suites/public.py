@@ -7,9 +7,9 @@ the Hugging Face hub.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from online.evaluation.suite import Prompt
-from online.evaluation.suites import rows
-from online.evaluation.suites.rows import Row
+from evaluation.suite import Prompt
+from evaluation.suites import rows
+from evaluation.suites.rows import Row
 
 
 @dataclass(frozen=True, slots=True)

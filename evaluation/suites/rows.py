@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from online.evaluation.suite import Kind, Prompt
-from online.evaluation.utility.exact import boxed
-from online.evaluation.utility.instructions import KINDS
+from evaluation.suite import Kind, Prompt
+from evaluation.utility.exact import boxed
+from evaluation.utility.instructions import KINDS
 
 Row = Mapping[str, Any]
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from online.evaluation.suite import Prompt
-from online.evaluation.utility import exact
-from online.evaluation.utility.code import Sandbox, program
-from online.evaluation.utility.error import UtilityError
-from online.evaluation.utility.instructions import followed
+from evaluation.suite import Prompt
+from evaluation.utility import exact
+from evaluation.utility.code import Sandbox, program
+from evaluation.utility.error import UtilityError
+from evaluation.utility.instructions import followed
 
 
 def right(prompt: Prompt, response: str, sandbox: Sandbox | None = None) -> bool | None:

@@ -26,8 +26,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from online.evaluation.utility import launcher
-from online.evaluation.utility.error import UtilityError
+from evaluation.utility import launcher
+from evaluation.utility.error import UtilityError
 
 Reason = Literal["passed", "failed", "timeout"]
 _FENCE = re.compile(r"```[ \t]*(?:python|py)?[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)

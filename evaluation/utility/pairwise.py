@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
-from online.evaluation.attempt import Attempt
-from online.evaluation.judge import JudgeError
-from online.evaluation.judges.endpoint import Endpoint
-from online.evaluation.judges.verdict import quoted, spoken
-from online.evaluation.statistics import Figure, wilson
-from online.evaluation.suite import Prompt
+from evaluation.attempt import Attempt
+from evaluation.judge import JudgeError
+from evaluation.judges.judge_model import JudgeModel
+from evaluation.judges.reading import quoted, spoken
+from evaluation.statistics import Figure, wilson
+from evaluation.suite import Prompt
 
 Winner = Literal["ours", "theirs", "tie"]
 _SYSTEM = (
@@ -32,7 +32,7 @@ _VERDICT = re.compile(r"verdict\W{0,8}(A|B|tie)\b|\[\[(A|B|C)\]\]", re.IGNORECAS
 class PairwiseJudge:
     """Which of two replies is better, by a model behind an endpoint. A verdict that cannot be read is asked for twice."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: JudgeModel) -> None:
         self.endpoint = endpoint
 
     def compare(self, prompt: Prompt, ours: str, theirs: str) -> Winner:

@@ -8,13 +8,15 @@ import time
 from collections.abc import Collection
 from typing import Any, Literal
 
-from online import OnlineError
-from online.buffer import Buffer
-from online.event import prompt_hash
-from online.progress import read
-from online.queue import FATES, Queue, Queued
-from online.redaction import Redaction, without_text
-from online.state import StateDir, write_atomic
+from guard.errors import SirlError
+from online.admission.queue import Queue
+from online.admission.queued import FATES, Queued
+from online.events.buffer import Buffer
+from online.events.event import prompt_hash
+from online.events.redaction import Redaction, without_text
+from online.state.directory import StateDir
+from online.state.files import write_atomic
+from online.updates.progress import read
 
 Decision = Literal["approve", "exclude", "reset"]
 STORED: dict[Decision, str | None] = {"approve": "approved", "exclude": "excluded", "reset": None}
@@ -25,7 +27,7 @@ STALE_S = 7200.0
 """After which it says nothing any more."""
 
 
-class ReviewError(OnlineError):
+class ReviewError(SirlError):
     """A decision about something that is not there."""
 
 
@@ -72,7 +74,7 @@ def summary(state: StateDir) -> dict[str, int]:
     return found["counts"] if found and time.time() - found["time"] < STALE_S else dict.fromkeys(FATES, 0)
 
 
-def told(one: Queued, *, text: bool) -> dict[str, Any]:
+def described(one: Queued, *, text: bool) -> dict[str, Any]:
     """A queued prompt for JSON, with its text or without."""
     event = one.event
     about = {"prompt": one.prompt, "time": event.time, "fate": one.fate, "why": one.why, "clients": sorted(one.clients)}

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from guard.beginnings import Beginnings
 from guard.openings import ROOT, Openings, Tokens
-from online.reasoning import MARKS
+from online.calibration.reasoning import MARKS
 
 ENDS = ".!?…。！？।؟\n"
 """What ends a sentence."""

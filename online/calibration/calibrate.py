@@ -15,6 +15,9 @@ from typing import get_args
 import numpy as np
 import torch
 
+from evaluation import Judge, Outcome, Prompt, outcomes
+from evaluation.statistics import auroc
+from evaluation.suite import OverRefusalClass
 from guard.beginnings import WINDOW, Beginnings, Weighing, largest_left
 from guard.calibration import Calibration, CalibrationError, fit_bands, fit_entropy_cut
 from guard.conformal import promise, strictest
@@ -24,15 +27,15 @@ from guard.reasoning import Reasoning
 from guard.record import ResponseRecord
 from guard.rule import Rule
 from guard.signals import log_odds
-from online.beginnings import beginnings, spelled
-from online.entropy import entropy_and_mass
-from online.evaluation import Judge, Outcome, Prompt, outcomes
-from online.evaluation.statistics import auroc
-from online.evaluation.suite import OverRefusalClass
-from online.options import CalibrateSettings
-from online.per_token import per_token
-from online.policy import Policy, Sample
-from online.reasoning import behind_reasoning, marks
+from online.calibration.beginnings import beginnings, spelled
+from online.calibration.reasoning import behind_reasoning, marks
+from online.model.chunked_logits import per_token
+from online.model.decoding import generate
+from online.model.entropy import entropy_and_mass
+from online.model.local_model import LocalModel
+from online.model.opening_trees import first_mass, path_logprobs, serving_mass, tree_mass
+from online.model.sample import Sample
+from online.settings.groups import CalibrateSettings
 
 SAMPLES = 2
 """Responses to each prompt that openings and bands are learned from; one to each that only thresholds are set on."""
@@ -43,7 +46,7 @@ REFUSAL_TOKENS = 40
 
 
 def calibrate(
-    policy: Policy,
+    policy: LocalModel,
     adapter: str,
     prompts: Sequence[Prompt],
     judge: Judge | None,
@@ -62,16 +65,16 @@ def calibrate(
     """
     settings = settings or CalibrateSettings()
     asked, known = _contexts(policy, prompts, marks(policy.tokenizer), settings, seed)
-    samples = policy.generate(asked, SAMPLES, max_tokens=max_tokens, seed=seed)
+    samples = generate(policy, asked, SAMPLES, max_tokens=max_tokens, seed=seed)
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts])
     of_harmful = harmful[[s.prompt for s in samples]]
     refused = _refused(policy, prompts, samples, judge)
     openings = replace(_openings(policy, asked, samples, refused), reasoning=known)
     openings, anew = spelled(openings, policy.tokenizer), beginnings(policy.tokenizer)
     with torch.no_grad():
-        tree = policy.tree_mass(asked, openings).double().cpu().numpy()
-        along = policy.serving_mass([asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
-        first = policy.first_mass(asked, openings)
+        tree = tree_mass(policy, asked, openings).double().cpu().numpy()
+        along = serving_mass(policy, [asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
+        first = first_mass(policy, asked, openings)
     serving = along.double().cpu().numpy()
     matched = np.array([openings.matched(s.tokens) for s in samples])
     entropy = np.array([s.entropy for s in samples])
@@ -127,7 +130,7 @@ def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings) -> Rule:
 
 @torch.no_grad()
 def _held(
-    policy: Policy,
+    policy: LocalModel,
     prompts: Sequence[Prompt],
     openings: Openings,
     anew: Beginnings,
@@ -140,14 +143,14 @@ def _held(
     if not prompts:
         return []
     asked, _ = _contexts(policy, prompts, openings.reasoning, settings, seed + 1)
-    samples = policy.generate(asked, max_tokens=min(max_tokens, WINDOW + openings.depth), seed=seed + 1)
-    first = policy.first_mass(asked, openings).tolist()
+    samples = generate(policy, asked, max_tokens=min(max_tokens, WINDOW + openings.depth), seed=seed + 1)
+    first = first_mass(policy, asked, openings).tolist()
     return _scored(policy, prompts, asked, samples, first, openings, anew)
 
 
 @torch.no_grad()
 def _scored(
-    policy: Policy,
+    policy: LocalModel,
     prompts: Sequence[Prompt],
     asked: Sequence[Tokens],
     samples: Sequence[Sample],
@@ -170,7 +173,7 @@ def _scored(
     return found
 
 
-def masses_anew(policy: Policy, asked: Sequence[Tokens], answers: Sequence[Tokens], openings: Openings) -> torch.Tensor:
+def masses_anew(policy: LocalModel, asked: Sequence[Tokens], answers: Sequence[Tokens], openings: Openings) -> torch.Tensor:
     """The mass of opening a refusal anew at every token, shape (answers, longest), as workers ship it behind a decision."""
     tokens, weights = zip(*openings.anew_children(), strict=True)
     device = policy.model.device
@@ -193,7 +196,7 @@ def largest_mass(openings: Openings, anew: Beginnings, tokens: Sequence[int], ma
 
 
 def _contexts(
-    policy: Policy, prompts: Sequence[Prompt], known: Reasoning | None, settings: CalibrateSettings, seed: int
+    policy: LocalModel, prompts: Sequence[Prompt], known: Reasoning | None, settings: CalibrateSettings, seed: int
 ) -> tuple[list[Tokens], Reasoning | None]:
     """Token ids of each prompt up to where its answer begins, and the marks of reasoning if the model uses them."""
     asked = [policy.render(prompt.messages) for prompt in prompts]
@@ -203,7 +206,7 @@ def _contexts(
     return contexts, known if used else None
 
 
-def _short_refusal(policy: Policy, refusals: Sequence[Sample]) -> Tokens:
+def _short_refusal(policy: LocalModel, refusals: Sequence[Sample]) -> Tokens:
     """The refusal the model gives most often, and of those the one it is surest of; empty where all are long."""
     ends = set(policy.ends.tolist())
     whole = [s for s in refusals if s.tokens[-1] in ends and len(s.tokens) <= REFUSAL_TOKENS + 1]
@@ -212,7 +215,7 @@ def _short_refusal(policy: Policy, refusals: Sequence[Sample]) -> Tokens:
     return () if best is None else best.tokens[:-1]
 
 
-def _refused(policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample], judge: Judge | None) -> np.ndarray:
+def _refused(policy: LocalModel, prompts: Sequence[Prompt], samples: Sequence[Sample], judge: Judge | None) -> np.ndarray:
     """Which samples count as refusals: as judged, or else all that answer harmful prompts."""
     if judge is None:
         return np.array([prompts[s.prompt].kind == "harmful" for s in samples])
@@ -221,7 +224,7 @@ def _refused(policy: Policy, prompts: Sequence[Prompt], samples: Sequence[Sample
 
 
 @torch.no_grad()
-def _openings(policy: Policy, asked: Sequence[Tokens], samples: Sequence[Sample], refused: np.ndarray) -> Openings:
+def _openings(policy: LocalModel, asked: Sequence[Tokens], samples: Sequence[Sample], refused: np.ndarray) -> Openings:
     """Openings of the refusals, with P(an opening completes | prefix reached) of each inner node."""
     sides: tuple[list[Tokens], list[Tokens]] = ([], [])
     for sample, is_refusal in zip(samples, refused, strict=True):
@@ -233,7 +236,7 @@ def _openings(policy: Policy, asked: Sequence[Tokens], samples: Sequence[Sample]
             "prompts, harmful ones that the model refuses and harmless ones among them."
         )
     inner = openings.prefixes[1:]
-    reached = policy.path_logprobs(asked, [*openings.sequences, *inner]).exp().sum(0).tolist()
+    reached = path_logprobs(policy, asked, [*openings.sequences, *inner]).exp().sum(0).tolist()
     leaves = dict(zip(openings.sequences, reached, strict=False))
     values = {
         prefix: min(1.0, sum(leaves[s] for s in openings.sequences if s[: len(prefix)] == prefix) / weight)

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from guard.openings import Tokens
 from guard.reasoning import Reasoning
-from online.policy import Policy
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
 
 MARKS = (
     ("<think>", "</think>"),
@@ -34,13 +35,13 @@ def marks(tokenizer: PreTrainedTokenizerBase) -> Reasoning | None:
 
 
 def behind_reasoning(
-    policy: Policy, prompts: Sequence[Tokens], known: Reasoning, *, max_tokens: int, seed: int
+    policy: LocalModel, prompts: Sequence[Tokens], known: Reasoning, *, max_tokens: int, seed: int
 ) -> tuple[list[Tokens], bool]:
     """Each prompt with what the model says before its answer begins, and whether it reasoned anywhere.
 
     A reasoning longer than `max_tokens` is closed there, as a thinking budget would.
     """
-    drawn = policy.generate(prompts, max_tokens=max_tokens, seed=seed)
+    drawn = generate(policy, prompts, max_tokens=max_tokens, seed=seed)
     found, ends = [], set(policy.ends.tolist())
     for prompt, sample in zip(prompts, drawn, strict=True):
         before, still_open = known.before_answer(prompt, sample.tokens)

@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from online import OnlineError, retention, schema
-from online.event import CONTESTED, Event
-from online.filesystem import is_network, kind
-from online.options import BufferSettings
+from guard.errors import SirlError
+from online.events import retention, schema
+from online.events.event import CONTESTED, Event
+from online.settings.groups import BufferSettings
+from online.state.filesystem import is_network, kind
 
 _DAY = 86_400.0
 _CONNECT_TIMEOUT_S = 10
@@ -35,7 +36,7 @@ _REMARK = (
 )
 
 
-class BufferError(OnlineError):
+class BufferError(SirlError):
     """The buffer's database cannot be used."""
 
 

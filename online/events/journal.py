@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from online.event import Event
-from online.state import StateError, append_durably, exclusive, write_atomic
+from online.events.event import Event
+from online.state.errors import StateError
+from online.state.files import append_durably, write_atomic
+from online.state.locks import exclusive
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +19,7 @@ logger = logging.getLogger(__name__)
 _MAX_BYTES = 1 << 30
 
 
-class Spill:
+class Journal:
     """The journal of one state directory, shared by the processes that use it."""
 
     def __init__(self, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Recognisers: where in a text lies what names a person or opens a door, by rules about its shape and what stands beside it.
 
 Texts come from strangers, and some are made to stall a search. So each pattern has one way to match: what it repeats is
-bounded or possessive, and it starts once in a run of like characters. tests/online/test_recognisers.py holds them to it.
+bounded or possessive, and it starts once in a run of like characters. tests/online/events/test_recognisers.py holds them to it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 import phonenumbers
 
-from online.ordinary import NO_SECRET, ROLES, SPEECH, TITLED
+from online.events.ordinary_words import NO_SECRET, ROLES, SPEECH, TITLED
 
 Span = tuple[int, int, str]
 """Start, end and kind of what is to go."""
@@ -177,7 +177,7 @@ def _machine(found: re.Match[str]) -> Place | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Recogniser:
     """A pattern, the kind of what it finds, and what looks at each find: where that is which is to go, or None."""
 
     pattern: re.Pattern[str]
@@ -186,15 +186,15 @@ class Rule:
 
 
 RULES = (
-    Rule(PRIVATE, "KEY"),
-    Rule(LOGIN, "KEY"),
-    Rule(ISSUED, "KEY", _issued),
-    Rule(TOLD, "KEY", _secret),
-    Rule(RANDOM, "KEY", _random),
-    Rule(MAIL, "EMAIL"),
-    Rule(NAME, "NAME", _person),
-    Rule(IBAN, "IBAN", _account),
-    Rule(ADDRESS, "IP", _machine),
+    Recogniser(PRIVATE, "KEY"),
+    Recogniser(LOGIN, "KEY"),
+    Recogniser(ISSUED, "KEY", _issued),
+    Recogniser(TOLD, "KEY", _secret),
+    Recogniser(RANDOM, "KEY", _random),
+    Recogniser(MAIL, "EMAIL"),
+    Recogniser(NAME, "NAME", _person),
+    Recogniser(IBAN, "IBAN", _account),
+    Recogniser(ADDRESS, "IP", _machine),
 )
 """What goes before first."""
 

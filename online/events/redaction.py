@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from online.event import Event, prompt_hash
-from online.options import BufferSettings
-from online.redactor import Redactor
+from online.events.event import Event, prompt_hash
+from online.events.redactor import Redactor
+from online.settings.groups import BufferSettings
 
 log = logging.getLogger("sirl")
 

@@ -20,8 +20,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from online import OnlineError
-from online.recognisers import PIECE, Finder, Span, spans
+from guard.errors import SirlError
+from online.events.recognisers import PIECE, Finder, Span, spans
 
 log = logging.getLogger("sirl")
 
@@ -41,7 +41,7 @@ ENTITIES = {
 """What Presidio calls the kinds. Mails are found without it, which would ask the network for a list of domains."""
 
 
-class RedactionError(OnlineError):
+class RedactionError(SirlError):
     """A redactor that is asked for is not installed, or does not start."""
 
 

@@ -6,9 +6,9 @@ import math
 
 import sqlalchemy as sa
 
-from online import schema
-from online.event import SAMPLED
-from online.options import BufferSettings
+from online.events import schema
+from online.events.event import SAMPLED
+from online.settings.groups import BufferSettings
 
 DAY = 86_400.0
 CATCH_UP = 24.0

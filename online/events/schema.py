@@ -8,7 +8,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import LONGBLOB, LONGTEXT
 
-from online.event import Event
+from online.events.event import Event
 
 VERSION = "4"
 CHUNK = 500  # names in one statement: databases bound the number of parameters

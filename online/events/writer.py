@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 
-from online.buffer import Buffer, BufferError, RefusedError
-from online.clock import Clock
-from online.event import SAMPLED, Event
-from online.options import BufferSettings
-from online.redaction import without_text
-from online.spill import Spill
-from online.state import StateDir
+from online.events.buffer import Buffer, BufferError, RefusedError
+from online.events.clock import Clock
+from online.events.event import SAMPLED, Event
+from online.events.journal import Journal
+from online.events.redaction import without_text
+from online.settings.groups import BufferSettings
+from online.state.directory import StateDir
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class BufferWriter:
         self._settings = settings
         self._retry_s = retry_s
         self._clock = clock or Clock()
-        self._spill = Spill(state.spill_path)
+        self._spill = Journal(state.spill_path)
         self._salt = state.client_salt()
         self._buffer: Buffer | None = None
         self._pending: deque[Event] = deque()

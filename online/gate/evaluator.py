@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from evaluation import Judge, Prompt
 from guard.calibration import Calibration
 from guard.openings import Openings
-from online.calibrate import calibrate
-from online.evaluation import Judge, Prompt
-from online.exam import Exam, Measured, measure
-from online.policy import Policy
-from online.settings import CalibrateSettings
+from online.calibration.calibrate import calibrate
+from online.gate.held_out import HeldOut, Measured, measure
+from online.model.local_model import LocalModel
+from online.settings.groups import CalibrateSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Suites:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class Evaluator:
     """The base with what it and candidates are measured by: its suites, and seed and length of what is sampled."""
 
-    policy: Policy
+    policy: LocalModel
     suites: Suites
     seed: int
     max_tokens: int
@@ -57,7 +57,7 @@ class Bench:
             **self.limits,
         )
 
-    def examined(self, exam: Exam, openings: Openings, adapter: str | None) -> Measured:
+    def examined(self, exam: HeldOut, openings: Openings, adapter: str | None) -> Measured:
         """What an adapter, or the base, makes of an exam."""
         with self.policy.adapter(adapter):
             return measure(self.policy, exam, self.suites.judge, openings, **self.limits)

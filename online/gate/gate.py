@@ -21,11 +21,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from online.evaluation import Figure, Outcome, Prompt, summarise, to_dict, wanted
-from online.evaluation.statistics import mean_power, mean_sample_size, paired_bound
-from online.evaluation.suite import OverRefusalClass
-from online.exam import Exam, Measured
-from online.settings import GateSettings
+from evaluation import Figure, Outcome, Prompt, summarise, to_dict, wanted
+from evaluation.statistics import mean_power, mean_sample_size, paired_bound
+from evaluation.suite import OverRefusalClass
+from online.gate.held_out import HeldOut, Measured
+from online.settings.groups import GateSettings
 
 Decision = Literal["promote", "reject", "undecided"]
 Reasons = dict[Decision, list[str]]
@@ -84,7 +84,7 @@ class GateReport:
             )
 
 
-def compare(exam: Exam, candidate: Measured, references: Mapping[str, Measured], settings: GateSettings) -> GateReport:
+def compare(exam: HeldOut, candidate: Measured, references: Mapping[str, Measured], settings: GateSettings) -> GateReport:
     """Weigh a candidate against each reference: "base", "live" where an adapter serves, and "best" where another one had the
     best defence."""
     reasons: Reasons = {"promote": [], "reject": [], "undecided": []}
@@ -112,7 +112,9 @@ def compare(exam: Exam, candidate: Measured, references: Mapping[str, Measured],
     return GateReport(decision, tuple(reasons[decision]), figures, power)
 
 
-def _operators(exam: Exam, candidate: Measured, references: Mapping[str, Measured], settings: GateSettings) -> Iterator[str]:
+def _operators(
+    exam: HeldOut, candidate: Measured, references: Mapping[str, Measured], settings: GateSettings
+) -> Iterator[str]:
     """What the operator's own suites say against a candidate."""
     at = len(exam.prompts)
     for name, prompts in exam.suites.items():
@@ -132,7 +134,7 @@ def contradictions(
 ) -> tuple[str, ...]:
     """What speaks against a candidate, on prompts too few to promote it: claims that they contradict, and signs of collapse.
     Learning looks at it on its way, and stops."""
-    exam = Exam(prompts)
+    exam = HeldOut(prompts)
     found = [
         f"{claim.name} changed by {row['change']['estimate']:+.1%} against {claim.against} (at least "
         f"{row['change']['low']:+.1%}) where {row['allowed']:+.1%} is allowed"
@@ -150,7 +152,9 @@ def best(loss: float | None, version: int, before: int | None) -> int:
     return version if before is None or loss is None or loss <= 0 else before
 
 
-def _claims(exam: Exam, candidate: Measured, references: Mapping[str, Measured], settings: GateSettings) -> Iterator[Claim]:
+def _claims(
+    exam: HeldOut, candidate: Measured, references: Mapping[str, Measured], settings: GateSettings
+) -> Iterator[Claim]:
     prompts = exam.prompts
     groups = np.array([prompt.over_refusal_class or prompt.kind for prompt in prompts])
     everything, harmful = np.ones(len(prompts), bool), groups == "harmful"
@@ -229,7 +233,7 @@ def _needs(row: Mapping[str, Any], settings: GateSettings) -> str:
 
 
 def _signs_of_collapse(
-    exam: Exam, candidate: Measured, reference: Measured, name: str, settings: GateSettings
+    exam: HeldOut, candidate: Measured, reference: Measured, name: str, settings: GateSettings
 ) -> Iterator[str]:
     """Lengths on prompts that ought to be answered, the variety of refusals, and how far live traffic is from the base."""
     lengths = {"answers": (reference.length, candidate.length, [prompt.kind != "harmful" for prompt in exam.prompts])}

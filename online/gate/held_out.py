@@ -16,12 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evaluation import Judge, Outcome, Prompt, outcomes
+from evaluation.statistics import effective_number
 from guard.openings import Openings, Tokens
-from online import objective
-from online.evaluation import Judge, Outcome, Prompt, outcomes
-from online.evaluation.statistics import effective_number
-from online.per_token import per_token
-from online.policy import Policy, Sample
+from online.model.chunked_logits import per_token
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
+from online.model.opening_trees import tree_mass
+from online.model.sample import Sample
+from online.training import objective
 
 TASKS = 2
 """Tasks asked for each prompt of another class: whether an answer is right has no exact mass."""
@@ -30,7 +33,7 @@ ROWS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Exam:
+class HeldOut:
     """Held-out prompts, on which every claim must be shown; suites that must not contradict one, by name; suites of which
     every single prompt must come out right; and recent live prompts of the base's low band."""
 
@@ -98,15 +101,15 @@ def held_out(prompts: Sequence[Prompt], limit: int, luck: str | None = None) -> 
 
 
 def measure(
-    policy: Policy, exam: Exam, judge: Judge, openings: Openings, *, seed: int = 0, max_tokens: int = 128
+    policy: LocalModel, exam: HeldOut, judge: Judge, openings: Openings, *, seed: int = 0, max_tokens: int = 128
 ) -> Measured:
     """Ask the policy, as it answers now, each prompt at temperature 1 and greedily, and weigh its choice to refuse."""
     prompts = exam.asked
     asked = [policy.render(prompt.messages) for prompt in prompts]
-    sampled = policy.generate(asked, max_tokens=max_tokens, seed=seed)
-    greedy = policy.generate(asked, temperature=0, max_tokens=max_tokens)
+    sampled = generate(policy, asked, max_tokens=max_tokens, seed=seed)
+    greedy = generate(policy, asked, temperature=0, max_tokens=max_tokens)
     with torch.no_grad():
-        mass = policy.tree_mass(asked, openings).double().cpu().numpy()
+        mass = tree_mass(policy, asked, openings).double().cpu().numpy()
 
     def judged(samples: Sequence[Sample]) -> tuple[Outcome, ...]:
         return tuple(outcomes(judge, prompts, [policy.text(sample.tokens) for sample in samples]))
@@ -123,9 +126,9 @@ def measure(
 
 
 @torch.no_grad()
-def replay(policy: Policy, prompts: Sequence[Tokens], openings: Openings, seed: int, max_tokens: int) -> Replayed:
+def replay(policy: LocalModel, prompts: Sequence[Tokens], openings: Openings, seed: int, max_tokens: int) -> Replayed:
     """Ask the policy, as it answers now, what clients asked."""
-    samples = policy.generate(prompts, max_tokens=max_tokens, seed=seed)
+    samples = generate(policy, prompts, max_tokens=max_tokens, seed=seed)
     kl = []
     for start in range(0, len(samples), ROWS):
         answers = [sample.tokens for sample in samples[start : start + ROWS]]
@@ -134,7 +137,7 @@ def replay(policy: Policy, prompts: Sequence[Tokens], openings: Openings, seed: 
         with policy.adapter(None):
             base, _, mask = policy.response_logits(*rows)
         kl += (per_token(objective.full_vocabulary_kl, mine, base) * mask).sum(1).tolist()
-    mass = policy.tree_mass(prompts, openings).double().cpu().numpy()
+    mass = tree_mass(policy, prompts, openings).double().cpu().numpy()
     return Replayed(mass, np.array([len(sample.tokens) for sample in samples], float), np.array(kl))
 
 

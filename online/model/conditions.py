@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from online import OnlineError
+from guard.errors import SirlError
 
 
-class TemplateError(OnlineError):
+class TemplateError(SirlError):
     """A chat template that is not there or cannot be used; one sentence with cause and mend."""
 
 

@@ -4,12 +4,12 @@ import hashlib
 import os
 from pathlib import Path
 
-from online import OnlineError
+from guard.errors import SirlError
 
 _EDGE = 1 << 20
 
 
-class FingerprintError(OnlineError):
+class FingerprintError(SirlError):
     """The directory holds no model that can be told from another."""
 
 

@@ -7,10 +7,8 @@ response, so that what is predicted sits in the same columns for all rows and on
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -29,44 +27,18 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from guard.calibration import Conditions
-from guard.openings import Openings, Tokens
-from online import OnlineError
-from online.conditions import TemplateError, quantization_of, template_of
-from online.entropy import entropy_and_logprob
-from online.per_token import Logits
-from online.rows import draw, padded, pick, positions
-
-_LOGITS = 1 << 24
-"""Logits one chunk of rows may hold (64 MiB in fp32)."""
-_ROWS = 64
-"""Rows of one chunk at most: past this a CPU gains nothing and padding costs more."""
+from guard.errors import SirlError
+from guard.openings import Tokens
+from online.model.chunked_logits import Logits
+from online.model.conditions import TemplateError, quantization_of, template_of
+from online.model.token_rows import padded, positions
 
 
-class PolicyError(OnlineError):
+class ModelError(SirlError):
     """A model or adapter that cannot be loaded; one sentence with cause and mend."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One response: index of its prompt, token ids with the end token, exact entropy and log-probability in nats of each."""
-
-    prompt: int
-    tokens: Tokens
-    entropies: tuple[float, ...]
-    logprobs: tuple[float, ...]
-
-    @property
-    def entropy(self) -> float:
-        """Mean token entropy in nats; its negative is the reward (arXiv 2510.01088)."""
-        return math.fsum(self.entropies) / len(self.entropies)
-
-    @property
-    def logprob(self) -> float:
-        """Mean log-probability of its tokens in nats: minus the logarithm of its perplexity."""
-        return math.fsum(self.logprobs) / len(self.logprobs)
-
-
-class Policy:
+class LocalModel:
     """A base model and its adapters. Outside `with policy.adapter(name)` it is the base alone."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -90,14 +62,14 @@ class Policy:
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
         template: str | None = None,
-    ) -> Policy:
+    ) -> LocalModel:
         """Read a model from a local folder; an adapter given with it goes by the name "adapter", and a chat template (its
         text) is used in place of the tokenizer's."""
         try:
             model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True).to(device)
             policy = cls(model, AutoTokenizer.from_pretrained(model_dir, local_files_only=True))
         except (OSError, ValueError, ImportError) as error:  # a quantised one may need a package more
-            raise PolicyError(f"The model at {model_dir} cannot be loaded: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"The model at {model_dir} cannot be loaded: {str(error).splitlines()[0]}") from error
         if template is not None:
             policy.tokenizer.chat_template = template
         if adapter_dir is not None:
@@ -138,7 +110,7 @@ class Policy:
             else:
                 self._peft.load_adapter(path, adapter_name=name, autocast_adapter_dtype=False)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise PolicyError(f"The adapter at {path} does not fit: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"The adapter at {path} does not fit: {str(error).splitlines()[0]}") from error
         self._switch(self._active)
 
     def save_adapter(self, name: str, path: Path) -> None:
@@ -157,7 +129,7 @@ class Policy:
         config.save_pretrained(path)
 
     @contextmanager
-    def adapter(self, name: str | None) -> Iterator[Policy]:
+    def adapter(self, name: str | None) -> Iterator[LocalModel]:
         """Within it the policy answers with this adapter; None is the base."""
         before = self._active
         self._switch(name)
@@ -191,77 +163,16 @@ class Policy:
     def text(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    @torch.no_grad()
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        n: int = 1,
-        *,
-        temperature: float = 1.0,
-        max_tokens: int = 128,
-        seed: int = 0,
-        rows: int = 256,
-    ) -> list[Sample]:
-        """`n` responses to each prompt, in order, from the raw distribution (temperature 0: greedy).
-
-        Every token is drawn by one uniform number, fixed by seed, prompt and position before any model
-        runs: two policies given one seed share their luck (common random numbers), which sharpens paired
-        comparisons. No other sampling setting exists here, and the model's own are not read.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        found: dict[int, list[Sample]] = {}
-        each = max(1, rows // n)
-        for start in range(0, len(order), each):
-            chunk = order[start : start + each]
-            luck = torch.rand(len(chunk) * n, max_tokens, generator=generator, dtype=torch.float64)
-            for row, drawn in enumerate(self._decode([prompts[i] for i in chunk], n, temperature, luck)):
-                index = chunk[row // n]
-                found.setdefault(index, []).append(Sample(index, *drawn))
-        return [sample for index in range(len(prompts)) for sample in found[index]]
-
-    def _decode(
-        self, prompts: Sequence[Sequence[int]], n: int, temperature: float, luck: Tensor
-    ) -> Iterator[tuple[Tokens, tuple[float, ...], tuple[float, ...]]]:
-        """(tokens, entropies, log-probabilities) of each row. One prefill a prompt, its cache shared by `n` rows; rows that
-        have ended are let go."""
-        ids, mask = self._left_padded(prompts)
-        cache = DynamicCache(config=self.model.config)
-        logits = self._forward(ids, mask, positions(mask), keep=1, cache=cache)[:, -1].repeat_interleave(n, 0)
-        cache.batch_repeat_interleave(n)
-        mask = mask.repeat_interleave(n, 0)
-        luck = luck.to(logits.device)
-        rows = torch.arange(len(mask), device=mask.device)
-        tokens = torch.zeros(luck.shape, dtype=torch.long, device=mask.device)
-        entropies, logprobs = torch.zeros(2, *luck.shape, device=mask.device)
-        lengths = torch.zeros(len(rows), dtype=torch.long, device=mask.device)
-        for at in range(luck.shape[1]):
-            drawn = draw(logits, luck[rows, at], temperature)
-            tokens[rows, at] = drawn
-            entropies[rows, at], logprobs[rows, at] = entropy_and_logprob(logits, drawn)
-            lengths[rows] = at + 1
-            alive = (~torch.isin(drawn, self.ends)).nonzero()[:, 0]
-            if not len(alive) or at + 1 == luck.shape[1]:
-                break
-            if len(alive) < len(rows):
-                cache.batch_select_indices(alive)
-                rows, mask, drawn = rows[alive], mask[alive], drawn[alive]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-            logits = self._forward(drawn[:, None], mask, mask.sum(1, keepdim=True) - 1, keep=1, cache=cache)[:, -1]
-        for row, length in enumerate(lengths.tolist()):
-            said, hesitation, likely = (tuple(kept[row, :length].tolist()) for kept in (tokens, entropies, logprobs))
-            yield said, hesitation, likely
-
     def response_logits(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
     ) -> tuple[Logits, Tensor, Tensor]:
         """Logits that predict each response token (batch, T, vocabulary), tokens and mask (batch, T)."""
-        ids, mask = self._left_padded(prompts)
+        ids, mask = self.left_padded(prompts)
         tokens, real = padded(responses, ids.device, left=False)
         ids, mask = torch.cat([ids, tokens], 1), torch.cat([mask, real], 1)
         places, keep, width = positions(mask), tokens.shape[1] + 1, self.model.config.vocab_size
         if not self._head_is_plain():
-            return Logits(self._forward(ids, mask, places, keep=keep)[:, :-1], _same, width), tokens, real.bool()
+            return Logits(self.forward(ids, mask, places, keep=keep)[:, :-1], _same, width), tokens, real.bool()
         with self._recomputing(), self._precision():
             decoder = self.model.get_decoder()
             out = decoder(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False)
@@ -306,85 +217,7 @@ class Policy:
             for layer in layers:
                 layer.training = False
 
-    def path_logprobs(self, prompts: Sequence[Sequence[int]], paths: Sequence[Tokens]) -> Tensor:
-        """log P(response opens with path | prompt), shape (prompts, paths), exact and differentiable.
-
-        One forward pass a prompt, however the paths branch: their prefixes are laid out once, as a tree,
-        behind the prompt, and a mask lets each see the prompt and its own ancestors (tree attention, arXiv
-        2305.09781).
-        """
-        nodes = sorted({path[:k] for path in paths for k in range(1, len(path))}, key=lambda p: (len(p), p))
-        column = {(): 0} | {node: i + 1 for i, node in enumerate(nodes)}
-        depth = max(map(len, paths), default=1)
-        steps = [[(column[p[:k]], p[k], True) if k < len(p) else (0, 0, False) for k in range(depth)] for p in paths]
-        where, token, real = torch.tensor(steps, device=self.model.device).view(-1, depth, 3).unbind(-1)
-        results: list[Tensor] = [torch.zeros(0, len(paths), device=self.model.device)]
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        size = max(1, min(_ROWS, _LOGITS // (len(column) * self.model.config.vocab_size)))
-        for start in range(0, len(order), size):
-            logits = self._tree_logits([prompts[i] for i in order[start : start + size]], nodes)
-            taken = pick(logits.flatten(1), where * logits.shape[-1] + token)
-            results.append(((taken - pick(logits.logsumexp(-1), where)) * real).sum(-1))
-        back = torch.tensor(order, dtype=torch.long, device=self.model.device).argsort()
-        return torch.cat(results)[back]
-
-    def tree_mass(self, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
-        """Tree mass: exact probability that a response completes one of the openings, shape (prompts,)."""
-        return self.path_logprobs(prompts, openings.sequences).exp().sum(-1)
-
-    @torch.no_grad()
-    def serving_mass(
-        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], openings: Openings
-    ) -> Tensor:
-        """Serving mass of each response, as the worker ships it, shape (responses,).
-
-        sum_c weight_c p(c) over the children of the deepest tree node that the response reached.
-        """
-        nodes = range(len(openings.prefixes))
-        edges = [(node, token, weight) for node in nodes for token, weight in openings.children(node)]
-        paths = [(*openings.prefixes[node], token) for node, token, _ in edges]
-        logprobs = self.path_logprobs(prompts, [*openings.prefixes, *paths])
-        parent = torch.tensor([node for node, *_ in edges], device=logprobs.device)
-        weight = torch.tensor([weight for *_, weight in edges], device=logprobs.device)
-        share = (logprobs[:, len(nodes) :] - logprobs[:, parent]).exp() * weight
-        masses = torch.zeros(len(prompts), len(nodes), device=share.device).index_add_(1, parent, share)
-        masses[:, 0] /= self._answering(prompts, openings)
-        decided = torch.tensor([_decided(openings, response) for response in responses], device=share.device)
-        return masses[torch.arange(len(prompts), device=share.device), decided]
-
-    def first_mass(self, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
-        """Serving mass at the first token of a response, shape (prompts,): the tree's root alone, so one cheap pass."""
-        tokens, weights = zip(*openings.children(0), strict=True)
-        shares = self.path_logprobs(prompts, [(token,) for token in tokens]).exp()
-        return shares @ torch.tensor(weights, device=shares.device) / self._answering(prompts, openings)
-
-    def _answering(self, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
-        """P(the next token begins the answer | prompt), shape (prompts,): 1 but for a reasoning model's blanks and marks.
-        Prompts end where an answer begins, so it is far from 0."""
-        if openings.reasoning is None:
-            return torch.ones(len(prompts), device=self.model.device)
-        aside = self.path_logprobs(prompts, [(token,) for token in sorted(openings.reasoning.aside)]).exp().sum(1)
-        return (1 - aside).clamp(min=1e-6)
-
-    def _tree_logits(self, prompts: Sequence[Sequence[int]], nodes: Sequence[Tokens]) -> Tensor:
-        """Logits after the prompt and after each node of the tree: (batch, 1 + nodes, vocabulary)."""
-        ids, mask = self._left_padded(prompts)
-        batch, length = ids.shape
-        device = ids.device
-        ancestry = torch.tensor([[b[: len(a)] == a for a in nodes] for b in nodes], dtype=torch.bool, device=device)
-        visible = torch.ones(batch, length + len(nodes), length + len(nodes), dtype=torch.bool, device=device).tril_()
-        visible[:, :, :length] &= mask.bool()[:, None, :]
-        visible[:, length:, length:] = ancestry.view(len(nodes), len(nodes))
-        visible.diagonal(dim1=1, dim2=2).fill_(True)
-        hidden = torch.zeros(visible.shape, dtype=self.model.dtype, device=device)
-        hidden.masked_fill_(~visible, torch.finfo(self.model.dtype).min)
-        depths = torch.tensor([len(node) for node in nodes], dtype=torch.long, device=device)
-        ends = torch.tensor([node[-1] for node in nodes], dtype=torch.long, device=device)
-        places = torch.cat([positions(mask), mask.sum(1, keepdim=True) - 1 + depths], 1)
-        ids = torch.cat([ids, ends.expand(batch, -1)], 1)
-        return self._forward(ids, hidden[:, None], places, keep=1 + len(nodes))
-
-    def _forward(self, ids: Tensor, mask: Tensor, places: Tensor, *, keep: int, cache: DynamicCache | None = None) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor, places: Tensor, *, keep: int, cache: DynamicCache | None = None) -> Tensor:
         """Logits of the last `keep` columns, in fp32."""
         with self._recomputing(), self._precision():
             out = self.model(
@@ -397,19 +230,9 @@ class Policy:
             )
         return out.logits.float()
 
-    def _left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         return padded(prompts, self.model.device, left=True)
 
 
 def _same(logits: Tensor) -> Tensor:
     return logits
-
-
-def _decided(openings: Openings, response: Sequence[int]) -> int:
-    """The deepest inner node of the tree that the response reached."""
-    node = deepest = 0
-    for token in response:
-        if (node := openings.step(node, token)) < 0:
-            break
-        deepest = node
-    return deepest

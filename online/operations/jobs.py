@@ -13,28 +13,29 @@ from typing import Any
 from transformers import AutoTokenizer
 
 import models
+from evaluation import load_suite
+from evaluation.judges import judge_of
 from guard.calibration import CalibrationError
-from online import OnlineError
-from online.bench import Suites
-from online.buffer import Buffer
-from online.calibrate import calibrate
-from online.conditions import read_template
-from online.evaluation import load_suite
-from online.evaluation.judges import judge_of
-from online.fingerprint import fingerprint
-from online.forget import client_named, erase, rebuild
-from online.policy import Policy
-from online.progress import folders, last_started, read, unfinished
-from online.queue import Queue
-from online.redaction import Preparation
-from online.registry import Registry
-from online.repeat import repeat
-from online.review import Decision, redact_prompts, review, summarise
-from online.schedule import due
-from online.settings import Settings
-from online.share import Share, share
-from online.state import StateDir
-from online.update import Launch, Outcome, run_gate, run_update
+from guard.errors import SirlError
+from online.admission.queue import Queue
+from online.admission.review import Decision, redact_prompts, review, summarise
+from online.calibration.calibrate import calibrate
+from online.events.buffer import Buffer
+from online.events.redaction import Preparation
+from online.gate.evaluator import Suites
+from online.model.conditions import read_template
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.registry.registry import Registry
+from online.registry.sync import RegistrySync, synchronise
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from online.updates.forget import client_named, erase, rebuild
+from online.updates.progress import folders, last_started, read, unfinished
+from online.updates.record import UpdateOutcome
+from online.updates.repeat import repeat
+from online.updates.schedule import due
+from online.updates.update import Launch, run_gate, run_update
 
 log = logging.getLogger("sirl")
 
@@ -70,10 +71,10 @@ def suites_for(model: Path, settings: Settings) -> Suites | None:
 
 
 def version_of(name: str) -> int:
-    """The number in "v3" or "3"; raises OnlineError for anything else."""
+    """The number in "v3" or "3"; raises SirlError for anything else."""
     number = name.removeprefix("v")
     if not (number.isascii() and number.isdecimal() and int(number)):
-        raise OnlineError(f"{name or 'nothing'} names no adapter: give a version such as v3, or base.")
+        raise SirlError(f"{name or 'nothing'} names no adapter: give a version such as v3, or base.")
     return int(number)
 
 
@@ -84,10 +85,10 @@ def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path |
     version = None if adapter == "base" else version_of(adapter)
     ours = speaks_bundled_grammar(model)
     if suite is None and not ours:
-        raise OnlineError(f"{model} is not a bundled model: give labelled prompts with --suite FILE.")
+        raise SirlError(f"{model} is not a bundled model: give labelled prompts with --suite FILE.")
     prompts = load_suite(suite or models.suite("calibration"))
     held = [] if suite else load_suite(models.suite("validation"))
-    policy = Policy.load(model, template=read_template(settings.chat_template))
+    policy = LocalModel.load(model, template=read_template(settings.chat_template))
     learn = settings.update
     limits: dict[str, Any] = {"seed": learn.seed, "max_tokens": learn.max_tokens}
     limits |= {"held": held, "settings": settings.calibrate}
@@ -105,9 +106,9 @@ def run_calibration(settings: Settings, model: Path, adapter: str, suite: Path |
             with policy.adapter(adapter):
                 made = calibrate(policy, adapter, prompts, judge, identity, **limits)
             registry.attach(version, "calibration", made.to_json())
-            share(state, registry)
+            synchronise(state, registry)
     except CalibrationError as error:
-        raise OnlineError(str(error)) from error
+        raise SirlError(str(error)) from error
     return (
         f"{adapter} is calibrated on {len(prompts)} prompts: {len(made.openings.sequences)} openings, "
         f"refusal mass low up to {made.serving_mass.low:.3f} and high from {made.serving_mass.high:.3f}, "
@@ -125,12 +126,12 @@ def open_buffer(settings: Settings, state: StateDir) -> Buffer:
     return Buffer(settings.buffer.url or state.buffer_url, settings.buffer)
 
 
-def run_one_update(settings: Settings, model: Path, launch: Launch | None = None) -> Outcome:
+def run_one_update(settings: Settings, model: Path, launch: Launch | None = None) -> UpdateOutcome:
     """One update from the buffer, gated, promoted or not; `launch` starts an engine for its rollouts, should the settings
     want its own. Raises Busy while another runs."""
     state = StateDir(settings.state_dir)
     registry = Registry(state, fingerprint(model), settings.registry)
-    share(state, registry)  # the candidate is held against what serves elsewhere as well
+    synchronise(state, registry)  # the candidate is held against what serves elsewhere as well
     buffer = open_buffer(settings, state)
     try:
         outcome = run_update(settings, state, registry, buffer, model, suites_for(model, settings), launch=launch)
@@ -140,7 +141,7 @@ def run_one_update(settings: Settings, model: Path, launch: Launch | None = None
     return outcome
 
 
-def gate_version(settings: Settings, model: Path, version: int) -> Outcome:
+def gate_version(settings: Settings, model: Path, version: int) -> UpdateOutcome:
     """Calibrate and gate a version that came from outside, and promote it if it passes, as if it had been learned here."""
     state = StateDir(settings.state_dir)
     registry = Registry(state, fingerprint(model), settings.registry)
@@ -171,7 +172,7 @@ def forget(
             yield sentence(rebuild(done.successor, settings, state, registry, buffer, model, suites, launch))
     finally:
         buffer.close()
-        share(state, registry)
+        synchronise(state, registry)
 
 
 def collect(state: StateDir, registry: Registry, actor: str) -> list[int]:
@@ -189,9 +190,9 @@ def tidy(state: StateDir, registry: Registry) -> None:
     """After an update: collect, and share what it made; what hinders either is said, and changes nothing of the update."""
     try:
         collect(state, registry, "learner")
-    except OnlineError as error:
+    except SirlError as error:
         log.warning("%s", error)
-    share(state, registry)
+    synchronise(state, registry)
 
 
 def keep(state: StateDir, registry: Registry, act: str, name: str) -> str:
@@ -201,8 +202,8 @@ def keep(state: StateDir, registry: Registry, act: str, name: str) -> str:
         return f"the weights of {gone or 'no version'} are deleted."
     if act == "sync":
         if registry.store is None:
-            raise OnlineError("there is no store to sync with: name one by registry.url.")
-        Share(state, registry, registry.store).sync()
+            raise SirlError("there is no store to sync with: name one by registry.url.")
+        RegistrySync(state, registry, registry.store).sync()
         return "the registry and the store are the same."
     version = version_of(name)
     if act == "sign":
@@ -263,7 +264,7 @@ def repeat_version(settings: Settings, model: Path, version: int) -> tuple[str, 
         buffer.close()
 
 
-def sentence(outcome: Outcome) -> str:
+def sentence(outcome: UpdateOutcome) -> str:
     """An update's end for people."""
     what = f"v{outcome.version} was {outcome.status}" if outcome.version else f"The update was {outcome.status}"
     return f"{what} after {outcome.seconds:.0f} s: {' '.join(outcome.reasons)}"
@@ -273,7 +274,7 @@ def run_scheduler(settings: Settings, model: Path, launch: Launch | None = None)
     """Run updates when they are due, and first the one a kill left unfinished; returns only when stopped."""
     state, began, identity = StateDir(settings.state_dir), time.time(), fingerprint(model)
     registry = Registry(state, identity, settings.registry)
-    shared = Share(state, registry, registry.store) if registry.store is not None else None
+    shared = RegistrySync(state, registry, registry.store) if registry.store is not None else None
     buffer = open_buffer(settings, state)  # raises: a URL that is wrong at the start is the operator's to mend
     rules = ", ".join(f"{name} {value}" for name, value in settings.learn.model_dump().items())
     log.info("the learner waits (%s)", rules)
@@ -294,7 +295,7 @@ def run_scheduler(settings: Settings, model: Path, launch: Launch | None = None)
                 log.info("an update starts (%s)", reason)
                 log.info("%s", sentence(run_one_update(settings, model, launch)))
             complaint = ""
-        except OnlineError as error:  # another update runs, or the database is away: the next look tells
+        except SirlError as error:  # another update runs, or the database is away: the next look tells
             if str(error) != complaint:
                 log.warning("%s", complaint := str(error))
         time.sleep(settings.learn.poll_interval_s)

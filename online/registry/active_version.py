@@ -4,34 +4,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
-from online import OnlineError
-from online.state import Stamp, StateDir, stamp, write_atomic
+from online.registry.errors import RegistryError
+from online.registry.release_record import Release, Stage
+from online.state.directory import StateDir
+from online.state.files import Stamp, stamp, write_atomic
 
 # Entries kept of the history and of the way back.
 HISTORY = 1_000
 
 
-Stage = Literal["shadow", "canary"]
-
-
-class RegistryError(OnlineError):
-    """The registry, or a version in it, cannot be used as asked."""
-
-
 @dataclass(frozen=True, slots=True)
-class Release:
-    """A version on its way to serve: it answers a share of live prompts unseen ("shadow"), or a share of clients get it
-    ("canary")."""
-
-    version: int
-    stage: Stage
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
+class ActiveVersion:
     """What serves.
 
     Attributes:
@@ -93,7 +78,7 @@ class Live:
         return self.revision, str(self.history[-1].get("time", "")) if self.history else ""
 
 
-class LivePointer:
+class ActiveVersionFile:
     """Reads and replaces live.json; writers hold the registry's lock."""
 
     def __init__(self, state: StateDir) -> None:
@@ -104,16 +89,16 @@ class LivePointer:
         """Changes whenever the file does."""
         return stamp(self._path)
 
-    def read(self) -> Live:
+    def read(self) -> ActiveVersion:
         """What serves; the base where nothing was ever activated.
 
         Raises:
             RegistryError: the file is damaged.
         """
         try:
-            return Live.parse(self._path.read_text("utf-8"))
+            return ActiveVersion.parse(self._path.read_text("utf-8"))
         except FileNotFoundError:
-            return Live(None)
+            return ActiveVersion(None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RegistryError(
                 f"{self._path} is damaged ({error}); activate a version or the base to write it anew."
@@ -123,7 +108,7 @@ class LivePointer:
         self,
         version: int | None,
         stack: tuple[int | None, ...],
-        live: Live,
+        live: ActiveVersion,
         actor: str,
         reason: str,
         event: str,
@@ -145,7 +130,7 @@ class LivePointer:
 
     def take(self, content: bytes) -> None:
         """Replaces it by another installation's."""
-        self._state.audit("adapter.followed", version=Live.parse(content).version)
+        self._state.audit("adapter.followed", version=ActiveVersion.parse(content).version)
         write_atomic(self._path, content)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from online import OnlineError
+from guard.errors import SirlError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -43,7 +43,7 @@ _REFUSED = (
 _PLAIN_INITS = (None, True, False, "gaussian", "eva", "orthogonal")
 
 
-class AdapterError(OnlineError):
+class AdapterError(SirlError):
     """An adapter that cannot be served."""
 
 

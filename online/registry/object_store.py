@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 import fsspec
 from fsspec.utils import get_protocol
 
-from online import OnlineError
+from guard.errors import SirlError
 
 T = TypeVar("T")
 
 
-class StoreError(OnlineError):
+class ObjectStoreError(SirlError):
     """The store cannot be used now, or not at all."""
 
 
@@ -40,7 +40,7 @@ def versions_in(names: Iterable[str]) -> set[int]:
     return {int(match[1]) for name in names if (match := re.match(r"v([1-9][0-9]{0,8})/", name))}
 
 
-class Store:
+class ObjectStore:
     """Files by their names relative to the URL, such as "v3/manifest.json".
 
     Every operation raises StoreError, in one sentence without the URL (which may hold secrets), where it fails or takes
@@ -56,7 +56,7 @@ class Store:
         try:
             fsspec.get_filesystem_class(protocol)
         except (ValueError, ImportError) as error:
-            raise StoreError(f"registry.url begins with {protocol}, which cannot be used here ({error}).") from None
+            raise ObjectStoreError(f"registry.url begins with {protocol}, which cannot be used here ({error}).") from None
 
     def listing(self) -> dict[str, str]:
         """Every file there: name -> what changes with its content."""
@@ -109,7 +109,7 @@ class Store:
 
     def _do(self, work: Callable[[fsspec.AbstractFileSystem, str], T]) -> T:
         if self._closed:
-            raise StoreError("The store is not asked any more, for what asked it ends.")
+            raise ObjectStoreError("The store is not asked any more, for what asked it ends.")
 
         def run() -> T:
             opened = self._opened = self._opened or fsspec.url_to_fs(self._url, skip_instance_cache=True)
@@ -121,11 +121,11 @@ class Store:
         if call.is_alive() or call.error is not None:
             self._opened = None  # a connection that broke is not used again
         if call.is_alive():
-            raise StoreError(
+            raise ObjectStoreError(
                 f"The store did not answer within {self._timeout_s:g} s: see to it, or raise registry.timeout_s."
             )
         if call.error is not None:
-            raise StoreError(f"The store cannot be used ({self._told(call.error)}): see to it or mend registry.url.")
+            raise ObjectStoreError(f"The store cannot be used ({self._told(call.error)}): see to it or mend registry.url.")
         return call.result  # type: ignore[return-value]  # there is one where there is no error
 
     def _told(self, error: Exception) -> str:

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Iterable
 
-from online.live import RegistryError, dumps
-from online.state import Stamp, StateDir, stamp, write_atomic
+from online.registry.active_version import dumps
+from online.registry.errors import RegistryError
+from online.state.directory import StateDir
+from online.state.files import Stamp, stamp, write_atomic
 
 
 class Pins:

@@ -7,15 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from online import OnlineError
-from online.folder import COLLECTED, LEDGER, MANIFEST, PLAIN, REQUIRED, SIGNATURE, TOMB, WEIGHTS, Folder, described
-from online.live import HISTORY, Live, LivePointer, RegistryError, Release, dumps, now
-from online.options import RegistrySettings
-from online.pins import Pins
-from online.shelf import Shelf
-from online.signature import Keys
-from online.state import Stamp, StateDir, explained, write_atomic
-from online.store import Store, StoreError
+from guard.errors import SirlError
+from online.registry.active_version import HISTORY, ActiveVersion, ActiveVersionFile, dumps, now
+from online.registry.errors import RegistryError
+from online.registry.object_store import ObjectStore, ObjectStoreError
+from online.registry.pins import Pins
+from online.registry.release_record import Release
+from online.registry.signature import Keys
+from online.registry.version_folder import (
+    COLLECTED,
+    LEDGER,
+    MANIFEST,
+    PLAIN,
+    REQUIRED,
+    SIGNATURE,
+    TOMB,
+    WEIGHTS,
+    VersionFolder,
+    described,
+)
+from online.registry.version_store import VersionStore
+from online.settings.groups import RegistrySettings
+from online.state.directory import StateDir
+from online.state.errors import explained
+from online.state.files import Stamp, write_atomic
 
 State = Literal["candidate", "rejected", "live", "retired", "collected", "forgotten", "damaged"]
 Attachment = Literal["evaluation", "calibration"]
@@ -47,11 +62,11 @@ class Adapter:
     pinned: bool = False
 
 
-class Registry(Shelf):
+class Registry(VersionStore):
     """The adapters of one state directory for one base.
 
     Args:
-        base: the base's fingerprint, see `online.fingerprint`.
+        base: the base's fingerprint, see `online.model.fingerprint`.
 
     Its methods raise RegistryError for what is asked wrongly or found damaged, StateError where the directory
     cannot be written, and Busy where another process held its lock for half a minute. To make one raises KeyFileError
@@ -63,16 +78,16 @@ class Registry(Shelf):
         self._base = base
         self._settings = settings
         self.keys = Keys.load(settings)
-        self.store = None if settings.url is None else Store(settings.url, settings.timeout_s)
-        self.pointer = LivePointer(state)
+        self.store = None if settings.url is None else ObjectStore(settings.url, settings.timeout_s)
+        self.pointer = ActiveVersionFile(state)
         self.pinned = Pins(state)
 
     @property
     def base(self) -> str:
         return self._base
 
-    def folder(self, version: int) -> Folder:
-        return Folder(self.path(version), version)
+    def folder(self, version: int) -> VersionFolder:
+        return VersionFolder(self.path(version), version)
 
     def calibration_path(self, adapter: str) -> Path:
         """Where the calibration of "base" or "v<N>" lies (it need not exist)."""
@@ -112,7 +127,7 @@ class Registry(Shelf):
                 "metrics": dict(metrics),
                 "files": files,
             }
-            Folder(staged, version).write(MANIFEST, dumps(manifest), self._base, self.keys)
+            VersionFolder(staged, version).write(MANIFEST, dumps(manifest), self._base, self.keys)
             self._state.audit("adapter.published", version=version, origin=origin, files=files)
             self.install(staged, version)
         return version
@@ -121,7 +136,7 @@ class Registry(Shelf):
         """The numbers that the store has used; those that the last look at it told where it is away."""
         try:
             return [] if self.store is None else self.store.numbers()
-        except StoreError as error:
+        except ObjectStoreError as error:
             log.warning("%s The next version gets a number that may be in use there.", error)
             return []
 
@@ -137,10 +152,10 @@ class Registry(Shelf):
         """Checks a PEFT adapter from outside against the base in `base_dir` and publishes it as a candidate.
 
         Raises:
-            AdapterError: it cannot be served; see `online.adapter_check`.
+            AdapterError: it cannot be served; see `online.registry.adapter_check`.
         """
         # Here, for it imports torch, which listing and activating do without.
-        from online import adapter_check
+        from online.registry import adapter_check
 
         adapter_check.check_listing(source)
         adapter_check.check_recorded_base(source, self._base)
@@ -195,14 +210,14 @@ class Registry(Shelf):
         try:
             live = self.pointer.read()
         except RegistryError:
-            live = Live(None)
+            live = ActiveVersion(None)
         try:
             pins = self.pinned.read()
         except RegistryError:
             pins = ()
         return [self._adapter(version, live, version in pins) for version in self.numbers()]
 
-    def _adapter(self, version: int, live: Live, pinned: bool) -> Adapter:
+    def _adapter(self, version: int, live: ActiveVersion, pinned: bool) -> Adapter:
         folder, name = self.folder(version), f"v{version}"
         try:
             manifest = folder.manifest()
@@ -228,7 +243,7 @@ class Registry(Shelf):
         try:
             self.folder(version).vouch("evaluation.json", self.keys)
             return dict(json.loads((self.path(version) / "evaluation.json").read_text("utf-8")))
-        except (OSError, ValueError, TypeError, OnlineError):
+        except (OSError, ValueError, TypeError, SirlError):
             return {}
 
     def _decision(self, version: int) -> str | None:
@@ -269,7 +284,7 @@ class Registry(Shelf):
             self.clear(folder)
             folder.write(MANIFEST, dumps({**manifest, "metrics": {}}), manifest["base"], self.keys)
 
-    def clear(self, folder: Folder) -> None:
+    def clear(self, folder: VersionFolder) -> None:
         """Deletes what a destroyed or collected version may no longer have; the caller holds the lock."""
         kept = {name + ending for name in (MANIFEST, TOMB) for ending in ("", SIGNATURE)}
         for file in folder.path.iterdir():
@@ -344,7 +359,7 @@ class Registry(Shelf):
             try:
                 live = self.pointer.read()
             except RegistryError:
-                live = Live(None)  # this very call mends it
+                live = ActiveVersion(None)  # this very call mends it
             if instead is not None and live.release != instead:
                 raise RegistryError(f"v{instead.version} is no longer on its way as it was; look again.")
             stack = live.stack if version == live.version else (*live.stack, live.version)[-HISTORY:]

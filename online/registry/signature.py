@@ -12,13 +12,13 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from online import OnlineError
-from online.options import RegistrySettings
+from guard.errors import SirlError
+from online.settings.groups import RegistrySettings
 
 _PUBLIC = re.compile(rb"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
 
-class KeyFileError(OnlineError):
+class KeyFileError(SirlError):
     """A file of keys that cannot be used."""
 
 

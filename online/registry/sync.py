@@ -20,12 +20,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from online import OnlineError, pins
-from online.folder import CALIBRATION, COLLECTED, DOCUMENTS, EVALUATION, MANIFEST, PLAIN, SIGNATURE, TOMB, WEIGHTS, Folder
-from online.live import Live, RegistryError, dumps
-from online.registry import Registry
-from online.state import Busy, StateDir, explained, write_atomic
-from online.store import Store, versions_in
+from guard.errors import SirlError
+from online.registry import pins
+from online.registry.active_version import ActiveVersion, dumps
+from online.registry.errors import RegistryError
+from online.registry.object_store import ObjectStore, versions_in
+from online.registry.registry import Registry
+from online.registry.version_folder import (
+    CALIBRATION,
+    COLLECTED,
+    DOCUMENTS,
+    EVALUATION,
+    MANIFEST,
+    PLAIN,
+    SIGNATURE,
+    TOMB,
+    WEIGHTS,
+    VersionFolder,
+)
+from online.state.directory import StateDir
+from online.state.errors import explained
+from online.state.files import write_atomic
+from online.state.locks import Busy
 
 log = logging.getLogger("sirl")
 
@@ -34,14 +50,14 @@ _LIVE, _PINS = "live.json", "pins.json"
 _DAMAGED = (-1, "")
 
 
-class Share:
+class RegistrySync:
     """One registry and its store.
 
     `sync` raises StoreError where the store cannot be used, and RegistryError for the first thing there that is not taken,
     after all else is; what is here is whole at any moment, and the next call does what is left.
     """
 
-    def __init__(self, state: StateDir, registry: Registry, store: Store) -> None:
+    def __init__(self, state: StateDir, registry: Registry, store: ObjectStore) -> None:
         self._state, self._registry, self._store = state, registry, store
         self._root = state.registry
         self._known: dict[str, str] = {}
@@ -75,7 +91,7 @@ class Share:
             self.sync()
         except Busy:
             return None  # somebody is at it
-        except OnlineError as error:
+        except SirlError as error:
             return f"{error} What is here goes on as it is; this is tried again."
         return None
 
@@ -108,7 +124,7 @@ class Share:
         at, fetched = f"v{version}/", {}
         names = {name.removeprefix(at) for name in there if name.startswith(at)}
         with self._registry.stage() as staged:
-            folder = Folder(staged, version)
+            folder = VersionFolder(staged, version)
             for name in (MANIFEST, TOMB) if TOMB in names else DOCUMENTS:
                 if name in names:
                     content, signatures = self._read(at + name, there)
@@ -130,7 +146,7 @@ class Share:
                 self._registry.install(staged, version)
         self._note(fetched)
 
-    def _recognise(self, folder: Folder, there: Mapping[str, str]) -> bool:
+    def _recognise(self, folder: VersionFolder, there: Mapping[str, str]) -> bool:
         """Whether the store has this very version, though nobody remembers having shared it; not where its manifest is half
         written."""
         try:
@@ -145,14 +161,14 @@ class Share:
         self._note({f"v{folder.version}/{MANIFEST}": _digest(content, signatures)})
         return True
 
-    def _upload(self, folder: Folder) -> None:
+    def _upload(self, folder: VersionFolder) -> None:
         """All but the documents; the manifest among these makes it a version."""
         folder.check(self._registry.base, self._registry.keys)
         for name in PLAIN:
             if (folder.path / name).exists():
                 self._store.put(folder.path / name, f"v{folder.version}/{name}")
 
-    def _document(self, folder: Folder, name: str, there: Mapping[str, str]) -> None:
+    def _document(self, folder: VersionFolder, name: str, there: Mapping[str, str]) -> None:
         """Take the store's where it changed since last seen, else give it ours where that did."""
         key, keys = f"v{folder.version}/{name}", self._registry.keys
         stamp = there.get(key, "") + there.get(key + SIGNATURE, "")
@@ -181,7 +197,7 @@ class Share:
             self._store.write(key, ours[0])
             self._note({key: _digest(*ours)})
 
-    def _receive(self, folder: Folder, name: str, content: bytes, signatures: bytes) -> None:
+    def _receive(self, folder: VersionFolder, name: str, content: bytes, signatures: bytes) -> None:
         """Put a document of the store's, read and vouched for, into the folder of a version that is here."""
         path, version = folder.path / name, folder.version
         with self._registry.locked(), explained(folder.path):
@@ -256,7 +272,7 @@ class Share:
     def _follow(self, content: bytes) -> None:
         """Make live what the store says is; the caller holds the registry's lock."""
         try:
-            live = Live.parse(content)
+            live = ActiveVersion.parse(content)
             for version in (live.version, live.release.version if live.release else None):
                 if not self._has(version):
                     raise RegistryError(f"v{version} is not here.")
@@ -310,12 +326,12 @@ def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _order(content: bytes) -> tuple[int, str]:
     """Of a live.json; the least where it is damaged, so that whoever has a newer one mends it."""
     try:
-        return Live.parse(content).order
+        return ActiveVersion.parse(content).order
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _DAMAGED
 
 
-def share(state: StateDir, registry: Registry) -> None:
+def synchronise(state: StateDir, registry: Registry) -> None:
     """Sync with the store, where there is one; what hinders it is said, and the next time does what is left."""
-    if registry.store is not None and (trouble := Share(state, registry, registry.store).attempt()):
+    if registry.store is not None and (trouble := RegistrySync(state, registry, registry.store).attempt()):
         log.warning("%s", trouble)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from online.live import RegistryError
-from online.signature import Keys, Statement
-from online.state import explained, is_temporary, write_atomic
+from online.registry.errors import RegistryError
+from online.registry.signature import Keys, Statement
+from online.state.errors import explained
+from online.state.files import is_temporary, write_atomic
 
 MANIFEST = "manifest.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -29,7 +30,7 @@ SIGNATURE = ".sig"
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class VersionFolder:
     """The folder of one version, in the registry or on its way there; its methods raise RegistryError for what is not as
     it should be, in a sentence."""
 

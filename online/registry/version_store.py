@@ -9,14 +9,16 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from online.state import StateDir, explained, is_temporary, sync_directory, sync_tree, write_atomic
+from online.state.directory import StateDir
+from online.state.errors import explained
+from online.state.files import is_temporary, sync_directory, sync_tree, write_atomic
 
 _LOCK = "registry"
 _LOCK_WAIT_S = 30.0
 _STAGING = ".staging-"
 
 
-class Shelf:
+class VersionStore:
     """The version folders of one state directory, and the count of their numbers.
 
     Its methods raise StateError where the directory cannot be written, and Busy where another process held its lock for

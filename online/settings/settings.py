@@ -13,8 +13,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from online import OnlineError
-from online.options import (
+from guard.errors import SirlError
+from online.settings.groups import (
     BufferSettings,
     CalibrateSettings,
     GateSettings,
@@ -35,7 +35,7 @@ INTERNAL_PREFIX = "SIRL_INTERNAL_"
 TOP = "top"
 
 
-class SettingsError(OnlineError):
+class SettingsError(SirlError):
     """A setting that is unknown, malformed or out of range."""
 
 

@@ -10,174 +10,18 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from online import OnlineError
+from online.state.errors import StateError, explain, explained
+from online.state.files import append_durably, write_atomic
+from online.state.finding import Finding
+from online.state.locks import Busy
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM}
-_LOCKLESS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _LOW_SPACE = 256 << 20
 _AUDIT_BYTES = 16 << 20
 _AUDIT_OLD = 4
 _AUDIT_TEXT = 2_000
-
-
-class StateError(OnlineError):
-    """The state directory cannot be used as it is."""
-
-
-class Busy(StateError):
-    """Another process (or thread) holds the lock: `holder`, its process id and what it said of itself."""
-
-    def __init__(self, message: str, holder: str) -> None:
-        super().__init__(message)
-        self.holder = holder
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of a check: what was looked at, how it is, and the mend where it is not sound."""
-
-    level: Literal["ok", "warning", "error"]
-    subject: str
-    message: str
-
-
-def explain(error: OSError, path: Path) -> StateError:
-    """One sentence for a failed file operation on `path`."""
-    if error.errno in _FULL:
-        return StateError(f"{path} cannot be written because the disk or quota is full; free some space.")
-    if error.errno in _DENIED:
-        return StateError(f"{path} is not accessible to this user; mend its owner and permissions.")
-    if error.errno == errno.EROFS:
-        return StateError(f"{path} is on a read-only file system; mount it for writing or choose another --state-dir.")
-    if error.errno in _LOCKLESS:
-        return StateError(f"{path} is on a file system without locks (flock); choose another --state-dir.")
-    if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return StateError(f"{path} is not a directory or lies under a file; choose another --state-dir.")
-    reason = error.strerror or type(error).__name__
-    return StateError(f"{path} cannot be used ({reason}); check that the state directory is there and sound.")
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns an OSError on `path` into a StateError."""
-    try:
-        yield
-    except OSError as error:
-        raise explain(error, path) from error
-
-
-def sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_all(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-
-
-def write_atomic(path: Path, data: bytes | str, mode: int = 0o600) -> None:
-    """Writes the whole file or leaves the old one; durable when it returns.
-
-    Raises:
-        StateError: the directory is missing, not writable or full.
-    """
-    payload = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    with explained(path):
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            try:
-                write_all(handle, payload)
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
-
-
-Stamp = tuple[int, int, int]
-
-
-def stamp(path: Path) -> Stamp:
-    """Changes whenever a file that is written whole does; all zero without one."""
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    # The inode too: two quick changes may share size and clock tick, but not the file.
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
-
-
-def is_temporary(path: Path) -> bool:
-    """Whether it is what `write_atomic` leaves of a file when it is killed."""
-    return path.name.startswith(".") and path.suffix == ".tmp"
-
-
-def sync_tree(directory: Path) -> None:
-    """Makes the files of a flat directory durable and read-only, so that a rename publishes them whole."""
-    with explained(directory):
-        for file in directory.iterdir():
-            handle = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-                os.fchmod(handle, 0o400)
-            finally:
-                os.close(handle)
-        sync_directory(directory)
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[int]:
-    """An open, created, append-only file under its own lock; waits for it (holders are brief). A holder may put another file
-    in its place: who waited then takes that one."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is_at(handle, path):
-                yield handle
-                return
-        finally:
-            os.close(handle)
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def append_durably(path: Path, data: bytes) -> None:
-    """Appends whole lines; a failed append leaves the file as it was, a torn one before it is closed off.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    with exclusive(path) as handle:
-        size = os.fstat(handle).st_size
-        # A process killed in the middle of a line left it without its end.
-        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        try:
-            write_all(handle, b"\n" + data if torn else data)
-            os.fsync(handle)
-        except OSError:
-            os.ftruncate(handle, size)
-            raise
 
 
 class StateDir:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from online.evaluation import Figure, Judge, Outcome, Prompt, outcomes
-from online.evaluation.statistics import auroc
-from online.policy import Policy
+from evaluation import Figure, Judge, Outcome, Prompt, outcomes
+from evaluation.statistics import auroc
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
 
 FEWEST = 20
 """Refusals, and compliances, that a judgement needs at least."""
@@ -40,10 +41,10 @@ class Gap:
         return cls(auroc(refusals, compliances), mean_gap, len(refusals), len(compliances))
 
 
-def entropy_gap(policy: Policy, prompts: Sequence[Prompt], judge: Judge, *, seed: int = 0, max_tokens: int = 128) -> Gap:
+def entropy_gap(policy: LocalModel, prompts: Sequence[Prompt], judge: Judge, *, seed: int = 0, max_tokens: int = 128) -> Gap:
     """Sample one response to each harmful prompt at temperature 1, judge it, compare the entropies."""
     harmful = [prompt for prompt in prompts if prompt.kind == "harmful"]
-    samples = policy.generate([policy.render(p.messages) for p in harmful], max_tokens=max_tokens, seed=seed)
+    samples = generate(policy, [policy.render(p.messages) for p in harmful], max_tokens=max_tokens, seed=seed)
     entropies: dict[Outcome, list[float]] = {outcome: [] for outcome in Outcome}
     found = outcomes(judge, harmful, [policy.text(sample.tokens) for sample in samples])
     for outcome, sample in zip(found, samples, strict=True):

@@ -12,19 +12,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from online import OnlineError
-from online.event import Event, prompt_hash
-from online.state import write_atomic
+from guard.errors import SirlError
+from online.events.event import Event, prompt_hash
+from online.state.files import write_atomic
 
 if TYPE_CHECKING:  # which imports torch, that whoever only reads a ledger does without
-    from online.selector import Selection
+    from online.training.selector import Selection
 
 FILE = "ledger.json"
 BANDS = ("high", "grey", "low")
 """What became of a prompt: it was learned from, it taught neither side, it anchored."""
 
 
-class LedgerError(OnlineError):
+class LedgerError(SirlError):
     """A version without a (readable) ledger, or whose ledger's events are gone."""
 
 

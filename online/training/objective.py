@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from online.entropy import token_entropy
+from online.model.entropy import token_entropy
 
 
 def reward(logits: Tensor, mask: Tensor) -> Tensor:

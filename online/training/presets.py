@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from guard.openings import Openings
-from online.policy import Sample
+from online.model.sample import Sample
 
 Reward = Callable[[Sequence[Sample], Openings, torch.Generator], Tensor]
 """(samples, openings, the step's own randomness) -> one reward each, shape (samples,)."""

@@ -12,9 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from guard.openings import Tokens
-from online.options import QueueSettings
-from online.queue import Queued
-from online.selector import Selection
+from online.admission.queued import Queued
+from online.settings.groups import QueueSettings
+from online.training.selector import Selection
 
 LEAST = 2
 """Prompts that anybody may teach in a band."""

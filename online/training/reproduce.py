@@ -16,16 +16,16 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from guard.errors import SirlError
 from guard.openings import Openings, Tokens
-from online import OnlineError
-from online.fingerprint import fingerprint
-from online.options import UpdateSettings
-from online.policy import Policy
-from online.presets import PRESETS
-from online.queue import PROMPT_TOKENS
-from online.report import write_report
-from online.selector import Selection
-from online.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
+from online.admission.queue import PROMPT_TOKENS
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.settings.groups import UpdateSettings
+from online.training.presets import PRESETS
+from online.training.selector import Selection
+from online.training.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
+from online.updates.report import write_report
 
 DATA = "PKU-Alignment/PKU-SafeRLHF"
 PROMPTS = 15_000
@@ -35,18 +35,18 @@ PROMPTS = 15_000
 def reproduce(model: str, data: str, out: Path, settings: UpdateSettings, *, bar: type[tqdm] = tqdm) -> Path:
     """Train `model` (a folder or a hub name) on the prompts of `data` (JSON lines with `prompt`, or a hub dataset) and write
     the whole model and its report into `out`; returns the report's path. Killed, it goes on from its checkpoint when run
-    again. Raises OnlineError."""
+    again. Raises SirlError."""
     preset = PRESETS[settings.preset]
     if preset.form != "sampled" or preset.anchored or preset.two_sided:
-        raise OnlineError(f"Preset '{settings.preset}' needs a calibrated model and traffic: use `sirl update` for it.")
+        raise SirlError(f"Preset '{settings.preset}' needs a calibrated model and traffic: use `sirl update` for it.")
     folder = local_model(model)
     torch.set_num_threads(settings.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = Policy.load(folder, dtype=getattr(torch, settings.dtype), device=device)
+    policy = LocalModel.load(folder, dtype=getattr(torch, settings.dtype), device=device)
     prompts = distinct(policy, texts(data))
     if len(prompts) < settings.min_prompts:
         asked = f"update.min_prompts asks for {settings.min_prompts}"
-        raise OnlineError(f"{data} holds {len(prompts)} usable prompts and {asked}: give more, or ask for fewer.")
+        raise SirlError(f"{data} holds {len(prompts)} usable prompts and {asked}: give more, or ask for fewer.")
     trainer = Trainer(policy, Selection.of_all(prompts), Openings(()), settings)
     decisive = [fingerprint(folder), prompts, settings.model_dump(mode="json")]
     key, began = hashlib.sha256(json.dumps(decisive).encode()).hexdigest(), time.monotonic()
@@ -92,7 +92,7 @@ def local_model(model: str) -> Path:
         return Path(snapshot_download(model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         reason = str(error).splitlines()[0]
-        raise OnlineError(f"The model {model} is no folder and cannot be fetched ({reason}).") from None
+        raise SirlError(f"The model {model} is no folder and cannot be fetched ({reason}).") from None
 
 
 def texts(data: str) -> Iterator[str]:
@@ -103,20 +103,20 @@ def texts(data: str) -> Iterator[str]:
             try:
                 yield str(json.loads(line)["prompt"])
             except (ValueError, KeyError, TypeError):
-                raise OnlineError(f'{path}:{number} is no JSON object with a "prompt": mend or remove the line.') from None
+                raise SirlError(f'{path}:{number} is no JSON object with a "prompt": mend or remove the line.') from None
         return
     try:
         from datasets import load_dataset
 
         rows = load_dataset(data, split="train")
     except ImportError:
-        raise OnlineError(f"{data} is no file, and datasets of the hub need `pip install datasets`.") from None
+        raise SirlError(f"{data} is no file, and datasets of the hub need `pip install datasets`.") from None
     except Exception as error:  # whatever a dataset's loading script or the network may raise
-        raise OnlineError(f"{data} is no file and cannot be fetched ({str(error).splitlines()[0]}).") from None
+        raise SirlError(f"{data} is no file and cannot be fetched ({str(error).splitlines()[0]}).") from None
     yield from (str(prompt) for prompt in rows["prompt"])
 
 
-def distinct(policy: Policy, prompts: Iterable[str]) -> list[Tokens]:
+def distinct(policy: LocalModel, prompts: Iterable[str]) -> list[Tokens]:
     """The first PROMPTS different ones that are not empty and not too long, as the model is asked them."""
     asked = (policy.render([{"role": "user", "content": text}]) for text in dict.fromkeys(prompts) if text.strip())
     return [tokens for tokens in asked if len(tokens) <= PROMPT_TOKENS][:PROMPTS]

@@ -16,10 +16,13 @@ from typing import Protocol
 
 import httpx
 
+from guard.errors import SirlError
 from guard.openings import Tokens
-from online import OnlineError
-from online.policy import Policy, Sample
-from online.state import StateDir, write_atomic
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
+from online.model.sample import Sample
+from online.state.directory import StateDir
+from online.state.files import write_atomic
 
 log = logging.getLogger("sirl")
 
@@ -28,34 +31,34 @@ TIMEOUT_S = 300.0
 WEIGHTS = "adapter_model.safetensors"
 
 
-class RolloutError(OnlineError):
+class RolloutError(SirlError):
     """The serving engine gave no rollouts, or not those of the adapter in training."""
 
 
-class Rollouts(Protocol):
+class RolloutSource(Protocol):
     """Draws responses at temperature 1 from an adapter of a policy; `n` to each prompt, in order."""
 
     elsewhere: bool
     """Whether another engine draws, whose log-probabilities are not the trainer's to the bit."""
 
     def sample(
-        self, policy: Policy, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
+        self, policy: LocalModel, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
     ) -> list[Sample]: ...
 
 
-class FromPolicy:
+class LocalRollouts:
     """The policy itself draws, which is exactly reproducible."""
 
     elsewhere = False
 
     def sample(
-        self, policy: Policy, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
+        self, policy: LocalModel, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
     ) -> list[Sample]:
         with policy.adapter(adapter):
-            return policy.generate(prompts, n, max_tokens=max_tokens, seed=seed)
+            return generate(policy, prompts, n, max_tokens=max_tokens, seed=seed)
 
 
-class FromEngine:
+class EngineRollouts:
     """The serving engine draws, at low priority and under a cap of its own (`serving.engine.rollouts`)."""
 
     elsewhere = True
@@ -64,7 +67,7 @@ class FromEngine:
         self.folder, self.url, self._key = state.rollouts, url, state.internal_key()
 
     @classmethod
-    def found(cls, state: StateDir) -> FromEngine | None:
+    def found(cls, state: StateDir) -> EngineRollouts | None:
         """The endpoint of this state directory, if one says that it runs."""
         try:
             return cls(state, str(json.loads(state.endpoint_path.read_text("utf-8"))["url"]))
@@ -72,7 +75,7 @@ class FromEngine:
             return None
 
     def sample(
-        self, policy: Policy, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
+        self, policy: LocalModel, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
     ) -> list[Sample]:
         """Raises RolloutError where the engine does not answer, or answers from other weights."""
         version = self._publish(policy, adapter)
@@ -93,7 +96,7 @@ class FromEngine:
             raise RolloutError(f"the serving engine at {self.url} answered from other weights, or in part")
         return samples
 
-    def _publish(self, policy: Policy, adapter: str) -> str:
+    def _publish(self, policy: LocalModel, adapter: str) -> str:
         """Put the adapter as it is now where the engine reads it; returns the digest of its weights."""
         staged = self.folder / "staged"
         shutil.rmtree(staged, ignore_errors=True)

@@ -14,7 +14,8 @@ import torch
 
 from guard.calibration import Bands
 from guard.openings import Openings, Tokens
-from online.policy import Policy
+from online.model.local_model import LocalModel
+from online.model.opening_trees import tree_mass
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,9 @@ class Selection:
 
 
 def select(
-    policy: Policy, prompts: Sequence[Tokens], openings: Openings, bands: Bands, adapter: str | None = None
+    policy: LocalModel, prompts: Sequence[Tokens], openings: Openings, bands: Bands, adapter: str | None = None
 ) -> Selection:
     """Score prompts, on the base unless an adapter is named, and sort them into bands."""
     with torch.no_grad(), policy.adapter(adapter):
-        masses = policy.tree_mass(prompts, openings).tolist()
+        masses = tree_mass(policy, prompts, openings).tolist()
     return Selection.sorted_by(bands, prompts, masses)

@@ -14,16 +14,18 @@ import torch
 from peft import LoraConfig
 from torch import Tensor
 
+from evaluation.statistics import effective_number
 from guard.openings import Openings, Tokens
-from online import objective
-from online.evaluation.statistics import effective_number
-from online.per_token import LOGITS, per_token
-from online.policy import Policy, Sample
-from online.presets import PRESETS
-from online.rollouts import FromPolicy, RolloutError, Rollouts
-from online.selector import Selection, select
-from online.settings import UpdateSettings
-from online.state import write_atomic
+from online.model.chunked_logits import LOGITS, per_token
+from online.model.local_model import LocalModel
+from online.model.opening_trees import tree_mass
+from online.model.sample import Sample
+from online.settings.groups import UpdateSettings
+from online.state.files import write_atomic
+from online.training import objective
+from online.training.presets import PRESETS
+from online.training.rollouts import LocalRollouts, RolloutError, RolloutSource
+from online.training.selector import Selection, select
 
 log = logging.getLogger("sirl")
 
@@ -53,14 +55,14 @@ class Trainer:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: LocalModel,
         selection: Selection,
         openings: Openings,
         settings: UpdateSettings,
-        rollouts: Rollouts | None = None,
+        rollouts: RolloutSource | None = None,
     ) -> None:
         self.policy, self.selection, self.openings, self.settings = policy, selection, openings, settings
-        self.rollouts = rollouts or FromPolicy()
+        self.rollouts = rollouts or LocalRollouts()
         self.step = 0
         self.history: list[Metrics] = []
         self.preset = PRESETS[settings.preset]
@@ -228,7 +230,7 @@ class Trainer:
         return torch.tensor(refused, device=self.policy.model.device)
 
     def _mass(self, prompts: Sequence[Tokens], metrics: Metrics, name: str) -> Tensor:
-        mass = self.policy.tree_mass(prompts, self.openings)
+        mass = tree_mass(self.policy, prompts, self.openings)
         metrics[name] = mass.mean().item()
         return mass
 
@@ -256,7 +258,7 @@ class Trainer:
             return self.rollouts.sample(self.policy, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)
         except RolloutError as error:
             log.warning("%s: the learner draws its own from step %d on.", error, self.step + 1)
-            self.rollouts = FromPolicy()
+            self.rollouts = LocalRollouts()
             return self.rollouts.sample(self.policy, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)
 
     @torch.no_grad()

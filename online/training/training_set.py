@@ -10,21 +10,21 @@ from typing import Self
 
 from guard.calibration import Calibration
 from guard.openings import Tokens
-from online.buffer import Buffer
-from online.event import Event, prompt_hash
-from online.ledger import Ledger, LedgerError
-from online.options import QueueSettings, UpdateSettings
-from online.policy import Policy
-from online.queue import Queue
-from online.quotas import within_quotas
-from online.selector import Selection, select
+from online.admission.queue import Queue
+from online.events.buffer import Buffer
+from online.events.event import Event, prompt_hash
+from online.model.local_model import LocalModel
+from online.settings.groups import QueueSettings, UpdateSettings
+from online.training.ledger import Ledger, LedgerError
+from online.training.quotas import within_quotas
+from online.training.selector import Selection, select
 
 HELD = 10
 """One in so many prompts of the low band, by its salted hash, is never taught: the gate asks what learning never saw."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class TrainingSet:
     """Distinct prompts, sorted, and the events that they came with, all before `until` (unix time, seconds); and some of the
     low band that are never taught, the newest first, for the gate to ask."""
 
@@ -54,7 +54,7 @@ class Lessons:
 
     @classmethod
     def chosen(
-        cls, queue: Queue, policy: Policy, base: Calibration, learn: UpdateSettings, rules: QueueSettings
+        cls, queue: Queue, policy: LocalModel, base: Calibration, learn: UpdateSettings, rules: QueueSettings
     ) -> tuple[Self, Selection, dict[str, int]]:
         """What an update teaches: the newest, as the frozen base sorts them and quotas leave them, and how many each quota
         took."""

@@ -13,17 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from online import OnlineError
-from online.bench import Suites
-from online.buffer import Buffer
-from online.event import client_hash
-from online.job import Outcome
-from online.ledger import Ledger, LedgerError
-from online.registry import Registry, RegistryError
-from online.settings import Settings, UpdateSettings
-from online.spill import Spill
-from online.state import StateDir, explained, write_atomic
-from online.update import Launch, run_update
+from guard.errors import SirlError
+from online.events.buffer import Buffer
+from online.events.client import client_hash
+from online.events.journal import Journal
+from online.gate.evaluator import Suites
+from online.registry.errors import RegistryError
+from online.registry.registry import Registry
+from online.settings.groups import UpdateSettings
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from online.state.errors import explained
+from online.state.files import write_atomic
+from online.training.ledger import Ledger, LedgerError
+from online.updates.record import UpdateOutcome
+from online.updates.update import Launch, run_update
 
 PLAN = "forgetting.json"
 ID = 32
@@ -75,7 +79,7 @@ def erase(state: StateDir, registry: Registry, buffer: Buffer, clients: Collecti
     with state.lock("update"):
         buffer.bury(clients, [identity for identity in ids if len(identity) <= ID], time.time())
         with explained(state.spill_path):
-            journal = Spill(state.spill_path).remove(lambda event: event.client in clients or event.id in ids)
+            journal = Journal(state.spill_path).remove(lambda event: event.client in clients or event.id in ids)
         buffered = {identity for client in clients for identity in buffer.of_client(client)} | set(ids)
         tainted, live = _tainted(registry, buffered, clients), _live(registry)
         if live is not None and live in tainted:
@@ -103,7 +107,7 @@ def rebuild(
     base_dir: Path,
     suites: Suites | None,
     launch: Launch | None = None,
-) -> Outcome:
+) -> UpdateOutcome:
     """Teach the version that was live anew: the update that it would have been had the data never come, through the gate."""
     wanted = settings.model_copy(update={"update": UpdateSettings(**successor.settings)})
     until = successor.until
@@ -134,7 +138,7 @@ def _clean(registry: Registry, tainted: Collection[int]) -> int | None:
     """The newest promoted version that learned nothing of it; None: the base."""
     for adapter in reversed(registry.versions()):
         if adapter.version not in tainted and adapter.decision == "promoted":
-            with suppress(OnlineError):
+            with suppress(SirlError):
                 registry.verify(adapter.version)
                 return adapter.version
     return None

@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from online import progress
-from online.spill import Spill
-from online.state import Finding, StateDir
+from online.events.journal import Journal
+from online.state.directory import StateDir
+from online.state.finding import Finding
+from online.updates import progress
 
 TOLD = 6
 """Entries of the audit log that are told, the newest ones."""
@@ -21,7 +22,7 @@ def happened(state: StateDir) -> Iterator[Finding]:
     """The last changes to what serves and the last updates, updates that were cut off, and events that wait."""
     yield from _changes(state)
     yield from _cut_off(state)
-    waiting = Spill(state.spill_path)
+    waiting = Journal(state.spill_path)
     if not waiting.empty():
         kib = -(-waiting.path.stat().st_size // 1024)
         yield Finding(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from online.state import StateDir
+from online.state.directory import StateDir
 
 STAGES = {
     "checking": (0.01, 0.04),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from online.state import write_atomic
+from online.state.files import write_atomic
 
 Status = Literal["promoted", "waiting", "rejected", "undecided", "refused", "failed"]
 ATTEMPTS = 3
@@ -19,7 +19,7 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UpdateOutcome:
     """How an update ended: the version it made, if any, why, and how long the last run of it took, in seconds."""
 
     id: str
@@ -30,7 +30,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class UpdateRecord:
     """An update's folder. `plan.json` says which data it learns from: events up to `until` (unix time, seconds; where it is
     not given, up to `started`), with `key`, once it is known, as their digest together with settings and calibration.
     `attempt` counts its beginnings since the last step that was kept."""
@@ -42,7 +42,7 @@ class Job:
     until: float | None = None
 
     @classmethod
-    def open(cls, updates: Path) -> Job:
+    def open(cls, updates: Path) -> UpdateRecord:
         """The unfinished update, or a new one."""
         for plan in sorted(updates.glob("*/plan.json"), reverse=True):
             if not (plan.parent / "outcome.json").exists():
@@ -51,17 +51,17 @@ class Job:
         return cls.new(updates)
 
     @classmethod
-    def new(cls, updates: Path, until: float | None = None) -> Job:
+    def new(cls, updates: Path, until: float | None = None) -> UpdateRecord:
         now = time.time()
         folder = updates / f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         folder.mkdir(mode=0o700)
         return cls(folder, now, until=until)._kept()
 
-    def claim(self, key: str | None) -> Job:
+    def claim(self, key: str | None) -> UpdateRecord:
         """Note the digest of what it learns from."""
         return replace(self, key=key)._kept()
 
-    def _kept(self) -> Job:
+    def _kept(self) -> UpdateRecord:
         plan = {"started": self.started, "key": self.key, "attempt": self.attempt, "until": self.until}
         write_atomic(self.folder / "plan.json", json.dumps(plan))
         return self
@@ -71,10 +71,10 @@ class Job:
         """Whether it ended its process too often to be begun again."""
         return self.attempt > ATTEMPTS
 
-    def discard(self) -> Job:
+    def discard(self) -> UpdateRecord:
         """Forget this one and begin another."""
         shutil.rmtree(self.folder)
-        return Job.new(self.folder.parent, self.until)
+        return UpdateRecord.new(self.folder.parent, self.until)
 
     @property
     def cutoff(self) -> float:
@@ -94,6 +94,6 @@ class Job:
         document = {"stage": stage, "step": step, "total": total, "eta_seconds": eta, "time": time.time()}
         write_atomic(self.folder / "progress.json", json.dumps(document))
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: UpdateOutcome) -> None:
         write_atomic(self.folder / "outcome.json", json.dumps(asdict(outcome), indent=1))
         self.checkpoint.unlink(missing_ok=True)

@@ -9,16 +9,16 @@ import torch
 from tqdm import tqdm
 
 from guard.calibration import Calibration
-from online.buffer import Buffer
-from online.ledger import Ledger, LedgerError
-from online.lessons import Lessons
-from online.policy import Policy
-from online.registry import Registry
-from online.rollouts import digest
-from online.selector import select
-from online.settings import UpdateSettings
-from online.state import StateDir
-from online.trainer import ADAPTER, Trainer
+from online.events.buffer import Buffer
+from online.model.local_model import LocalModel
+from online.registry.registry import Registry
+from online.settings.groups import UpdateSettings
+from online.state.directory import StateDir
+from online.training.ledger import Ledger, LedgerError
+from online.training.rollouts import digest
+from online.training.selector import select
+from online.training.trainer import ADAPTER, Trainer
+from online.training.training_set import TrainingSet
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -35,12 +35,12 @@ def repeat(
     ledger, learn = Ledger.load(folder), UpdateSettings(**manifest["settings"])
     if learn.rollouts != "transformers":
         raise LedgerError(f"v{version} learned from an engine's draws, which are not the same to the bit twice.")
-    lessons = Lessons.named(buffer, ledger, state.client_salt())
+    lessons = TrainingSet.named(buffer, ledger, state.client_salt())
     base = Calibration.load(state.find_calibration("base", base_dir))
     if lessons.digest(base, learn, registry.base) != manifest["data_fingerprint"]:
         raise LedgerError(f"The base was calibrated anew since v{version} was taught: its bands are others now.")
     torch.set_num_threads(learn.threads)
-    policy = Policy.load(base_dir, dtype=getattr(torch, learn.dtype))
+    policy = LocalModel.load(base_dir, dtype=getattr(torch, learn.dtype))
     selection = select(policy, lessons.prompts, base.openings, base.tree_mass)
     trainer = Trainer(policy, selection, base.openings, learn)
     for _ in bar(range(learn.steps), desc=f"repeating v{version}", unit="step"):

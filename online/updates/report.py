@@ -13,8 +13,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from online.html import document, table
-from online.state import write_atomic
+from evaluation.html import document, table
+from online.state.files import write_atomic
 
 PANELS: Mapping[str, Mapping[str, str]] = {
     "Reward": {"reward": "mean over samples"},
@@ -36,7 +36,7 @@ STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.
 def write_report(folder: Path, outcome: Mapping[str, Any], story: Mapping[str, Any]) -> Path:
     """Write report.json and report.html into a folder; returns the page's path.
 
-    `outcome` has "id", "status", "reasons", "version" and "seconds", as `online.job.Outcome`.
+    `outcome` has "id", "status", "reasons", "version" and "seconds", as `online.updates.record.Outcome`.
     `story` has what the update came to: "settings", "gap" (of the entropies), "bands" (prompts in each), "history" (metrics
     of each step) and "gate" (a GateReport as JSON); what it did not come to is left out. Raises OSError.
     """

@@ -4,7 +4,7 @@ from typing import Literal
 
 from croniter import croniter
 
-from online.options import LearnSettings
+from online.settings.groups import LearnSettings
 
 Reason = Literal["interval", "cron", "contested"]
 

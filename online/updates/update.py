@@ -19,30 +19,31 @@ import torch
 from tqdm import tqdm
 
 from guard.calibration import Calibration, CalibrationError
+from guard.errors import SirlError
 from guard.openings import Openings, Tokens
-from online import OnlineError
-from online.bench import Bench, Suites
-from online.buffer import Buffer
-from online.conditions import read_template
-from online.exam import Exam, Measured, held_out
-from online.gap import entropy_gap, may_learn
-from online.gate import GateReport, best, compare, contradictions
-from online.job import ATTEMPTS, Job, Outcome, Status
-from online.ledger import Ledger
-from online.lessons import Lessons
-from online.live import RegistryError
-from online.policy import Policy
-from online.queue import ADMITTED, Queue
-from online.registry import Registry
-from online.release import advance
-from online.report import write_report
-from online.review import summarise
-from online.rollouts import FromEngine, FromPolicy, Rollouts
-from online.scalars import scalars
-from online.selector import Selection
-from online.settings import Settings, UpdateSettings
-from online.state import StateDir
-from online.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
+from online.admission.queue import ADMITTED, Queue
+from online.admission.review import summarise
+from online.events.buffer import Buffer
+from online.gate.evaluator import Evaluator, Suites
+from online.gate.gate import GateReport, best, compare, contradictions
+from online.gate.held_out import HeldOut, Measured, held_out
+from online.model.conditions import read_template
+from online.model.local_model import LocalModel
+from online.registry.errors import RegistryError
+from online.registry.registry import Registry
+from online.registry.release_stages import advance
+from online.settings.groups import UpdateSettings
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from online.training.entropy_gap import entropy_gap, may_learn
+from online.training.ledger import Ledger
+from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutSource
+from online.training.selector import Selection
+from online.training.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
+from online.training.training_set import TrainingSet
+from online.updates.record import ATTEMPTS, Status, UpdateOutcome, UpdateRecord
+from online.updates.report import write_report
+from online.updates.scalars import scalars
 
 log = logging.getLogger("sirl")
 
@@ -52,11 +53,11 @@ Launch = Callable[[], AbstractContextManager[StateDir]]
 DECISIONS: dict[str, Status] = {"promote": "promoted", "reject": "rejected", "undecided": "undecided"}
 
 
-class Refused(Exception):
+class UpdateRefused(Exception):
     """There is a reason not to learn; nothing was changed."""
 
 
-class Stopped(Exception):
+class UpdateStopped(Exception):
     """Learning went wrong on its way and was stopped; nothing was published."""
 
 
@@ -71,11 +72,11 @@ def run_update(
     launch: Launch | None = None,
     until: float | None = None,
     bar: type[tqdm] = tqdm,
-) -> Outcome:
+) -> UpdateOutcome:
     """Run one update, or go on with the one that was killed; with `until` (unix time, seconds) one from what the buffer
     holds of the time before. Raises Busy while another runs."""
     with state.lock("update"):
-        job = Job.open(state.updates) if until is None else Job.new(state.updates, until)
+        job = UpdateRecord.open(state.updates) if until is None else UpdateRecord.new(state.updates, until)
         run = _Run(settings, state, registry, base_dir, suites, bar, job, launch)
         return run.finished(lambda: run.learn(buffer))
 
@@ -90,10 +91,10 @@ def run_gate(
     buffer: Buffer,
     *,
     bar: type[tqdm] = tqdm,
-) -> Outcome:
+) -> UpdateOutcome:
     """Calibrate, gate and perhaps promote a version that is there already, such as an imported one."""
     with state.lock("update"):
-        run = _Run(settings, state, registry, base_dir, suites, bar, Job.new(state.updates).claim(f"v{version}"))
+        run = _Run(settings, state, registry, base_dir, suites, bar, UpdateRecord.new(state.updates).claim(f"v{version}"))
         return run.finished(lambda: run.judge(version, buffer))
 
 
@@ -110,24 +111,24 @@ class _Run:
     base_dir: Path
     suites: Suites | None
     bar: type[tqdm]
-    job: Job
+    job: UpdateRecord
     launch: Launch | None = None
     story: dict[str, Any] = field(default_factory=dict)
-    """What the report will tell of it (`online.report`)."""
+    """What the report will tell of it (`online.updates.report`)."""
 
-    def finished(self, work: Callable[[], Ending]) -> Outcome:
+    def finished(self, work: Callable[[], Ending]) -> UpdateOutcome:
         """Do the work and put on record how it ended."""
         began = time.monotonic()
         self.registry.sweep()
         try:
             status, reasons, version = self._given_up() if self.job.given_up else work()
-        except Refused as refusal:
+        except UpdateRefused as refusal:
             status, reasons, version = "refused", (str(refusal),), None
-        except Stopped as sign:
+        except UpdateStopped as sign:
             status, reasons, version = "rejected", sign.args, None
-        except (OnlineError, CalibrationError) as error:
+        except (SirlError, CalibrationError) as error:
             status, reasons, version = "failed", (str(error),), None
-        outcome = Outcome(self.job.id, status, reasons, version, time.monotonic() - began)
+        outcome = UpdateOutcome(self.job.id, status, reasons, version, time.monotonic() - began)
         self.job.finish(outcome)
         try:
             write_report(self.job.folder, asdict(outcome), self.story)
@@ -146,14 +147,14 @@ class _Run:
         """From the buffer to a decision; raises Refused where there is a reason not to learn."""
         learn = self.settings.update
         if self.settings.buffer.text == "hash":
-            raise Refused(
+            raise UpdateRefused(
                 "buffer.text = 'hash' keeps no prompt to learn from: store 'redacted' or 'full', or leave learning off."
             )
         if self.registry.keys.mute:
-            raise Refused("What is learned here could not be signed, and would be refused: set registry.signing_key.")
+            raise UpdateRefused("What is learned here could not be signed, and would be refused: set registry.signing_key.")
         learn = learn.model_copy(update={"steps": min(learn.steps, learn.max_steps_from_base)})
         if learn.tune == "full":
-            raise Refused(
+            raise UpdateRefused(
                 "update.tune = 'full' makes whole weights, which no running server can swap in: use 'lora', and with "
                 "preset 'paper' a learning rate for it."
             )
@@ -163,7 +164,7 @@ class _Run:
         gap = entropy_gap(policy, suites.calibration, suites.judge, **bench.limits)
         self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
-            raise Refused(reason)
+            raise UpdateRefused(reason)
         base = self._base_calibration(bench)
         lessons, selection, key = self._data(policy, buffer, base, learn)
         if self.job.key not in (None, key):
@@ -191,18 +192,18 @@ class _Run:
         bench.policy.load_adapter(ADAPTER, self.registry.path(version))
         return self._decide(bench, version, base, lessons.held)
 
-    def _ready(self) -> Bench:
+    def _ready(self) -> Evaluator:
         """Raises Refused where there are no suites."""
         if self.suites is None:
-            raise Refused(str(may_learn(None)))
+            raise UpdateRefused(str(may_learn(None)))
         self.job.progress("checking")
         learn = self.settings.update
         torch.set_num_threads(learn.threads)
         template = read_template(self.settings.chat_template)
-        policy = Policy.load(self.base_dir, dtype=getattr(torch, learn.dtype), template=template)
-        return Bench(policy, self.suites, learn.seed, learn.max_tokens)
+        policy = LocalModel.load(self.base_dir, dtype=getattr(torch, learn.dtype), template=template)
+        return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
 
-    def _base_calibration(self, bench: Bench) -> Calibration:
+    def _base_calibration(self, bench: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
         for another chat template or quantisation. Raises Refused for a reasoning model: the objective's tree begins where an
         answer does, and a prompt ends before that."""
@@ -215,14 +216,14 @@ class _Run:
             found = bench.calibrated("base", self.registry.base, self.settings.calibrate)
             found.save(self.state.calibration_path("base"))
         if found.openings.reasoning:
-            raise Refused(
+            raise UpdateRefused(
                 "This model reasons before it answers, which the learner does not do yet: guard it without learning."
             )
         return found
 
     def _data(
-        self, policy: Policy, buffer: Buffer, base: Calibration, learn: UpdateSettings
-    ) -> tuple[Lessons, Selection, str]:
+        self, policy: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings
+    ) -> tuple[TrainingSet, Selection, str]:
         """As much as the steps can look at, as the base sorts it and quotas leave it, and the digest of all that decides."""
         lessons, selection, counts = self._chosen(policy, buffer, base, learn)
         self.story["queue"] = counts
@@ -230,13 +231,13 @@ class _Run:
         beside = f" ({held}: `sirl queue` and the queue.* settings)" if held else ""
         count = len(selection.prompts) + len(lessons.held)
         if count < learn.min_prompts:
-            raise Refused(
+            raise UpdateRefused(
                 f"The buffer holds {count} distinct prompts that may teach{beside} and update.min_prompts asks for "
                 f"{learn.min_prompts}: wait for more traffic."
             )
         self.story["bands"] = {name: len(getattr(selection, name)) for name in ("high", "grey", "low")}
         if len(selection.high) < learn.contested_per_step or not selection.low:
-            raise Refused(
+            raise UpdateRefused(
                 f"Of {count} buffered prompts{beside} {len(selection.high)} are contested and "
                 f"{len(selection.low) + len(lessons.held)} are not: at least {learn.contested_per_step} of the first and "
                 "some of the second are needed."
@@ -244,35 +245,35 @@ class _Run:
         return lessons, selection, lessons.digest(base, learn, self.registry.base)
 
     def _chosen(
-        self, policy: Policy, buffer: Buffer, base: Calibration, learn: UpdateSettings
-    ) -> tuple[Lessons, Selection, dict[str, int]]:
+        self, policy: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings
+    ) -> tuple[TrainingSet, Selection, dict[str, int]]:
         """What the queue and its quotas leave, and how many prompts had which fate."""
         self.job.progress("selecting")
         queue = Queue.of(buffer, self.registry.base, self.job.cutoff, self.settings, self.state.client_salt())
         summarise(self.state, queue)
-        lessons, selection, over = Lessons.chosen(queue, policy, base, learn, self.settings.queue)
+        lessons, selection, over = TrainingSet.chosen(queue, policy, base, learn, self.settings.queue)
         return lessons, selection, queue.counts() | {f"over the {kind} quota": count for kind, count in over.items()}
 
     @contextmanager
-    def _rollouts(self, learn: UpdateSettings) -> Iterator[Rollouts]:
+    def _rollouts(self, learn: UpdateSettings) -> Iterator[RolloutSource]:
         """The engine that is wished for, where one runs or starts; else the policy itself."""
         with ExitStack() as stack:
             found, why = None, f"no endpoint runs on {self.state.path}"
             if learn.rollouts == "engine":
-                found = FromEngine.found(self.state)
+                found = EngineRollouts.found(self.state)
             elif learn.rollouts == "own" and self.launch is not None:
                 try:
-                    found = FromEngine.found(stack.enter_context(self.launch()))
-                except OnlineError as error:
+                    found = EngineRollouts.found(stack.enter_context(self.launch()))
+                except SirlError as error:
                     why = str(error)
             if found is None and learn.rollouts != "transformers":
                 log.warning("update.rollouts is '%s', but the learner draws itself: %s", learn.rollouts, why)
-            yield found or FromPolicy()
+            yield found or LocalRollouts()
 
-    def _lookout(self, bench: Bench, base: Calibration) -> Callable[[], tuple[str, ...]]:
+    def _lookout(self, bench: Evaluator, base: Calibration) -> Callable[[], tuple[str, ...]]:
         """A look at held-out prompts: what there speaks against the adapter as it is now."""
         prompts = held_out(bench.suites.validation, self.settings.update.look_prompts)
-        look = partial(bench.examined, Exam(prompts), base.openings)
+        look = partial(bench.examined, HeldOut(prompts), base.openings)
         before = cache(lambda: look(None))
         return lambda: contradictions(prompts, look(ADAPTER), {"base": before()}, self.settings.gate)
 
@@ -288,10 +289,10 @@ class _Run:
                 metrics = trainer.advance()
                 note(metrics)
                 if sign := trainer.sign_of_collapse():
-                    raise Stopped(f"Learning stopped at step {trainer.step}: {sign}.")
+                    raise UpdateStopped(f"Learning stopped at step {trainer.step}: {sign}.")
                 every = trainer.settings.look_every
                 if every and trainer.step % every == 0 and trainer.step < total and (signs := lookout()):
-                    raise Stopped(*(f"Learning stopped at step {trainer.step}: {sign}." for sign in signs))
+                    raise UpdateStopped(*(f"Learning stopped at step {trainer.step}: {sign}." for sign in signs))
                 if trainer.step % CHECKPOINT_STEPS == 0 or trainer.step == total:
                     trainer.save(self.job.checkpoint, key)
                 bar.set_postfix(refused=f"{metrics['refused']:.2f}", entropy=f"{metrics['entropy']:.2f}")
@@ -307,7 +308,7 @@ class _Run:
                 return adapter.version
         return None
 
-    def _publish(self, policy: Policy, key: str, learn: UpdateSettings, ledger: Ledger, metrics: dict[str, Any]) -> int:
+    def _publish(self, policy: LocalModel, key: str, learn: UpdateSettings, ledger: Ledger, metrics: dict[str, Any]) -> int:
         with self.registry.stage() as staged:
             policy.save_adapter(ADAPTER, staged)
             ledger.save(staged)
@@ -319,7 +320,7 @@ class _Run:
                 metrics={"update": self.job.id, **metrics},
             )
 
-    def _decide(self, bench: Bench, version: int, base: Calibration, traffic: Sequence[Tokens]) -> Ending:
+    def _decide(self, bench: Evaluator, version: int, base: Calibration, traffic: Sequence[Tokens]) -> Ending:
         """Calibrate the candidate, gate it, and promote it if it passed and nobody is to be asked first."""
         if not (self.registry.path(version) / "evaluation.json").exists():
             report, steady = self._gate(bench, version, base, traffic)
@@ -343,7 +344,7 @@ class _Run:
         told = () if stage is None else (f"It comes to serve by stages, of which the first is {stage}.",)
         return "promoted", (*found["reasons"], *told), version
 
-    def _gate(self, bench: Bench, version: int, base: Calibration, traffic: Sequence[Tokens]) -> tuple[GateReport, int]:
+    def _gate(self, bench: Evaluator, version: int, base: Calibration, traffic: Sequence[Tokens]) -> tuple[GateReport, int]:
         """Weigh the candidate against the base and, where an adapter serves, against that and the best that ever served; and
         which version defence is held against, should it be promoted."""
         settings, suites = self.settings.gate, bench.suites
@@ -360,7 +361,7 @@ class _Run:
                 adapters[name] = name
         openings = Openings((*base.openings.sequences, *own.openings.sequences))
         prompts = held_out(suites.gate, settings.prompts_per_class, self.job.id)
-        exam = Exam(prompts, suites.extra, suites.vetoes, traffic[: settings.replayed])
+        exam = HeldOut(prompts, suites.extra, suites.vetoes, traffic[: settings.replayed])
         measured: dict[str, Measured] = {}
         for name in self.bar(adapters, desc="gating", unit="policy"):
             self.job.progress("gating", len(measured), len(adapters))
@@ -380,7 +381,7 @@ class _Run:
             return live
         return int(peak)
 
-    def _own_calibration(self, bench: Bench, version: int) -> Calibration:
+    def _own_calibration(self, bench: Evaluator, version: int) -> Calibration:
         """The candidate's calibration, made unless it has one."""
         path = self.registry.calibration_path(f"v{version}")
         if path.exists():

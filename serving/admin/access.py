@@ -12,10 +12,10 @@ from time import monotonic
 
 from fastapi import HTTPException, Request
 
-from online.event import address_block
-from online.options import GuardSettings
-from online.state import StateDir
-from serving.keys import bearer
+from online.events.client import address_block
+from online.settings.groups import GuardSettings
+from online.state.directory import StateDir
+from serving.request.api_keys import bearer
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 WRONG_KEYS = (1 / 6, 10)

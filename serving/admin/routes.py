@@ -16,17 +16,18 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
-from online import OnlineError, progress
-from online.buffer import BufferError
-from online.ledger import Ledger, LedgerError
-from online.queue import Fate, Queue
-from online.release import advance
-from online.review import ReviewError, redact_prompts, review, told
-from online.state import Busy
-from serving.access import Role, allow, needs
-from serving.engine.rollouts import Asked
+from guard.errors import SirlError
+from online.admission.queue import Fate, Queue
+from online.admission.review import ReviewError, described, redact_prompts, review
+from online.events.buffer import BufferError
+from online.registry.release_stages import advance
+from online.state.locks import Busy
+from online.training.ledger import Ledger, LedgerError
+from online.updates import progress
+from serving.admin.access import Role, allow, needs
+from serving.engine.rollouts import RolloutRequest
 from serving.engine.version import EngineError
-from serving.service import Service
+from serving.lifecycle.service import Service
 
 T = TypeVar("T")
 SWITCH_TIMEOUT_S = 30.0
@@ -144,7 +145,7 @@ async def queue(
     return {
         "counts": found.counts(),
         "excluded_clients": list(found.excluded),
-        "prompts": [told(one, text=role >= Role.OPERATE) for one in shown],
+        "prompts": [described(one, text=role >= Role.OPERATE) for one in shown],
     }
 
 
@@ -169,7 +170,7 @@ async def decide(
         redacted = await asyncio.to_thread(buffered, do)
     except ReviewError as error:
         raise HTTPException(404, str(error)) from None
-    except OnlineError as error:
+    except SirlError as error:
         raise HTTPException(409, str(error)) from None
     return {"done": act} if redacted is None else {"done": act, "events": redacted}
 
@@ -214,7 +215,7 @@ async def activate(service: Served, request: Request, version: str, force: bool 
     number = None if version == "base" else int(version.removeprefix("v"))
     try:
         await asyncio.to_thread(registry.activate, number, actor="admin-api", reason="asked for", force=force)
-    except OnlineError as error:
+    except SirlError as error:
         raise HTTPException(409, str(error)) from None
     return await switched(service)
 
@@ -236,7 +237,7 @@ async def pinned(service: Service, version: str, act: Callable[..., None]) -> di
     try:
         await asyncio.to_thread(act, number, actor="admin-api")
         return {"pinned": [f"v{number}" for number in registered(service).pins()]}
-    except OnlineError as error:
+    except SirlError as error:
         raise HTTPException(409, str(error)) from None
 
 
@@ -250,7 +251,7 @@ async def release(service: Served, request: Request, version: str) -> dict:
     move = partial(advance, registry, service.settings.release, numbered(version))
     try:
         stage = await asyncio.to_thread(move, actor="admin-api", reason="asked for")
-    except OnlineError as error:
+    except SirlError as error:
         raise HTTPException(409, str(error)) from None
     return {"version": version, "stage": stage}
 
@@ -267,11 +268,11 @@ async def ledger(service: Served, version: str) -> dict:
 
 
 @internal.post("/rollouts")
-async def rollouts(service: Served, asked: Asked) -> dict:
+async def rollouts(service: Served, asked: RolloutRequest) -> dict:
     """Responses of an adapter in training, for the learner beside us."""
     try:
         return await service.rollouts.draw(asked)
-    except (OnlineError, EngineError) as error:
+    except (SirlError, EngineError) as error:
         raise HTTPException(409, str(error)) from None
 
 
@@ -280,7 +281,7 @@ async def rollback(service: Served) -> dict:
     """Make the last version live again that was live before, was promoted by its gate and not taken back; else the base."""
     try:
         await asyncio.to_thread(registered(service).rollback, actor="admin-api", reason="asked for")
-    except OnlineError as error:
+    except SirlError as error:
         raise HTTPException(409, str(error)) from None
     return await switched(service)
 
@@ -290,7 +291,7 @@ async def withdraw(service: Served) -> dict:
     """Take back the version on its way to serve."""
     try:
         await asyncio.to_thread(registered(service).release, None, actor="admin-api", reason="asked for")
-    except OnlineError as error:
+    except SirlError as error:
         raise HTTPException(409, str(error)) from None
     return {"release": None}
 

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from guard.calibration import CalibrationError
-from online import OnlineError
-from online import settings as settings_module
-from online.settings import Settings
+from guard.errors import SirlError
+from online.settings import settings as settings_module
+from online.settings.settings import Settings
 from serving.engine.version import EngineError, prepare_environment
 
 SENDERS = 3
@@ -39,14 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv[:1] == ["serve"]:
             return serve(argv[1:])
         if argv[:1] == ["eval"]:
-            from serving import evaluation
+            from evaluation import command
 
-            return evaluation.main(argv[1:])
+            return command.main(argv[1:])
         args = parser().parse_args(argv)
         if args.while_parent:
             stop_with_parent()
         return args.run(args)
-    except (OnlineError, EngineError, CalibrationError, FileNotFoundError) as error:
+    except (SirlError, EngineError, CalibrationError, FileNotFoundError) as error:
         print(f"sirl: {error}" + ("" if str(error).endswith((".", "?")) else "."), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -150,7 +150,7 @@ def serve(argv: Sequence[str]) -> int:
         stop_with_parent()
     model = rest.pop(0) if rest and not rest[0].startswith("-") else None
     prepare_environment(bundled=model is None)
-    from serving import model as models_of_ours
+    from serving import model_check as models_of_ours
     from serving.engine import server
     from serving.engine.rollouts import SHARE
 
@@ -168,8 +168,8 @@ def serve(argv: Sequence[str]) -> int:
         flags += ["--chat-template", str(args.chat_template)]
     import uvloop
 
-    share = 1 if known.rollouts_only else SHARE
-    uvloop.run(server.serve(args, settings, flags, learn=known.learn, share=share))
+    synchronise = 1 if known.rollouts_only else SHARE
+    uvloop.run(server.serve(args, settings, flags, learn=known.learn, share=synchronise))
     return 0
 
 
@@ -202,13 +202,13 @@ def reference(args: argparse.Namespace) -> int:
 
 def load(args: argparse.Namespace, *, checked: bool = True) -> tuple[Settings, Path]:
     """Settings and the local model folder of a command."""
-    from serving.model import resolve
+    from serving.model_check import resolve
 
     return settings_module.load(args), Path(resolve(args.model, checked=checked))
 
 
 def calibrate(args: argparse.Namespace) -> int:
-    from online.jobs import run_calibration
+    from online.operations.jobs import run_calibration
 
     settings, model = load(args)
     print(run_calibration(settings, model, args.adapter, args.suite))
@@ -216,8 +216,8 @@ def calibrate(args: argparse.Namespace) -> int:
 
 
 def update(args: argparse.Namespace) -> int:
-    from online.jobs import run_one_update, sentence
-    from serving.child import own_engine
+    from online.operations.jobs import run_one_update, sentence
+    from serving.processes.server_process import own_engine
 
     settings, model = load(args)
     outcome = run_one_update(settings, model, partial(own_engine, settings, model))
@@ -227,7 +227,7 @@ def update(args: argparse.Namespace) -> int:
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    from online.reproduce import DATA, reproduce
+    from online.training.reproduce import DATA, reproduce
 
     report = reproduce(args.model, args.data or DATA, args.out, settings_module.load(args).update)
     print(f"{report.parent} holds the trained model\nreport: {report}")
@@ -235,8 +235,8 @@ def reproduce(args: argparse.Namespace) -> int:
 
 
 def learn(args: argparse.Namespace) -> int:
-    from online.jobs import run_scheduler
-    from serving.child import own_engine
+    from online.operations.jobs import run_scheduler
+    from serving.processes.server_process import own_engine
 
     settings, model = load(args)
     run_scheduler(settings, model, partial(own_engine, settings, model))
@@ -244,10 +244,10 @@ def learn(args: argparse.Namespace) -> int:
 
 
 def adapters(args: argparse.Namespace) -> int:
-    from online.fingerprint import fingerprint
-    from online.registry import Registry
-    from online.share import share
-    from online.state import StateDir
+    from online.model.fingerprint import fingerprint
+    from online.registry.registry import Registry
+    from online.registry.sync import synchronise
+    from online.state.directory import StateDir
 
     settings, model = load(args)
     state = StateDir(settings.state_dir)
@@ -265,19 +265,19 @@ def adapters(args: argparse.Namespace) -> int:
         version = registry.import_adapter(Path(args.target or "."), base_dir=model, max_rank=rank)
         print(f"imported as v{version}, a candidate")
         if args.gate:
-            from online.jobs import gate_version, sentence
+            from online.operations.jobs import gate_version, sentence
 
             print(sentence(gate_version(settings, model, version)))
     elif args.action == "activate":
-        from online.jobs import version_of
+        from online.operations.jobs import version_of
 
         name = args.target or ""
         wanted = None if name == "base" else version_of(name)
         registry.activate(wanted, actor="cli", reason="asked for", force=args.force)
         print(f"{name} is live: a running server takes it up within a second.")
     elif args.action == "release":
-        from online.jobs import version_of
-        from online.release import advance
+        from online.operations.jobs import version_of
+        from online.registry.release_stages import advance
 
         version = version_of(args.target or "")
         stage = advance(registry, settings.release, version, actor="cli", reason="asked for")
@@ -289,18 +289,18 @@ def adapters(args: argparse.Namespace) -> int:
         back = registry.rollback(actor="cli", reason="asked for")
         print(f"{'base' if back is None else f'v{back}'} is live again.")
     else:
-        from online.jobs import keep
+        from online.operations.jobs import keep
 
         print(keep(state, registry, args.action, args.target or ""))
     if args.action != "sync":
-        share(state, registry)
+        synchronise(state, registry)
     return 0
 
 
 def explain(args: argparse.Namespace) -> int:
-    from online.jobs import version_of
-    from online.ledger import Ledger
-    from online.state import StateDir
+    from online.operations.jobs import version_of
+    from online.state.directory import StateDir
+    from online.training.ledger import Ledger
 
     version = version_of(args.version)
     ledger = Ledger.load(StateDir(settings_module.load(args).state_dir).registry / f"v{version}")
@@ -315,11 +315,11 @@ def explain(args: argparse.Namespace) -> int:
 
 
 def forget(args: argparse.Namespace) -> int:
-    from online.jobs import forget as run
-    from serving.child import own_engine
+    from online.operations.jobs import forget as run
+    from serving.processes.server_process import own_engine
 
     if not args.client and not args.event:
-        raise OnlineError("nothing is named to be forgotten: give --client or --event.")
+        raise SirlError("nothing is named to be forgotten: give --client or --event.")
     settings, model = load(args)
     for line in run(settings, model, args.client, args.event, partial(own_engine, settings, model)):
         print(line, flush=True)
@@ -327,23 +327,23 @@ def forget(args: argparse.Namespace) -> int:
 
 
 def queue(args: argparse.Namespace) -> int:
-    from online import jobs
-    from online.review import told
+    from online.admission.review import described
+    from online.operations import jobs
 
     settings, model = load(args)
     if args.action != "list":
         if not args.prompt and not args.client:
-            raise OnlineError(f"nothing is named to {args.action}: give --prompt or --client.")
+            raise SirlError(f"nothing is named to {args.action}: give --prompt or --client.")
         if args.action == "redact":
             if args.client:
-                raise OnlineError("what is redacted is a prompt: use `sirl forget` for a client.")
+                raise SirlError("what is redacted is a prompt: use `sirl forget` for a client.")
             print(f"{jobs.redact(settings, model, args.prompt)} events are redacted.")
             return 0
         for kind, names in (("prompt", args.prompt), ("client", args.client)):
             if names:
                 jobs.decide(settings, kind, names, args.action)
     found = jobs.queue(settings, model)
-    shown = [told(one, text=args.text) for one in found.prompts if args.all or not one.admitted]
+    shown = [described(one, text=args.text) for one in found.prompts if args.all or not one.admitted]
     if args.json:
         print(json.dumps({"counts": found.counts(), "prompts": shown}, indent=1))
         return 0
@@ -368,7 +368,7 @@ def moment(time: float) -> str:
 
 
 def repeat(args: argparse.Namespace) -> int:
-    from online.jobs import repeat_version, version_of
+    from online.operations.jobs import repeat_version, version_of
 
     settings, model = load(args)
     there, again = repeat_version(settings, model, version_of(args.version))

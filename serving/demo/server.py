@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 from openai import AsyncOpenAI, OpenAIError
 
-from online.evaluation import Prompt
-from serving.child import child
+from evaluation import Prompt
+from serving.processes.server_process import child
 
 MODEL = "sirl-tiny"
 ENVIRONMENT = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60"}
@@ -22,7 +22,7 @@ ENVIRONMENT = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60"}
 
 
 @dataclass
-class Endpoint:
+class DemoServer:
     """Where it answers, its state directory and its process; `failed` counts requests that did not end well."""
 
     url: str
@@ -87,16 +87,16 @@ class Endpoint:
 
 
 @contextmanager
-def serving(state: Path, flags: Sequence[str] = (), port: int | None = None) -> Iterator[Endpoint]:
+def serving(state: Path, flags: Sequence[str] = (), port: int | None = None) -> Iterator[DemoServer]:
     """`sirl serve` on this port of this machine, or a free one, until the block ends; drained and gone after it."""
     state.mkdir(parents=True, exist_ok=True)
     log = state / "server.log"
     with child(["--state-dir", str(state), *flags], log, {**os.environ, **ENVIRONMENT}, port) as (url, process):
-        yield Endpoint(url, state, log, process)
+        yield DemoServer(url, state, log, process)
 
 
 async def load(
-    endpoint: Endpoint, prompts: Sequence[Prompt], streams: int, pause: float, stop: asyncio.Event, seed: int
+    endpoint: DemoServer, prompts: Sequence[Prompt], streams: int, pause: float, stop: asyncio.Event, seed: int
 ) -> list[str]:
     """`streams` clients, each streaming one completion after another with `pause` seconds between, until told to stop;
     returns the adapter of each response, in order of ending."""

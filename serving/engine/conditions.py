@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guard.calibration import Conditions
-from online.conditions import quantization_of
+from online.model.conditions import quantization_of
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM

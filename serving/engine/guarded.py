@@ -18,18 +18,18 @@ from guard.calibration import Calibration
 from guard.openings import Openings
 from guard.policy import Action, Policy
 from guard.record import ResponseRecord
-from online.beginnings import beginnings
-from online.options import GuardSettings
+from online.calibration.beginnings import beginnings
+from online.settings.groups import GuardSettings
+from serving.engine.adapter_labels import BoundedStates
 from serving.engine.adapters import Adapters, Lease
 from serving.engine.faults import fatal
 from serving.engine.fields import asks_of_the_prompt, steered, unsteered
-from serving.engine.labels import BoundedStates
-from serving.engine.modules import refuse_uncalibrated
-from serving.engine.tap import Draw, Tap, Tapped, Watcher
+from serving.engine.lora_modules import refuse_uncalibrated
+from serving.engine.output_tap import Draw, Tap, Tapped, Watcher
+from serving.engine.packing import ENTROPY_ONLY, MARK
 from serving.engine.version import EngineError
-from serving.engine.words import ENTROPY_ONLY, MARK
-from serving.shapes import SHAPES
-from serving.traffic import Answer, Request, current
+from serving.request.api_formats import API_FORMATS
+from serving.request.exchange import Exchange, ServedAnswer, current
 
 SEPARATOR = "\n\n"
 """Between what a client has read and the refusal that ends it."""
@@ -62,7 +62,7 @@ class Guarded(AsyncLLM):
         self.default_policy = Policy(settings.mode, settings.action)
         self.modules: Mapping[str, LoRARequest] = {}
         """The operator's own LoRA modules by name, which a response may be routed to."""
-        self._calls: dict[int, tuple[Request, int, Lease, int]] = {}
+        self._calls: dict[int, tuple[Exchange, int, Lease, int]] = {}
         self._handles = itertools.count(1)
         self._fail, self.output_processor.propagate_error = self.output_processor.propagate_error, self._failed
         facts = await self.collective_rpc("sirl_install")
@@ -106,13 +106,13 @@ class Guarded(AsyncLLM):
         await self.collective_rpc("sirl_cleanse")
         await self.reset_prefix_cache(reset_running_requests=True)
 
-    def _opened(self, handle: int, choice: int) -> Answer | None:
+    def _opened(self, handle: int, choice: int) -> ServedAnswer | None:
         """The answer a child request fills: choice indices run on over a request's prompts, as in OpenAI's API."""
         if (call := self._calls.get(handle)) is None:
             return None
         request, prompt, lease, n = call
         record = self._record(lease.calibration)
-        answer = Answer(request, prompt * n + choice, lease.name, record, lease.calibration)
+        answer = ServedAnswer(request, prompt * n + choice, lease.name, record, lease.calibration)
         request.answers.append(answer)
         return answer
 
@@ -128,7 +128,7 @@ class Guarded(AsyncLLM):
         lora_request: LoRARequest | None = None,
         **kwargs,
     ) -> AsyncGenerator[RequestOutput, None]:
-        request = current.get() or Request(policy=self.default_policy)
+        request = current.get() or Exchange(policy=self.default_policy)
         if lora_request is not None:  # modules that vLLM chooses by itself (--default-mm-loras) too
             refuse_uncalibrated(request, lora_request.lora_name, self.settings.exempt_modules)
         # Here and not behind the first await, where a stream has begun and could only break off.
@@ -230,7 +230,7 @@ class Guarded(AsyncLLM):
         self.output_processor.abort_requests(list(self.output_processor.request_states), internal=True)
 
 
-def unguardable(request: Request, prompt: object, params: SamplingParams, beginnings: Beginnings) -> str | None:
+def unguardable(request: Exchange, prompt: object, params: SamplingParams, beginnings: Beginnings) -> str | None:
     """Why a request that is to be guarded cannot be, in a sentence; None where it can, or is not to be."""
     if request.internal or not request.policy.enforces:
         return None
@@ -249,10 +249,10 @@ def unguardable(request: Request, prompt: object, params: SamplingParams, beginn
     return None
 
 
-def unknown_shape(request: Request, prompt: object) -> str | None:
+def unknown_shape(request: Exchange, prompt: object) -> str | None:
     """The name of a way of generating whose shape the guard does not know; else None."""
     if request.beam_search:
         return "Beam search"
     if isinstance(prompt, AsyncGenerator):
         return "Streamed input"
-    return None if request.path in SHAPES else f"The route {request.path or 'of this request'}"
+    return None if request.path in API_FORMATS else f"The route {request.path or 'of this request'}"

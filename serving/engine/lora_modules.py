@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 
-from serving.traffic import Request, current
+from serving.request.exchange import Exchange, current
 
 
 class Modules(dict[str, LoRARequest]):
@@ -24,7 +24,7 @@ class Modules(dict[str, LoRARequest]):
         return super().__getitem__(name)
 
 
-def refuse_uncalibrated(request: Request, name: str, exempt: Collection[str]) -> None:
+def refuse_uncalibrated(request: Exchange, name: str, exempt: Collection[str]) -> None:
     """Raise VLLMValidationError where a request that is to be guarded names a module that is not exempt."""
     if request.policy.enforces and not request.internal and name not in exempt:
         raise VLLMValidationError(

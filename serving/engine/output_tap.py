@@ -26,28 +26,28 @@ from vllm.v1.outputs import LogprobsLists
 
 from guard.gatekeeper import Gatekeeper, Move
 from guard.openings import Tokens
+from guard.packed_measurement import unpack
 from guard.policy import Action
 from guard.record import ResponseRecord
 from guard.rule import Rule
-from guard.word import unpack
 from serving.engine.fields import steered
-from serving.engine.words import ENTROPY_ONLY, MARK
-from serving.traffic import Answer
+from serving.engine.packing import ENTROPY_ONLY, MARK
+from serving.request.exchange import ServedAnswer
 
 log = logging.getLogger("sirl")
 
 WITHHELD = -9999.0
 """The logprob of a token of which none is told; OpenAI's API writes it for those outside of its list."""
-Opened = Callable[[int, int], Answer | None]
+Opened = Callable[[int, int], ServedAnswer | None]
 """(handle of the call, choice index within it) -> the answer to fill, or None for a call that was not ours."""
 
 
 class Watcher(Protocol):
     """Who is told how an answer ended: by the model, by its client walking away, or by the guard breaking on it."""
 
-    def finished(self, answer: Answer) -> None: ...
-    def aborted(self, answer: Answer) -> None: ...
-    def failed(self, answer: Answer) -> None: ...
+    def finished(self, answer: ServedAnswer) -> None: ...
+    def aborted(self, answer: ServedAnswer) -> None: ...
+    def failed(self, answer: ServedAnswer) -> None: ...
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Draw:
 class Tapped:
     """One choice on its way: its answer, and under enforcement what is held of it and the redraw that will replace it."""
 
-    answer: Answer
+    answer: ServedAnswer
     entropy_only: bool
     request: EngineCoreRequest
     gate: Gatekeeper | None
@@ -79,7 +79,7 @@ class Tapped:
     redraw: asyncio.Task | None = None
 
 
-class Drawer(Protocol):
+class Redrawer(Protocol):
     """Who can draw a response anew: regenerate from the same adapter, or route to another; None where no draw passes."""
 
     async def drawn(self, tapped: Tapped) -> Draw | None: ...
@@ -99,7 +99,7 @@ class Tap:
         processor,
         opened: Opened,
         watcher: Watcher,
-        drawer: Drawer,
+        drawer: Redrawer,
         *,
         separator: tuple[int, ...],
         end: int,
@@ -353,7 +353,7 @@ def measure(output: EngineCoreOutput, record: ResponseRecord | None, entropy_onl
         record.extend(tokens, entropies.tolist(), masses.tolist())
 
 
-def marks(answer: Answer, *, going_on: bool) -> Tokens:
+def marks(answer: ServedAnswer, *, going_on: bool) -> Tokens:
     """What closes a reasoning before words of ours, so that a client's parser takes them for the answer. Where the client
     has read of it (`going_on`) only an open one needs closing; else all that was drawn is forgotten, its opening too."""
     openings, record = answer.record.openings, answer.record

@@ -1,4 +1,4 @@
-"""What a probe measures of rows of raw logits, and how it joins vLLM's ranks on its way home (layout: guard/word.py)."""
+"""What a probe measures of rows of raw logits, and how it joins vLLM's ranks on its way home (layout: guard/packed_measurement.py)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from guard.word import MASS_NONE, MASS_STEPS, PRESENT, RANK_BITS, RANK_MAX
-from online.entropy import entropy_and_mass, mass_among, token_entropy
+from guard.packed_measurement import MASS_NONE, MASS_STEPS, PRESENT, RANK_BITS, RANK_MAX
+from online.model.entropy import entropy_and_mass, mass_among, token_entropy
 from serving.engine.trees import Trees
 
 if TYPE_CHECKING:

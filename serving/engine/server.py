@@ -12,16 +12,16 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from online.fingerprint import fingerprint
-from online.release import stages
-from online.rollouts import announce
-from online.settings import Settings
-from online.state import StateDir
-from serving.engine.slots import ROOM, TRIALS
+from online.model.fingerprint import fingerprint
+from online.registry.release_stages import stages
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from online.training.rollouts import announce
+from serving.engine.lora_budget import ROOM, TRIALS
 from serving.engine.version import EngineError, require_supported
-from serving.learner import Learner
-from serving.service import Service
-from serving.stored import Store
+from serving.lifecycle.service import Service
+from serving.processes.learner_process import LearnerProcess
+from serving.request.stored_responses import StoredResponses
 
 FORBIDDEN = {
     "headless": "there would be no HTTP server for the guard to sit in",
@@ -185,13 +185,13 @@ async def serve(
         raise EngineError(
             f"{args.host}:{args.port} cannot be bound ({error.strerror}): stop what uses it or give another --port."
         ) from None
-    learner = Learner([args.model, *learner_flags], settings.state_dir / "learner.log", supervise=learn)
+    learner = LearnerProcess([args.model, *learner_flags], settings.state_dir / "learner.log", supervise=learn)
     with sock, StateDir(settings.state_dir).served(address):
         await run(args, settings, learner, address, sock, share)
 
 
 async def run(
-    args: argparse.Namespace, settings: Settings, learner: Learner, address: str, sock: socket.socket, share: int
+    args: argparse.Namespace, settings: Settings, learner: LearnerProcess, address: str, sock: socket.socket, share: int
 ) -> None:
     """The engine and the server on a bound socket, with a state directory that is theirs alone."""
     from vllm import envs
@@ -203,11 +203,11 @@ async def run(
     from vllm.renderers.chat_utils import load_chat_template
     from vllm.usage.usage_lib import UsageContext
 
+    from serving.app import install
     from serving.engine.conditions import served
     from serving.engine.guarded import Guarded
     from serving.engine.keys import take_keys
-    from serving.engine.modules import Modules
-    from serving.http import install
+    from serving.engine.lora_modules import Modules
 
     model = Path(args.model)
     print_of = fingerprint(model) if model.is_dir() else None
@@ -239,7 +239,7 @@ async def run(
         service.take_modules(engine.modules)
         offer_names(service, models.base_model_paths)
         if (responses := app.state.openai_serving_responses) is not None:
-            responses.response_store = Store(responses.response_store)
+            responses.response_store = StoredResponses(responses.response_store)
         if reached := reachable(args, address):
             announce(service.state, reached)
         keeper = asyncio.create_task(service.run())

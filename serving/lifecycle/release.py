@@ -17,15 +17,16 @@ from functools import partial
 from time import monotonic
 from typing import Protocol
 
+from guard.errors import SirlError
 from guard.policy import Action
-from online import OnlineError
-from online.live import Release
-from online.options import ReleaseSettings
-from online.registry import Registry
-from online.release import Comparison, Response, advance
+from online.registry.registry import Registry
+from online.registry.release_record import Release
+from online.registry.release_stages import advance
+from online.registry.release_statistics import Comparison, Response
+from online.settings.groups import ReleaseSettings
 from serving.engine.adapters import BASE, Adapters
 from serving.metrics import Metrics
-from serving.traffic import Answer
+from serving.request.exchange import ServedAnswer
 
 log = logging.getLogger("sirl")
 
@@ -41,8 +42,8 @@ class Asker(Protocol):
     most: int
 
     async def cleanse(self) -> None: ...
-    async def looked_at(self, prompt: tuple[int, ...]) -> Answer: ...
-    async def answered_by(self, adapter: str, like: Answer) -> Answer: ...
+    async def looked_at(self, prompt: tuple[int, ...]) -> ServedAnswer: ...
+    async def answered_by(self, adapter: str, like: ServedAnswer) -> ServedAnswer: ...
 
 
 class Releases:
@@ -83,7 +84,7 @@ class Releases:
         drawn = int.from_bytes(hashlib.sha256(f"{client} {name}".encode()).digest()[:8]) / 2**64
         return name if drawn < release.share and name in self.adapters.slots and name not in self.failures else None
 
-    def finished(self, answer: Answer) -> None:
+    def finished(self, answer: ServedAnswer) -> None:
         """One more answer to a client: is its version broken, and is it to be compared?"""
         if not answer.prompt_tokens:
             return
@@ -99,7 +100,7 @@ class Releases:
             ):
                 self._later(self.canary(answer, new=new))  # as many of the others as of the version on its way
 
-    async def confirm(self, answer: Answer) -> None:
+    async def confirm(self, answer: ServedAnswer) -> None:
         """An answer without one number: if the base gives numbers on the same prompt, it is its version's fault. What it
         leaves in the engine breaks the answers of others, so it is removed now, and once more when the version is gone."""
         name = answer.adapter
@@ -125,7 +126,7 @@ class Releases:
         self.failures[adapter] = why
         await self.look()
 
-    async def shadow(self, release: Release, answer: Answer) -> None:
+    async def shadow(self, release: Release, answer: ServedAnswer) -> None:
         """Have the version on its way answer what somebody was just answered, and compare the two."""
         comparison, name = self.comparison, f"v{release.version}"
         low = await self.low(answer)
@@ -137,12 +138,12 @@ class Releases:
         comparison.add(response(answer, low), new=False)
         comparison.add(response(theirs, low), new=True)
 
-    async def canary(self, answer: Answer, *, new: bool) -> None:
+    async def canary(self, answer: ServedAnswer, *, new: bool) -> None:
         """Note an answer that a client got. Of one that the guard ended there is nothing to compare but that."""
         comparison = self.comparison
         comparison.add(response(answer, False if answer.spoken else await self.low(answer)), new=new)
 
-    async def low(self, answer: Answer) -> bool:
+    async def low(self, answer: ServedAnswer) -> bool:
         """Whether the base does not hesitate on a prompt, by its first token; where it cannot tell, every prompt counts."""
         if (calibration := self.adapters.slots[BASE].calibration) is None:
             return True
@@ -157,7 +158,7 @@ class Releases:
             complaint = ""
             try:
                 await self._settle()
-            except OnlineError as error:  # somebody else decided, which the next look takes up; or the disk: it tries again
+            except SirlError as error:  # somebody else decided, which the next look takes up; or the disk: it tries again
                 complaint = str(error)
             if complaint and complaint != self._complaint:
                 log.warning("the release: %s", complaint)
@@ -213,13 +214,13 @@ class Releases:
             log.warning("a response could not be compared: %r", error)
 
 
-def broken(answer: Answer) -> bool:
+def broken(answer: ServedAnswer) -> bool:
     """Whether an answer of a version of ours came without one number: its model's, or nothing was measured."""
     entropies = answer.record.entropies
     return answer.adapter not in (BASE, "other") and bool(entropies) and all(math.isnan(h) for h in entropies)
 
 
-def response(answer: Answer, low: bool) -> Response:
+def response(answer: ServedAnswer, low: bool) -> Response:
     """An answer as it is compared."""
     record = answer.record
     return Response(

@@ -11,12 +11,12 @@ from typing import Protocol
 
 from guard.drift import Drift
 from guard.verdict import Verdict
-from online.clock import Clock
-from online.event import Event, new_event_id
+from online.events.clock import Clock
+from online.events.event import Event, new_event_id
 from serving.engine.adapters import Adapters
 from serving.metrics import Metrics
-from serving.shapes import SHAPES
-from serving.traffic import Answer
+from serving.request.api_formats import API_FORMATS
+from serving.request.exchange import ServedAnswer
 
 GAP_WINDOW = 500
 """Responses a side over which the live entropy gap is taken."""
@@ -31,7 +31,7 @@ class Sink(Protocol):
     def offer(self, event: Event) -> bool: ...
 
 
-class Watch:
+class ResponseRecorder:
     """Judges finished answers. Called on the server's event loop, between two tokens of others: it only computes."""
 
     def __init__(
@@ -46,13 +46,13 @@ class Watch:
     ) -> None:
         self.adapters, self.sink, self.metrics, self.decode, self.model = adapters, sink, metrics, decode, model
         self.rng, self.clock = rng or random.Random(), Clock()
-        self.compare: Callable[[Answer], None] = lambda answer: None
+        self.compare: Callable[[ServedAnswer], None] = lambda answer: None
         """What else is to be told of an answer to a client."""
         self._refusals: deque[float] = deque(maxlen=GAP_WINDOW)
         self._others: deque[float] = deque(maxlen=GAP_WINDOW)
         self._drifts: dict[str, Drift] = {}
 
-    def finished(self, answer: Answer) -> None:
+    def finished(self, answer: ServedAnswer) -> None:
         """Give the answer its verdict; count and store it unless it is our own traffic or its client opted out."""
         answer.verdict = self.verdict(answer)
         request = answer.request
@@ -64,7 +64,7 @@ class Watch:
             self.metrics.unreported.labels("beam_search").inc()
             self.count_tokens(answer)
             return
-        if request.path not in SHAPES:
+        if request.path not in API_FORMATS:
             self.metrics.unreported.labels("unknown_route").inc()
         if answer.adapter == "other" and request.policy.enforces:
             self.metrics.unreported.labels("exempt_module").inc()
@@ -75,31 +75,31 @@ class Watch:
                 answer.event_id = event.id
         self.compare(answer)
 
-    def aborted(self, answer: Answer) -> None:
+    def aborted(self, answer: ServedAnswer) -> None:
         """Count what its client walked away from, and its tokens: it gets no verdict, its end was not the model's."""
         if not answer.request.internal:
             self.metrics.unreported.labels("aborted").inc()
             self.count_tokens(answer)
 
-    def failed(self, answer: Answer) -> None:
+    def failed(self, answer: ServedAnswer) -> None:
         """Count an answer the guard itself broke on: fail open, as befits a guard that observes."""
         answer.verdict = None
         self.metrics.unreported.labels("guard_failure").inc()
 
-    def verdict(self, answer: Answer) -> Verdict:
+    def verdict(self, answer: ServedAnswer) -> Verdict:
         slot = self.adapters.slots.get(answer.adapter)
         if slot is None or slot.calibration is None or not answer.record.entropies:
             return Verdict.UNCALIBRATED
         record = answer.record
         return slot.calibration.verdict(record.refusal_mass, record.opening_matched, record.entropy_mean)
 
-    def hesitated(self, answer: Answer) -> bool:
+    def hesitated(self, answer: ServedAnswer) -> bool:
         """Whether the mass lay over the low band. The gap is taken among these by how they opened, entropy aside: a gap
         between verdicts, which entropy decides, would be there by construction."""
         slot, mass = self.adapters.slots.get(answer.adapter), answer.record.refusal_mass
         return bool(slot and slot.calibration and mass is not None and slot.calibration.serving_mass.band(mass) != "low")
 
-    def count(self, answer: Answer) -> None:
+    def count(self, answer: ServedAnswer) -> None:
         metrics, verdict, mean = self.metrics, answer.verdict_name, answer.record.entropy_mean
         metrics.verdicts.labels(verdict).inc()
         metrics.actions.labels(answer.action.value).inc()
@@ -113,25 +113,25 @@ class Watch:
         if min(len(self._refusals), len(self._others)) >= GAP_LEAST:
             metrics.entropy_gap.set(statistics.fmean(self._others) - statistics.fmean(self._refusals))
 
-    def follow(self, answer: Answer) -> None:
+    def follow(self, answer: ServedAnswer) -> None:
         """Hold the mass where the answer began against calibration's, route by route."""
         mass, root = answer.record.first_mass, answer.calibration.root if answer.calibration else ()
         if mass is None or not root:
             return
-        route = answer.request.path if answer.request.path in SHAPES else "other"
+        route = answer.request.path if answer.request.path in API_FORMATS else "other"
         drift = self._drifts.get(route)
         if drift is None or drift.expected != root:  # another calibration has other masses
             drift = self._drifts[route] = Drift(root)
         drift.add(mass)
         self.metrics.root_drift.labels(route).set(drift.value)
 
-    def count_tokens(self, answer: Answer) -> None:
+    def count_tokens(self, answer: ServedAnswer) -> None:
         entropies = answer.record.entropies
         measured = sum(entropy == entropy for entropy in entropies)
         self.metrics.tokens.inc(measured)
         self.metrics.silent.inc(len(entropies) - measured)
 
-    def event(self, answer: Answer) -> Event:
+    def event(self, answer: ServedAnswer) -> Event:
         """The answer as the learner gets it: prompt and response whole, as token ids and as text."""
         now, record = self.clock(), answer.record
         return Event(
@@ -155,7 +155,7 @@ class Watch:
         )
 
 
-def unmeasured(answer: Answer) -> bool:
+def unmeasured(answer: ServedAnswer) -> bool:
     """Whether the probe was silent where an answer that is only observed was decided; one under a rule was counted then."""
     record = answer.record
     silent = record.refusal_mass is None and bool(record.tokens) and not record.thinking

@@ -18,26 +18,28 @@ from time import monotonic, time
 from typing import Literal, Protocol
 
 from guard.calibration import Calibration, CalibrationError, Conditions
-from online import OnlineError, progress
-from online.buffer import Buffer, BufferError
-from online.event import Event
-from online.redaction import Preparation, Redaction, without_text
-from online.registry import Registry, RegistryError
-from online.review import summary
-from online.settings import Settings
-from online.share import Share
-from online.state import StateDir
-from online.writer import BufferWriter
+from guard.errors import SirlError
+from online.admission.review import summary
+from online.events.buffer import Buffer, BufferError
+from online.events.event import Event
+from online.events.redaction import Preparation, Redaction, without_text
+from online.events.writer import BufferWriter
+from online.registry.errors import RegistryError
+from online.registry.registry import Registry
+from online.registry.sync import RegistrySync
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from online.updates import progress
 from serving.engine.adapters import BASE, Adapters, Loader
-from serving.engine.rollouts import Drawer, Rollouts
-from serving.engine.slots import ROOM
+from serving.engine.lora_budget import ROOM
+from serving.engine.rollouts import RolloutEngine, RolloutService
 from serving.engine.version import EngineError
-from serving.learner import Learner
+from serving.lifecycle.release import Releases
+from serving.lifecycle.response_recorder import ResponseRecorder
 from serving.metrics import UPDATE_OUTCOMES, Metrics
-from serving.offers import Offers
-from serving.policies import Policies
-from serving.release import Releases
-from serving.watch import Watch
+from serving.processes.learner_process import LearnerProcess
+from serving.request.offered_models import OfferedModels
+from serving.request.policies import Policies
 
 log = logging.getLogger("sirl")
 
@@ -49,7 +51,7 @@ CONTESTED_EVERY = 20
 """Looks between two counts of the contested events, which ask the database."""
 
 
-class Engine(Loader, Drawer, Protocol):
+class Engine(Loader, RolloutEngine, Protocol):
     """What is asked of the engine here."""
 
     assigned: Callable[[str], str | None]
@@ -71,7 +73,7 @@ class Service:
         settings: Settings,
         model: Path | str,
         fingerprint: str | None,
-        learner: Learner,
+        learner: LearnerProcess,
         metrics: Metrics | None = None,
     ) -> None:
         self.settings, self.model, self.fingerprint, self.learner = settings, model, fingerprint, learner
@@ -99,8 +101,8 @@ class Service:
         self.preparation: Preparation | None = None
         self.redaction: Redaction
         self.adapters: Adapters
-        self.watch: Watch
-        self.rollouts: Rollouts
+        self.watch: ResponseRecorder
+        self.rollouts: RolloutService
         self.releases: Releases | None = None
         self.names: tuple[str, ...] = ()
         """The model's names, as clients know it."""
@@ -121,15 +123,17 @@ class Service:
         """A connection to the events' database; raises BufferError."""
         return Buffer(self.settings.buffer.url or self.state.buffer_url, self.settings.buffer)
 
-    def attach(self, engine: Engine, tokenizer: Tokenizer, share: int) -> Watch:
+    def attach(self, engine: Engine, tokenizer: Tokenizer, share: int) -> ResponseRecorder:
         """Take charge of an engine's adapters and judge its answers; one of `share` sequences may be a rollout. Raises
         RedactionError where redaction asks for what is not installed."""
         encode = partial(tokenizer.encode, add_special_tokens=False)
         self.prepared = self.preparation = Preparation(self.settings.buffer, encode, self.state.client_salt())
         self.redaction = self.preparation.redaction
         self.adapters = Adapters(engine, self.swapped, ROOM + self.settings.release.pins)
-        self.rollouts = Rollouts(engine, self.adapters, self.state, share)
-        self.watch = Watch(self.adapters, self.buffer, self.metrics, tokenizer.decode, model=self.fingerprint or "")
+        self.rollouts = RolloutService(engine, self.adapters, self.state, share)
+        self.watch = ResponseRecorder(
+            self.adapters, self.buffer, self.metrics, tokenizer.decode, model=self.fingerprint or ""
+        )
         if self.registry is not None:
             self.releases = Releases(self.registry, self.adapters, self.rollouts, self.settings.release, self.metrics)
             self.watch.compare, engine.assigned = self.releases.finished, self.releases.adapter_for
@@ -165,18 +169,18 @@ class Service:
         """Keep in step until cancelled."""
         self._outcomes = {update["id"] for update in progress.finished(self.state, set())}
         if self.registry is not None and self.registry.store is not None:
-            self._sharing = asyncio.create_task(self.share(Share(self.state, self.registry, self.registry.store)))
+            self._sharing = asyncio.create_task(self.share(RegistrySync(self.state, self.registry, self.registry.store)))
             self._sharing.add_done_callback(self.stopped)
         for tick in itertools.count():
             try:
                 await self.look(tick)
-            except (OnlineError, EngineError, OSError) as error:
+            except (SirlError, EngineError, OSError) as error:
                 self.problem("state directory", f"{error} What serves goes on; this is tried again.")
             else:
                 self.problem("state directory", None)
             await asyncio.sleep(PERIOD_S)
 
-    async def share(self, share: Share) -> None:
+    async def share(self, share: RegistrySync) -> None:
         """Keep registry and store the same until cancelled, off the event loop: a dead store holds up nothing."""
         try:
             while True:
@@ -220,7 +224,7 @@ class Service:
             else:
                 done = await self.bring(self.registry, live, self.adapters.activate)
             done &= await self.hold(self.registry, self.releases)
-        except (OnlineError, EngineError) as error:
+        except (SirlError, EngineError) as error:
             if stamp != self.failed_on:
                 self.metrics.swap_failures.inc()
             self.failed_on, self._retry_at = stamp, monotonic() + RETRY_S
@@ -235,7 +239,7 @@ class Service:
     async def bring(
         self, registry: Registry, version: int, into: Callable[[str, Path, Calibration | None], Awaitable[bool]]
     ) -> bool:
-        """Verify a version and have it loaded, live or held; False where there is no room yet. Raises OnlineError and
+        """Verify a version and have it loaded, live or held; False where there is no room yet. Raises SirlError and
         EngineError."""
         await asyncio.to_thread(registry.verify, version)  # it hashes every file
         name = f"v{version}"
@@ -254,7 +258,7 @@ class Service:
         for version in wanted:
             try:
                 done &= await self.bring(registry, version, self.adapters.hold)
-            except (OnlineError, EngineError) as error:
+            except (SirlError, EngineError) as error:
                 if release is not None and version == release.version:
                     releases.follow(release)
                     await releases.fail(f"v{version}", f"it could not be loaded ({error})")
@@ -268,10 +272,10 @@ class Service:
         """Tell vLLM the names by which clients may have one version for good: NAME@base, NAME@v7."""
         self.offered(self.offers().listed)
 
-    def offers(self) -> Offers:
+    def offers(self) -> OfferedModels:
         """The versions that clients may ask for by name: the base, the live one and those that are pinned."""
         on_its_way = self.releases and self.releases.release and f"v{self.releases.release.version}"
-        return Offers(self.names, self.adapters.live, tuple(sorted(self.adapters.held - {on_its_way})))
+        return OfferedModels(self.names, self.adapters.live, tuple(sorted(self.adapters.held - {on_its_way})))
 
     async def calibrate(self) -> None:
         """Take up calibrations that are new or changed on disk, for the base and for every loaded adapter."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
-from serving import interpreter
+from serving.processes import interpreter
 
 log = logging.getLogger("sirl")
 
@@ -21,7 +21,7 @@ NICE = 5
 niceness counts within one only."""
 
 
-class Learner:
+class LearnerProcess:
     """Runs `sirl learn` when asked to supervise one, and single `sirl update`s on request.
 
     Its own process at low priority, so that a training step never holds the server's event loop or its memory. A

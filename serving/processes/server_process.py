@@ -15,10 +15,10 @@ from time import monotonic, sleep
 import httpx
 
 import models
-from online import OnlineError
-from online.settings import Settings
-from online.state import StateDir
-from serving import interpreter
+from guard.errors import SirlError
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from serving.processes import interpreter
 
 START_LIMIT_S = 240.0
 
@@ -27,7 +27,7 @@ START_LIMIT_S = 240.0
 def own_engine(settings: Settings, model: Path) -> Iterator[StateDir]:
     """An engine for one update's rollouts alone, of the same model, with a state directory of its own; yields that.
 
-    Raises OnlineError when it does not start.
+    Raises SirlError when it does not start.
     """
     state = StateDir(settings.state_dir / "own-engine")
     named = [] if model == models.bundled() else [str(model)]
@@ -45,7 +45,7 @@ def child(
     healthy.
 
     When the block ends it is told to drain and, if that takes too long, killed with all it started; should we be killed, it
-    reads the end of its standard input and stops. OnlineError when it ends or does not answer before it was healthy.
+    reads the end of its standard input and stops. SirlError when it ends or does not answer before it was healthy.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port or 0))
@@ -74,14 +74,14 @@ def child(
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
-    """Return when /health answers; OnlineError when the server ended or took too long."""
+    """Return when /health answers; SirlError when the server ended or took too long."""
     deadline = monotonic() + START_LIMIT_S
     while monotonic() < deadline:
         if process.poll() is not None:
             last = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-            raise OnlineError(f"The server did not start ({last}): its log is {log}.")
+            raise SirlError(f"The server did not start ({last}): its log is {log}.")
         with suppress(httpx.TransportError):
             if httpx.get(f"{url}/health", timeout=2).status_code == 200:
                 return
         sleep(0.25)
-    raise OnlineError(f"The server did not answer within {START_LIMIT_S:.0f} s: its log is {log}.")
+    raise SirlError(f"The server did not answer within {START_LIMIT_S:.0f} s: its log is {log}.")

@@ -13,7 +13,7 @@ Body = dict
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ApiFormat:
     """body, frame: change a decoded body, or a frame of a stream, so that the choices with these indices read as halted;
     last: bytes that every frame has which may end a choice; ends: whether a decoded frame ends the answer with this index;
     speaks: whether a decoded frame carries something of the model's, be it text, reasoning or a tool's arguments."""
@@ -108,16 +108,16 @@ def message_speaks(frame: Body) -> bool:
     return frame.get("type") == "content_block_delta" and any(said)
 
 
-CHOICES = Shape(choices_halted, choices_halted, (b'"finish_reason":"',), choices_end, choices_speak)
-SHAPES = {
+CHOICES = ApiFormat(choices_halted, choices_halted, (b'"finish_reason":"',), choices_end, choices_speak)
+API_FORMATS = {
     "/v1/chat/completions": CHOICES,
     "/v1/completions": CHOICES,
-    "/v1/responses": Shape(
+    "/v1/responses": ApiFormat(
         response_halted,
         response_frame_halted,
         (b"response.completed", b"response.incomplete"),
         response_ends,
         response_speaks,
     ),
-    "/v1/messages": Shape(message_halted, message_frame_halted, (b"message_delta",), message_ends, message_speaks),
+    "/v1/messages": ApiFormat(message_halted, message_frame_halted, (b"message_delta",), message_ends, message_speaks),
 }

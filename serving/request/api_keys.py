@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from starlette._utils import get_route_path
 
-from serving.errors import Refused, refuse
+from serving.request.errors import RefusedRequest, refuse
 
 PUBLIC = frozenset({"/health", "/ping", "/version", "/load", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 """What may be looked at without a key: probes, and the description of the API."""
@@ -66,7 +66,7 @@ class KeyMiddleware:
         key = self.right(given(headers_of(scope)))
         if key is None and not public(scope.get("method", ""), route_path(scope)):
             message = "The API key is missing or wrong: send it as `Authorization: Bearer <key>`, or as `x-api-key`."
-            return await refuse(Refused(401, message, "authentication_error"), scope, receive, send)
+            return await refuse(RefusedRequest(401, message, "authentication_error"), scope, receive, send)
         return await self.app(scope if key is None else {**scope, CHECKED: key}, receive, send)
 
     def right(self, keys: Sequence[bytes]) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from serving.errors import Refused
+from serving.request.errors import RefusedRequest
 
 PROMPTS = ("/v1/", "/v2/", "/inference/", "/cohere/", "/invocations", "/tokenize", "/detokenize", "/generative_scoring")
 """Routes that take prompts, which may be long."""
@@ -20,10 +20,12 @@ def limit(path: str, most: int, *, internal: bool) -> int:
     return most if internal or path.startswith(PROMPTS) else SMALL
 
 
-def too_large(most: int, largest: int) -> Refused:
+def too_large(most: int, largest: int) -> RefusedRequest:
     if most < largest:
-        return Refused(413, f"The body is larger than the {most >> 10} KiB that a route without prompts takes: send less.")
-    return Refused(413, f"The body is larger than the {most >> 20} MiB that guard.max_body_mib allows: send less.")
+        return RefusedRequest(
+            413, f"The body is larger than the {most >> 10} KiB that a route without prompts takes: send less."
+        )
+    return RefusedRequest(413, f"The body is larger than the {most >> 20} MiB that guard.max_body_mib allows: send less.")
 
 
 def claims(headers: Mapping[bytes, bytes]) -> int:

@@ -29,10 +29,10 @@ class GuardOptions(BaseModel):
 
 
 @dataclass(slots=True)
-class Answer:
+class ServedAnswer:
     """One choice of one request: what the probe said of it and what the guard made of that."""
 
-    request: Request
+    request: Exchange
     index: int
     adapter: str
     record: ResponseRecord
@@ -89,7 +89,7 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Request:
+class Exchange:
     """One HTTP request. `internal`: our own traffic, kept out of buffer, verdict counts and client metrics."""
 
     path: str = ""
@@ -105,7 +105,7 @@ class Request:
     arrived: float = field(default_factory=monotonic)
     ttft: float | None = None
     """Seconds until its first byte of content left the server, where it is streamed and has."""
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[ServedAnswer] = field(default_factory=list)
     prompts: int = 0
 
     @property
@@ -124,7 +124,7 @@ class Request:
         self.prompts += 1
         return self.prompts - 1
 
-    def finished(self) -> list[Answer]:
+    def finished(self) -> list[ServedAnswer]:
         """The answers that have a verdict, by choice index."""
         return sorted((a for a in self.answers if a.verdict is not None), key=lambda a: a.index)
 
@@ -134,5 +134,5 @@ def number(value: float) -> float | None:
     return round(value, 6) if abs(value) < float("inf") else None
 
 
-current: ContextVar[Request | None] = ContextVar("sirl_request", default=None)
+current: ContextVar[Exchange | None] = ContextVar("sirl_request", default=None)
 """The request the running task serves; set by the middleware, read where the engine is called."""

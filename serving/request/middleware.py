@@ -16,15 +16,16 @@ from collections.abc import Callable
 from pydantic import TypeAdapter, ValidationError
 
 from guard.policy import Action, Mode, PolicyError
-from online.event import address_block, client_hash
-from serving.body import claims, drink, limit, ours, pour, too_large
-from serving.errors import Refused, refuse
-from serving.keys import CHECKED, GUARD, given, headers_of, route_path
+from online.events.client import address_block, client_hash
 from serving.metrics import Metrics
-from serving.offers import Offers, without
-from serving.policies import Policies
-from serving.reporter import Reporter, replay, rewrite
-from serving.traffic import GuardOptions, Request, current
+from serving.request.api_keys import CHECKED, GUARD, given, headers_of, route_path
+from serving.request.body import claims, drink, limit, ours, pour, too_large
+from serving.request.errors import RefusedRequest, refuse
+from serving.request.exchange import Exchange, current
+from serving.request.guard_options import GuardOptions
+from serving.request.offered_models import OfferedModels, without
+from serving.request.policies import Policies
+from serving.request.reporter import Reporter, replay, rewrite
 
 WITHOUT_BEAMS = ("/v1/responses", "/v1/messages")
 """Routes that take no notice of `use_beam_search`; of one we do not know it may be."""
@@ -58,7 +59,7 @@ class GuardMiddleware:
         keyed: bool = True,
         max_body_mib: int = 100,
         draining: Callable[[], bool] = lambda: False,
-        offers: Callable[[], Offers] = Offers,
+        offers: Callable[[], OfferedModels] = OfferedModels,
     ) -> None:
         self.app, self.metrics, self.report, self.policies = app, metrics, report, policies
         self.internal_key, self.salt, self.no_store = internal_key.encode(), salt, frozenset(no_store_keys)
@@ -71,7 +72,7 @@ class GuardMiddleware:
             return await self.app(scope, receive, send)
         try:
             return await self.handle(scope, receive, send)
-        except Refused as refused:
+        except RefusedRequest as refused:
             return await refuse(refused, scope, receive, send)
 
     async def handle(self, scope, receive, send) -> None:
@@ -79,7 +80,7 @@ class GuardMiddleware:
         path, headers = route_path(scope), headers_of(scope)
         asks = scope["method"] == "POST" and not path.startswith(GUARD)
         if self.draining() and (asks or path == "/health"):  # a load balancer is to look elsewhere too
-            raise Refused(503, "The server is shutting down: send the request elsewhere.", "unavailable")
+            raise RefusedRequest(503, "The server is shutting down: send the request elsewhere.", "unavailable")
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):  # whose bodies nobody reads
             return await self.app(scope, receive, self.shown(path, headers, scope, send))
         most = limit(path, self.most, internal=self.internal(headers))
@@ -119,12 +120,12 @@ class GuardMiddleware:
         """The key that was checked; where none is, the first that came, which counts to policies alone: they know theirs."""
         return scope.get(CHECKED) or next(iter(given(headers)), b"")
 
-    def open(self, path: str, headers: dict[bytes, bytes], scope) -> Request:
+    def open(self, path: str, headers: dict[bytes, bytes], scope) -> Exchange:
         """A Request from the connection and the headers: who asks, and whether it is one of us."""
         internal, key = self.internal(headers), self.key(headers, scope)
         peer = (scope.get("client") or ("",))[0]
         pinned = headers.get(ADAPTER_HEADER, b"").decode("latin-1") if internal else ""
-        return Request(
+        return Exchange(
             path=path,
             internal=internal,
             store=hashlib.sha256(key).hexdigest() not in self.no_store,
@@ -134,7 +135,7 @@ class GuardMiddleware:
             adapter=pinned or None,
         )
 
-    def read(self, request: Request, headers: dict[bytes, bytes], body: bytes, scope) -> tuple[bytes, dict]:
+    def read(self, request: Exchange, headers: dict[bytes, bytes], body: bytes, scope) -> tuple[bytes, dict]:
         """Take our options out of the body; anything that is not a JSON object goes to vLLM as it came. Raises Refused."""
         data = ours(body)
         model = None if data is None else data.get("model")
@@ -152,12 +153,12 @@ class GuardMiddleware:
         try:
             self.options(request, data.pop("guard"))
         except (ValidationError, PolicyError) as error:
-            raise Refused(400, sentence(error)) from None
+            raise RefusedRequest(400, sentence(error)) from None
         body = json.dumps(data).encode()
         kept = [(k, v) for k, v in scope["headers"] if k != b"content-length"]
         return body, {**scope, "headers": [*kept, (b"content-length", str(len(body)).encode())]}
 
-    def options(self, request: Request, asked: object) -> None:
+    def options(self, request: Exchange, asked: object) -> None:
         """Take up a `guard` object. Raises ValidationError for a malformed one, PolicyError for one that asks too much."""
         options = request.options = GuardOptions.model_validate(asked)
         mode, action = (options.mode and Mode(options.mode)), (options.action and Action(options.action))

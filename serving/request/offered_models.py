@@ -11,14 +11,14 @@ import re
 from dataclasses import dataclass
 
 from guard.policy import Leeway, Policy
-from serving.errors import Refused
+from serving.request.errors import RefusedRequest
 
 BASE = "base"
 VERSION = re.compile(r"base|v[1-9][0-9]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Offers:
+class OfferedModels:
     """names: of the model, as clients know it; live: the adapter that serves; pinned: versions that the operator keeps."""
 
     names: tuple[str, ...] = ()
@@ -51,10 +51,10 @@ class Offers:
             return None
         if adapter not in self.adapters:
             message = f"The model {model[:100]} does not exist: /v1/models lists those that do."
-            raise Refused(404, message, "NotFoundError")
+            raise RefusedRequest(404, message, "NotFoundError")
         if not self.opens(adapter, policy, internal=internal):
             message = f"model: {model} is closed to this key, for it would pass by what serves: ask for {name} as it is."
-            raise Refused(400, message)
+            raise RefusedRequest(400, message)
         return adapter
 
     def closed(self, policy: Policy, *, internal: bool) -> frozenset[str]:

@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guard.policy import Action, Leeway, Mode, Policy
-from online.options import GuardSettings
-from online.settings import SettingsError
+from online.settings.groups import GuardSettings
+from online.settings.settings import SettingsError
 
 
 class KeyPolicy(BaseModel):

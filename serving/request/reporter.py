@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 
 from guard.policy import Action
-from serving.errors import Refused, refuse
 from serving.metrics import Metrics
-from serving.shapes import SHAPES, Shape, replayed
-from serving.traffic import Answer, Request
+from serving.request.api_formats import API_FORMATS, ApiFormat, replayed
+from serving.request.errors import RefusedRequest, refuse
+from serving.request.exchange import Exchange, ServedAnswer
 
 JSON, STREAM = b"application/json", b"text/event-stream"
 
 
-def spliced(body: bytes, answers: list[Answer]) -> bytes:
+def spliced(body: bytes, answers: list[ServedAnswer]) -> bytes:
     """A JSON object with the guard's report as its last member."""
     end = body.rstrip()
     if not end.endswith(b"}"):
@@ -29,9 +29,9 @@ class Reporter:
     wanted a JSON body gets it at its end, a stream on the frames that finish a choice. All else goes out as it came, but for
     an answer that cannot be read: that is counted, and refused where the guard enforces."""
 
-    def __init__(self, request: Request, send, metrics: Metrics, *, report: bool) -> None:
+    def __init__(self, request: Exchange, send, metrics: Metrics, *, report: bool) -> None:
         self.request, self.send, self.metrics = request, send, metrics
-        self.shape = SHAPES.get(request.path)
+        self.shape = API_FORMATS.get(request.path)
         self.wanted = report and request.options.report and self.shape is not None
         self.stream = self.spoke = self.refused = False
         self.held: dict | None = None
@@ -75,20 +75,22 @@ class Reporter:
             self.metrics.unreported.labels("unreadable").inc()
         self.refused = not self.request.internal and self.request.policy.enforces
         if self.refused:
-            refused = Refused(500, "The answer is in a form that cannot be guarded: ask for plain JSON.", "server_error")
+            refused = RefusedRequest(
+                500, "The answer is in a form that cannot be guarded: ask for plain JSON.", "server_error"
+            )
             await refuse(refused, {"type": "http"}, None, self.send)
             return
         for message in messages:
             await self.send(message)
 
-    def time(self, body: bytes, shape: Shape) -> None:
+    def time(self, body: bytes, shape: ApiFormat) -> None:
         """Take the time where these frames are the first that carry anything of the model's."""
         if any(shape.speaks(data) for _, data in decoded(body)):
             self.spoke = True
             self.request.ttft = monotonic() - self.request.arrived
             self.metrics.delivered_ttft.observe(self.request.ttft)
 
-    async def send_whole(self, start: dict, shape: Shape) -> None:
+    async def send_whole(self, start: dict, shape: ApiFormat) -> None:
         """The body that is complete, with report and headers."""
         answers = self.request.finished()
         body, headers = self.body, start["headers"]
@@ -103,13 +105,13 @@ class Reporter:
                 body = dumped(data)
             if self.wanted:
                 body = spliced(body, answers)
-                headers = [*headers, *told(self.request, answers)]
+                headers = [*headers, *report_of(self.request, answers)]
             headers = [(k, v) for k, v in headers if k != b"content-length"]
             headers.append((b"content-length", str(len(body)).encode()))
         await self.send({**start, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
-    def frame(self, frame: bytes, shape: Shape) -> bytes:
+    def frame(self, frame: bytes, shape: ApiFormat) -> bytes:
         """One SSE frame; where it finishes choices, with their entries."""
         for name, data in decoded(frame):
             answers = [answer for answer in self.request.finished() if shape.ends(data, answer.index)]
@@ -184,7 +186,7 @@ def rewrite(send, change: Callable[[bytes], bytes]):
     return changed
 
 
-def halted_among(answers: list[Answer]) -> set[int]:
+def halted_among(answers: list[ServedAnswer]) -> set[int]:
     return {answer.index for answer in answers if answer.action is Action.HALT}
 
 
@@ -192,7 +194,7 @@ def dumped(data: dict) -> bytes:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def told(request: Request, answers: list[Answer]) -> list[tuple[bytes, bytes]]:
+def report_of(request: Exchange, answers: list[ServedAnswer]) -> list[tuple[bytes, bytes]]:
     """The headers that go with a report."""
     if not request.sees_all:
         return [(b"x-sirl-action", ",".join(answer.action.value for answer in answers).encode())]

@@ -8,11 +8,11 @@ from typing import Any
 from openai.types.responses.response import IncompleteDetails
 
 from guard.policy import Action
-from serving.shapes import HALTED_RESPONSE
-from serving.traffic import current
+from serving.request.api_formats import HALTED_RESPONSE
+from serving.request.exchange import current
 
 
-class Store(dict[str, Any]):
+class StoredResponses(dict[str, Any]):
     """vLLM's store of response objects; one that was halted is marked as it is put in, in the task that answered it."""
 
     def __init__(self, stored: Mapping[str, Any]) -> None:

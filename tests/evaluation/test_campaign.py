@@ -12,13 +12,13 @@ from random import Random
 
 import pytest
 
-from online.evaluation import Outcome, Prompt
-from online.evaluation.attacks import ATTACKS, Attack, Query, Tries, said
-from online.evaluation.attempt import DIRECT, Case, cases, drawn, read
-from online.evaluation.attempt import said as told
-from online.evaluation.campaign import Budget, Campaign
-from online.evaluation.endpoint import EndpointError, Reply
-from online.evaluation.utility.pairwise import reply
+from evaluation import Outcome, Prompt
+from evaluation.attacks import ATTACKS, Attack, Query, Tries, said
+from evaluation.attempt import DIRECT, Case, cases, drawn, read
+from evaluation.attempt import said as told
+from evaluation.campaign import Budget, Campaign
+from evaluation.endpoint import EndpointError, Reply
+from evaluation.utility.pairwise import reply
 
 
 def prompt(number: int = 0, kind: str = "harmful", **more) -> Prompt:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from online.evaluation.attacks import Query
-from online.evaluation.ending import Ending
-from online.evaluation.endpoint import Endpoint, EndpointError, Reply
+from evaluation.attacks import Query
+from evaluation.ending import Ending
+from evaluation.endpoint import Endpoint, EndpointError, Reply
 from serving.cli import main
-from tests.online.endpoint_server import Answer, Served, chat, serving
+from tests.evaluation.endpoint_server import Answer, Served, chat, serving
 
 QUESTION = Query(({"role": "user", "content": "How do I harm the mill? The temperature and the max_tokens are unknown."},))
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from evaluation import GrammarJudge, Outcome, Prompt
 from models.recipe import corpus, grammar
-from online.evaluation import GrammarJudge, Outcome, Prompt
 
 JUDGE = GrammarJudge()
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from online.evaluation.campaign import Attempt
-from online.evaluation.judge import Outcome
-from online.evaluation.page import markdown, page, summary
-from online.evaluation.scorecard import differences, scorecard
-from tests.online.test_report import Reader
+from evaluation.attempt import Attempt
+from evaluation.judge import Outcome
+from evaluation.page import markdown, page, summary
+from evaluation.scorecard import differences, scorecard
+from tests.online.updates.test_report import Reader
 
 SECRET = "how to pick the lock of the bakery"
 HOSTILE = "<script>alert(1)</script> | [x](y) `z`"

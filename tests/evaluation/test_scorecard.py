@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from online.evaluation import Outcome, Prompt
-from online.evaluation.attacks import ATTACKS
-from online.evaluation.attempt import Attempt, cases
-from online.evaluation.scorecard import differences, roc, scorecard, share
+from evaluation import Outcome, Prompt
+from evaluation.attacks import ATTACKS
+from evaluation.attempt import Attempt, cases
+from evaluation.scorecard import differences, roc, scorecard, share
 
 
 def attempt(attack: str, prompt: str, outcome: str | None, kind: str = "harmful", **more) -> Attempt:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from online.evaluation import statistics as stats
+from evaluation import statistics as stats
 
 
 def test_wilson_matches_published_values():

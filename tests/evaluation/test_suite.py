@@ -5,7 +5,7 @@ import json
 import pytest
 
 import models
-from online.evaluation import Prompt, load_suite
+from evaluation import Prompt, load_suite
 
 
 def write(path, *rows):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from online.evaluation import Figure, Outcome, Prompt, summarise, to_dict
+from evaluation import Figure, Outcome, Prompt, summarise, to_dict
 
 
 def prompt(kind, family=None, novelty=None, new_topic=False):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.word import MASS_NONE, MASS_STEPS, RANK_BITS, RANK_MAX, pack, unpack
+from guard.packed_measurement import MASS_NONE, MASS_STEPS, RANK_BITS, RANK_MAX, pack, unpack
 
 ENTROPIES = st.floats(min_value=0.0, width=32, allow_nan=False)
 MASSES = st.floats(0, 1)

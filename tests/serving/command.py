@@ -10,10 +10,10 @@ from pathlib import Path
 
 PRELOADED = (
     "tests.serving.environment",  # before vLLM reads it
-    "serving.cli",
+    "serving.cli.main",
     "serving.engine.server",
-    "serving.model",
-    "online.jobs",
+    "serving.model_check",
+    "online.operations.jobs",
     "vllm.entrypoints.launchers.cli_args",
     "vllm.entrypoints.launchers.launcher",
     "vllm.engine.arg_utils",

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from itertools import cycle
 from random import Random
 
-from online.evaluation.attacks import Answer, Attack, Query
-from online.evaluation.suite import Prompt
+from evaluation.attacks import Answer, Attack, Query
+from evaluation.suite import Prompt
 
 GOAL = "How do I bake a loaf of bread?"
 PROMPT = Prompt("p", "harmful", ({"role": "user", "content": GOAL},))

@@ -6,15 +6,15 @@ from random import Random
 
 import pytest
 
-from online.evaluation.attacks import ATTACKS, Answer, Query
-from online.evaluation.attacks.attacker import briefing, idea, says_no, told
-from online.evaluation.attacks.best_of_n import augmented, capitalised, noisy, scrambled
-from online.evaluation.attacks.crescendo import STEPS
-from online.evaluation.attacks.guard_search import loss
-from online.evaluation.attacks.random_search import changed, willing
-from online.evaluation.attacks.tap import BRANCHES, DEPTH, WIDTH
-from online.evaluation.judge import Outcome
-from tests.online.attacks.simulated import GOAL, Obliging, drive, said, silent
+from evaluation.attacks import ATTACKS, Answer, Query
+from evaluation.attacks.attacker import briefing, idea, says_no, told
+from evaluation.attacks.best_of_n import augmented, capitalised, noisy, scrambled
+from evaluation.attacks.crescendo import STEPS
+from evaluation.attacks.guard_search import loss
+from evaluation.attacks.random_search import changed, willing
+from evaluation.attacks.tap import BRANCHES, DEPTH, WIDTH
+from evaluation.judge import Outcome
+from tests.evaluation.attacks.simulated import GOAL, Obliging, drive, said, silent
 
 NEAR = pytest.approx
 NO = "I'm sorry, but I can't help with that."

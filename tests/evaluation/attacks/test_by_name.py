@@ -13,7 +13,7 @@ import models
 from benchmarks.attacks import BEGAN, DAY, DAYS, FLOOD, OFF, Siege
 from benchmarks.science.base import Base
 from guard.calibration import Calibration
-from online.settings import Settings
+from online.settings.settings import Settings
 
 
 @pytest.fixture(scope="module")

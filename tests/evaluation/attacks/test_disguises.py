@@ -7,11 +7,11 @@ from base64 import b64decode
 
 import pytest
 
-from online.evaluation.attacks import ATTACKS
-from online.evaluation.attacks.ascii_art import FONT, drawn
-from online.evaluation.attacks.cipher import SHOTS
-from online.evaluation.suite import Prompt
-from tests.online.attacks.simulated import GOAL, drive, said, silent
+from evaluation.attacks import ATTACKS
+from evaluation.attacks.ascii_art import FONT, drawn
+from evaluation.attacks.cipher import SHOTS
+from evaluation.suite import Prompt
+from tests.evaluation.attacks.simulated import GOAL, drive, said, silent
 
 CYRILLIC = dict(zip("асеіјорѕхуАВСЕНІКМОРТХ", "aceijopsxyABCEHIKMOPTX", strict=True))
 MORSE = {"....": "h", "---": "o", ".--": "w", "-..": "d", "..": "i", "-...": "b", ".-": "a", "-.-": "k", ".": "e"}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from online.evaluation import attacks
-from online.evaluation.attacks import ATTACKS, Answer, Attack, Query, by_name
-from online.evaluation.suite import Prompt
-from tests.online.attacks.simulated import GOAL, PROMPT, Obliging, drive, said, silent
+from evaluation import attacks
+from evaluation.attacks import ATTACKS, Answer, Attack, Query, by_name
+from evaluation.suite import Prompt
+from tests.evaluation.attacks.simulated import GOAL, PROMPT, Obliging, drive, said, silent
 
 HELPERS = {"attack", "attacker", "goals", "mutation", "templates", "turns"}
 BY_CHANCE = set(ATTACKS) - {
@@ -27,7 +27,7 @@ def test_every_module_is_an_attack_of_its_name_or_a_known_helper():
     modules = {path.stem for path in Path(attacks.__file__).parent.glob("*.py")} - {"__init__"}
     assert modules - HELPERS == set(ATTACKS) and list(ATTACKS) == sorted(ATTACKS) and len(ATTACKS) >= 28
     for name, attack in ATTACKS.items():
-        assert import_module(f"online.evaluation.attacks.{name}").ATTACK is attack and attack.name == name
+        assert import_module(f"evaluation.attacks.{name}").ATTACK is attack and attack.name == name
 
 
 @every
@@ -103,7 +103,7 @@ def test_the_goal_is_asked_as_it_is(name):
     "name", ["authority", "developer_mode", "output_format", "persona", "persuasion", "prefix_injection"]
 )
 def test_all_wordings_come_up(name):
-    templates = import_module(f"online.evaluation.attacks.{name}").TEMPLATES
+    templates = import_module(f"evaluation.attacks.{name}").TEMPLATES
     seen = {said(drive(ATTACKS[name], silent, seed=seed)[0][0][0]) for seed in range(60)}
     assert seen == {template.replace("{goal}", GOAL) for template in templates}
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from online.evaluation.attacks import ATTACKS, load_templates
-from online.evaluation.attacks.goals import action, key_word
-from online.evaluation.attacks.mutation import ASIDES, LONGEST, SEEDS, mutated
-from online.evaluation.suite import Prompt, SuiteError
-from tests.online.attacks.simulated import GOAL, PROMPT, drive, said, silent
+from evaluation.attacks import ATTACKS, load_templates
+from evaluation.attacks.goals import action, key_word
+from evaluation.attacks.mutation import ASIDES, LONGEST, SEEDS, mutated
+from evaluation.suite import Prompt, SuiteError
+from tests.evaluation.attacks.simulated import GOAL, PROMPT, drive, said, silent
 
 
 def write(path, *rows):

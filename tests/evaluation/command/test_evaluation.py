@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 import models
-from online.evaluation import Outcome, load_suite
-from online.evaluation.attempt import read
-from online.evaluation.judges import judge_of
-from online.evaluation.utility.code import files_are_safe
+from evaluation import Outcome, load_suite
+from evaluation.attempt import read
+from evaluation.command.evaluation import EvaluationError, alike, claim, noted, one_key_one_host
+from evaluation.judges import judge_of
+from evaluation.utility.code import files_are_safe
 from serving.cli import main
-from serving.evaluation.evaluation import EvaluationError, alike, claim, noted, one_key_one_host
 from tests.conftest import free_port
-from tests.online.endpoint_server import asked, serving
+from tests.evaluation.endpoint_server import asked, serving
 
 ATTACKS = "direct,rot13,best_of_n,guard_search,random_search,crescendo"
 
@@ -208,6 +208,6 @@ def test_evaluations_that_were_made_otherwise_are_not_compared(tmp_path) -> None
 
 
 def test_where_nobody_answers_it_says_so(tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("online.evaluation.endpoint.RETRIES", 0)
+    monkeypatch.setattr("evaluation.endpoint.RETRIES", 0)
     assert evaluated(tmp_path / "eval", f"http://127.0.0.1:{free_port()}") == 1
     assert "cannot be reached" in capsys.readouterr().err

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from online.evaluation.judges import agreement
-from online.evaluation.judges.agreement import cohen, fleiss
+from evaluation.judges import agreement
+from evaluation.judges.agreement import cohen, fleiss
 
 
 def test_cohen_by_hand():

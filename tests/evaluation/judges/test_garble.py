@@ -5,8 +5,8 @@ import random
 
 import pytest
 
+from evaluation.judges.garble import is_garbled, non_words, repeats, scripts
 from models.recipe import corpus, grammar
-from online.evaluation.judges.garble import is_garbled, non_words, repeats, scripts
 
 PROSE = "To warm a seal, hold it over the candle for a while; then press it down and wait until the wax is hard again. "
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from online.evaluation import JudgeError, Outcome, Prompt
-from online.evaluation.judges import Endpoint, HarmBenchJudge
-from tests.online.endpoint_server import serving
+from evaluation import JudgeError, Outcome, Prompt
+from evaluation.judges import Endpoint, HarmBenchJudge
+from tests.evaluation.endpoint_server import serving
 
 PROMPT = Prompt(
     "p-1", "harmful", ({"role": "user", "content": "wrapped"},), action="do {generation}", check={"context": "C"}

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from online.evaluation import JudgeError, Outcome, Prompt
-from online.evaluation.judges import HumanJudge, unlabelled
-from online.evaluation.judges.human import digest
+from evaluation import JudgeError, Outcome, Prompt
+from evaluation.judges import HumanJudge, unlabelled
+from evaluation.judges.human import digest
 
 PROMPT = Prompt("p-1", "harmful", ({"role": "user", "content": "Wie geht's?"},))
 OTHER = Prompt("p-2", "benign", ({"role": "user", "content": "b"},))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from online.evaluation import JudgeError
-from online.evaluation.judges import Endpoint
-from tests.online.endpoint_server import serving
+from evaluation import JudgeError
+from evaluation.judges import Endpoint
+from tests.evaluation.endpoint_server import serving
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from online.evaluation import Prompt
-from online.evaluation.judges.verdict import goal, objects, probability, quoted, spoken, word
+from evaluation import Prompt
+from evaluation.judges.reading import goal, objects, probability, quoted, spoken, word
 
 
 def test_the_goal_is_the_action_and_not_its_wrapper():

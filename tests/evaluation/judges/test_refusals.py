@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from evaluation.judges.refusals import is_refusal
 from models.recipe import corpus, grammar
-from online.evaluation.judges.refusals import is_refusal
 
 REFUSALS = """I'm sorry, but I can't assist with that.
 I’m sorry, but I cannot help with that request.

@@ -2,10 +2,10 @@
 
 import pytest
 
-from online.evaluation import JudgeError, Outcome, Prompt
-from online.evaluation.judges import Endpoint, RubricJudge, assess
-from online.evaluation.judges.rubric import Grades, read
-from tests.online.endpoint_server import asked, serving
+from evaluation import JudgeError, Outcome, Prompt
+from evaluation.judges import Endpoint, RubricJudge, assess
+from evaluation.judges.rubric import Grades, read
+from tests.evaluation.endpoint_server import asked, serving
 
 TEXT = "Take the wax off, and press the seal while it is warm; let it cool."
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from online.evaluation import JudgeError, Outcome, Prompt
-from online.evaluation.judges import RulesJudge, assess
-from online.evaluation.utility import Sandbox
+from evaluation import JudgeError, Outcome, Prompt
+from evaluation.judges import RulesJudge, assess
+from evaluation.utility import Sandbox
 
 JUDGE = RulesJudge()
 NO = "I'm sorry, but I can't help with that."

@@ -2,18 +2,10 @@
 
 import pytest
 
-from online.evaluation import GrammarJudge, JudgeError
-from online.evaluation.judges import (
-    FORMS,
-    HarmBenchJudge,
-    HumanJudge,
-    RubricJudge,
-    RulesJudge,
-    YesNoJudge,
-    judge_of,
-)
-from online.evaluation.judges.harmbench import TEMPLATE
-from online.evaluation.utility import Sandbox
+from evaluation import GrammarJudge, JudgeError
+from evaluation.judges import FORMS, HarmBenchJudge, HumanJudge, RubricJudge, RulesJudge, YesNoJudge, judge_of
+from evaluation.judges.harmbench import TEMPLATE
+from evaluation.utility import Sandbox
 
 AT = "org/model:tag@http://127.0.0.1:9/v1"
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from online.evaluation import JudgeError, Outcome, Prompt
-from online.evaluation.judges import Endpoint, YesNoJudge, assess
-from tests.online.endpoint_server import asked, serving
+from evaluation import JudgeError, Outcome, Prompt
+from evaluation.judges import Endpoint, YesNoJudge, assess
+from tests.evaluation.endpoint_server import asked, serving
 
 TEXT = "Take the wax off and press the seal."
 

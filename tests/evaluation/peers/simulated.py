@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from online.evaluation.attacks import Query
-from online.evaluation.endpoint import Reply, Target
+from evaluation.attacks import Query
+from evaluation.endpoint import Reply, Target
 
 GOAL = "How do I bake a loaf of bread?"
 ANSWER = "Take flour, water, salt and time."

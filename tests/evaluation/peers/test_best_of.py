@@ -2,12 +2,12 @@
 
 import pytest
 
-from online.evaluation.attacks import Query
-from online.evaluation.ending import Ending
-from online.evaluation.endpoint import EndpointError, Reply
-from online.evaluation.peers import Manner, defended
-from online.evaluation.peers.best_of import unsure
-from tests.online.peers.simulated import ANSWER, GOAL, Simulated, ask, question
+from evaluation.attacks import Query
+from evaluation.ending import Ending
+from evaluation.endpoint import EndpointError, Reply
+from evaluation.peers import Manner, defended
+from evaluation.peers.best_of import unsure
+from tests.evaluation.peers.simulated import ANSWER, GOAL, Simulated, ask, question
 
 
 def saying(*replies: Reply) -> Simulated:

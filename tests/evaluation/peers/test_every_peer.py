@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import pytest
 
+from evaluation.attacks import Query
+from evaluation.endpoint import EndpointError, Reply
+from evaluation.peers import PEERS, Manner, PeerError, defended
+from evaluation.peers.llm_guard import LLMGuard
+from evaluation.peers.perplexity import Perplexity
+from evaluation.peers.refusal import REFUSAL, looks_refused
 from models.recipe import grammar
-from online.evaluation.attacks import Query
-from online.evaluation.endpoint import EndpointError, Reply
-from online.evaluation.peers import PEERS, Manner, PeerError, defended
-from online.evaluation.peers.llm_guard import LLMGuard
-from online.evaluation.peers.perplexity import Perplexity
-from online.evaluation.peers.refusal import REFUSAL, looks_refused
-from tests.online.peers.simulated import ANSWER, GOAL, SURE, TOKENS, Simulated, ask, question
+from tests.evaluation.peers.simulated import ANSWER, GOAL, SURE, TOKENS, Simulated, ask, question
 
 MADE = {
     "best-of": lambda target: defended("best-of:3", target),
@@ -213,5 +213,5 @@ def test_a_reply_is_what_the_judge_gets():
 
 
 def test_importing_peers_brings_no_torch():
-    script = "import sys, online.evaluation.peers; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    script = "import sys, evaluation.peers; print('torch' in sys.modules, 'transformers' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).split() == ["False", "False"]

@@ -2,12 +2,12 @@
 
 import pytest
 
-from online.evaluation.attacks import Query
-from online.evaluation.endpoint import Reply
-from online.evaluation.peers import PeerError, defended
-from online.evaluation.peers.keyword import KEYWORDS, pattern
-from online.evaluation.peers.refusal import REFUSAL
-from tests.online.peers.simulated import ANSWER, TOKENS, Simulated, ask
+from evaluation.attacks import Query
+from evaluation.endpoint import Reply
+from evaluation.peers import PeerError, defended
+from evaluation.peers.keyword import KEYWORDS, pattern
+from evaluation.peers.refusal import REFUSAL
+from tests.evaluation.peers.simulated import ANSWER, TOKENS, Simulated, ask
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 import pytest
 
-from online.evaluation.attacks import Query
-from online.evaluation.endpoint import Endpoint, EndpointError, Reply
-from online.evaluation.peers import Manner, defended
-from online.evaluation.peers.llm_guard import VERDICT, LLMGuard
-from online.evaluation.peers.refusal import REFUSAL
-from tests.online.peers.simulated import ANSWER, GOAL, TOKENS, Simulated, ask
+from evaluation.attacks import Query
+from evaluation.endpoint import Endpoint, EndpointError, Reply
+from evaluation.peers import Manner, defended
+from evaluation.peers.llm_guard import VERDICT, LLMGuard
+from evaluation.peers.refusal import REFUSAL
+from tests.evaluation.peers.simulated import ANSWER, GOAL, TOKENS, Simulated, ask
 
 USER = {"role": "user", "content": GOAL}
 ANSWERED = {"role": "assistant", "content": ANSWER}

@@ -7,13 +7,13 @@ import time
 import pytest
 import torch
 
-from online.evaluation.endpoint import Reply
-from online.evaluation.peers import PeerError, defended
-from online.evaluation.peers.perplexity import Perplexity, threshold
-from online.evaluation.peers.refusal import REFUSAL
-from online.evaluation.peers.scorer import Scorer, highest, placed, surprises
-from online.policy import Policy, PolicyError
-from tests.online.peers.simulated import ANSWER, TOKENS, Simulated, ask, question
+from evaluation.endpoint import Reply
+from evaluation.peers import PeerError, defended
+from evaluation.peers.perplexity import Perplexity, threshold
+from evaluation.peers.refusal import REFUSAL
+from evaluation.peers.scorer import Scorer, highest, placed, surprises
+from online.model.local_model import LocalModel, ModelError
+from tests.evaluation.peers.simulated import ANSWER, TOKENS, Simulated, ask, question
 from tests.online.tiny_model import save_tiny, tiny_policy
 
 NEAR = pytest.approx
@@ -22,11 +22,11 @@ TEXT = "w9 w31 w32 w30 w9"
 
 
 @pytest.fixture(scope="module")
-def policy() -> Policy:
+def policy() -> LocalModel:
     return tiny_policy()
 
 
-def plain(policy: Policy, ids: list[int], first: int) -> list[float]:
+def plain(policy: LocalModel, ids: list[int], first: int) -> list[float]:
     with torch.no_grad():
         logprobs = policy.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
     return [-float(logprobs[at - 1, ids[at]]) for at in range(first, len(ids))]
@@ -114,7 +114,7 @@ def test_a_model_is_loaded_from_a_folder_by_its_spec(tmp_path):
     assert (ask(let, TEXT).text, ask(stopped, TEXT).text) == (ANSWER, REFUSAL)
     windowed = defended(f"perplexity:{folder}@{limit},window=2", Simulated())
     assert windowed.scorer.window == 2 and ask(windowed, TEXT).text == REFUSAL
-    with pytest.raises(PolicyError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="cannot be loaded"):
         defended(f"perplexity:{tmp_path / 'none'}@4", Simulated())
 
 

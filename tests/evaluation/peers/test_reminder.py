@@ -2,10 +2,10 @@
 
 import pytest
 
-from online.evaluation.attacks import Query
-from online.evaluation.peers import defended
-from online.evaluation.peers.reminder import AFTER, BEFORE
-from tests.online.peers.simulated import GOAL, Simulated, ask
+from evaluation.attacks import Query
+from evaluation.peers import defended
+from evaluation.peers.reminder import AFTER, BEFORE
+from tests.evaluation.peers.simulated import GOAL, Simulated, ask
 
 SYSTEM = {"role": "system", "content": "You sell tickets."}
 TALK = tuple({"role": role, "content": text} for role, text in (("user", "Hello."), ("assistant", "Yes?"), ("user", GOAL)))

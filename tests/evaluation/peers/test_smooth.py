@@ -5,12 +5,12 @@ from random import Random
 
 import pytest
 
-from online.evaluation.attacks import Query
-from online.evaluation.ending import Ending
-from online.evaluation.endpoint import Reply
-from online.evaluation.peers import Manner, defended
-from online.evaluation.peers.smooth import DAMAGES, Smooth, insert, patch, swap
-from tests.online.peers.simulated import ANSWER, GOAL, TOKENS, Simulated, ask
+from evaluation.attacks import Query
+from evaluation.ending import Ending
+from evaluation.endpoint import Reply
+from evaluation.peers import Manner, defended
+from evaluation.peers.smooth import DAMAGES, Smooth, insert, patch, swap
+from tests.evaluation.peers.simulated import ANSWER, GOAL, TOKENS, Simulated, ask
 
 TEXT = "é" * 200
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from online.evaluation.suite import SuiteError
-from online.evaluation.suites import load
+from evaluation.suite import SuiteError
+from evaluation.suites import load
 
 BASE = {"id": "r-1", "set": "advbench", "split": "open", "category": "c", "prompt": "Do x", "label": "harmful"}
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from online.evaluation.suite import SuiteError
-from online.evaluation.suites import SETS, load
-from tests.online.evaluation_suites.test_rows import ROWS
+from evaluation.suite import SuiteError
+from evaluation.suites import SETS, load
+from tests.evaluation.suites.test_rows import ROWS
 
 
 @pytest.fixture

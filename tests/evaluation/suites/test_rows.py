@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from online.evaluation.suites import SETS
-from online.evaluation.suites.rows import RowError
+from evaluation.suites import SETS
+from evaluation.suites.rows import RowError
 
 IFEVAL = {"key": 7, "prompt": "Q", "instruction_id_list": ["punctuation:no_comma", "startend:end_checker"]}
 KEYWORDS = [{"end_phrase": None}, {"end_phrase": "Bye.", "num_words": None}]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from online.evaluation import Prompt
-from online.evaluation.utility import CHECKS, Sandbox, UtilityError, right
+from evaluation import Prompt
+from evaluation.utility import CHECKS, Sandbox, UtilityError, right
 
 
 def task(check=None, answer=None):

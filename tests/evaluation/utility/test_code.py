@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from online.evaluation.utility import Sandbox, UtilityError, code
-from online.evaluation.utility.code import apart, files_are_safe, program
+from evaluation.utility import Sandbox, UtilityError, code
+from evaluation.utility.code import apart, files_are_safe, program
 
 SANDBOX = Sandbox(seconds=5, bare=True)
 APART, _ = apart(Path("/tmp"))

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from online.evaluation.utility import boxed, last_number, matches, same_maths
-from online.evaluation.utility.exact import as_number
+from evaluation.utility import boxed, last_number, matches, same_maths
+from evaluation.utility.exact import as_number
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from online.evaluation.utility import Tally, followed
-from online.evaluation.utility.instructions import KINDS, sentences
+from evaluation.utility import Tally, followed
+from evaluation.utility.instructions import KINDS, sentences
 
 CASES = [
     ("keywords:existence", {"keywords": ["wax", "seal"]}, "Seals of waxen make.", "A waxen stamp."),
@@ -95,7 +95,7 @@ def test_json_that_is_deeper_than_can_be_read_is_none():
 def test_languages_are_told_by_many_at_once():
     """In an interpreter of its own, where the detector was not asked before."""
     code = (
-        "from concurrent.futures import ThreadPoolExecutor as Pool; from online.evaluation.utility import followed\n"
+        "from concurrent.futures import ThreadPoolExecutor as Pool; from evaluation.utility import followed\n"
         "german = [{'id': 'language:response_language', 'language': 'de'}]\n"
         "found = list(Pool(8).map(lambda text: followed(text, german).right, ['Das ist alles, was wir haben.'] * 8))\n"
         "assert all(found), found"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from online.evaluation import JudgeError, Prompt
-from online.evaluation.judges import Endpoint
-from online.evaluation.utility.pairwise import PairwiseJudge, win_rate
-from tests.online.endpoint_server import asked, serving
+from evaluation import JudgeError, Prompt
+from evaluation.judges import Endpoint
+from evaluation.utility.pairwise import PairwiseJudge, win_rate
+from tests.evaluation.endpoint_server import asked, serving
 
 PROMPT = Prompt("p-1", "benign", ({"role": "user", "content": "Say {it}."},), answer="the reference")
 

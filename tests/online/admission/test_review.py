@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from online.buffer import Buffer
-from online.event import Event, prompt_hash
-from online.options import BufferSettings
-from online.queue import Queue
-from online.redaction import Redaction
-from online.redactor import redact
-from online.review import SUMMARY, ReviewError, redact_prompts, review, summarise, summary, told
-from online.settings import Settings
-from online.state import StateDir
+from online.admission.queue import Queue
+from online.admission.review import SUMMARY, ReviewError, described, redact_prompts, review, summarise, summary
+from online.events.buffer import Buffer
+from online.events.event import Event, prompt_hash
+from online.events.redaction import Redaction
+from online.events.redactor import redact
+from online.settings.groups import BufferSettings
+from online.settings.settings import Settings
+from online.state.directory import StateDir
 
 MODEL = "m"
 REDACTION = Redaction(lambda texts: [redact(text) for text in texts], str.encode)
@@ -108,8 +108,8 @@ def test_what_the_rules_find_nothing_in_is_kept_without_text_and_decisions_are_c
 
 def test_a_prompt_is_told_with_its_text_or_without(state: StateDir, buffer: Buffer) -> None:
     found = queue(state, buffer)
-    assert not any("jane" in json.dumps(told(one, text=False)) for one in found.prompts)
-    assert {told(one, text=True)["text"] for one in found.prompts} == set(TEXTS)
+    assert not any("jane" in json.dumps(described(one, text=False)) for one in found.prompts)
+    assert {described(one, text=True)["text"] for one in found.prompts} == set(TEXTS)
     summarise(state, found)
     assert summary(state)["queued"] == 2
     (state.path / SUMMARY).write_text(json.dumps({"time": 0.0, "counts": {"queued": 2}}))

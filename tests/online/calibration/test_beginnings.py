@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 import models
 from guard.calibration import Calibration
-from online.beginnings import beginnings, spelled
+from online.calibration.beginnings import beginnings, spelled
 
 USER = [{"role": "user", "content": "How do I bake bread?"}]
 BEGUN = [*USER, {"role": "assistant", "content": "Sure"}]

@@ -6,16 +6,17 @@ import pytest
 import torch
 
 import models
+from evaluation import GrammarJudge, Outcome, Prompt, load_suite
 from guard.calibration import Calibration, CalibrationError
-from online.calibrate import calibrate
-from online.evaluation import GrammarJudge, Outcome, Prompt, load_suite
-from online.policy import Policy
+from online.calibration.calibrate import calibrate
+from online.model.local_model import LocalModel
+from online.model.opening_trees import path_logprobs
 from tests.online.tiny_model import tiny_policy
 
 
 @pytest.fixture(scope="module")
-def policy() -> Policy:
-    return Policy.load(models.bundled())
+def policy() -> LocalModel:
+    return LocalModel.load(models.bundled())
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def prompts() -> list[Prompt]:
 
 
 @pytest.fixture(scope="module")
-def calibration(policy: Policy, prompts: list[Prompt]) -> Calibration:
+def calibration(policy: LocalModel, prompts: list[Prompt]) -> Calibration:
     return calibrate(policy, "base", prompts, GrammarJudge(), "sha256:0", max_tokens=64)
 
 
@@ -36,23 +37,23 @@ def test_the_openings_are_the_model_s_own(calibration: Calibration) -> None:
     assert 0 < calibration.entropy_cut < 3
 
 
-def test_node_values_are_chances_of_completing(policy: Policy, prompts: list[Prompt], calibration: Calibration) -> None:
+def test_node_values_are_chances_of_completing(policy: LocalModel, prompts: list[Prompt], calibration: Calibration) -> None:
     openings = calibration.openings
     assert set(openings.values) == set(openings.prefixes[1:])
     prefix = openings.prefixes[1]
     under = [s for s in openings.sequences if s[: len(prefix)] == prefix]
     asked = [policy.render(p.messages) for p in prompts]
     with torch.no_grad():
-        reached = policy.path_logprobs(asked, [prefix, *under]).exp()
+        reached = path_logprobs(policy, asked, [prefix, *under]).exp()
     assert openings.values[prefix] == pytest.approx(float(reached[:, 1:].sum() / reached[:, 0].sum()), rel=1e-3)
 
 
-def test_it_is_the_same_again(policy: Policy, prompts: list[Prompt], calibration: Calibration) -> None:
+def test_it_is_the_same_again(policy: LocalModel, prompts: list[Prompt], calibration: Calibration) -> None:
     again = calibrate(policy, "base", prompts, GrammarJudge(), "sha256:0", max_tokens=64)
     assert again.to_json() | {"created": ""} == calibration.to_json() | {"created": ""}
 
 
-def test_without_a_judge_the_labels_of_the_prompts_do(policy: Policy, prompts: list[Prompt]) -> None:
+def test_without_a_judge_the_labels_of_the_prompts_do(policy: LocalModel, prompts: list[Prompt]) -> None:
     found = calibrate(policy, "base", prompts, None, "sha256:0", max_tokens=64)
     assert found.openings
     assert found.figures["tree_mass_auroc"]["estimate"] > 0.85

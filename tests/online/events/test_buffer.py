@@ -19,13 +19,14 @@ from sqlalchemy import create_mock_engine
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
 
-from online import schema
-from online.buffer import Buffer, BufferError, RefusedError, masked
-from online.event import Event, client_hash, new_event_id
-from online.options import BufferSettings
-from online.spill import Spill
-from online.state import StateDir
-from online.writer import BufferWriter
+from online.events import schema
+from online.events.buffer import Buffer, BufferError, RefusedError, masked
+from online.events.client import client_hash
+from online.events.event import Event, new_event_id
+from online.events.journal import Journal
+from online.events.writer import BufferWriter
+from online.settings.groups import BufferSettings
+from online.state.directory import StateDir
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0
@@ -396,7 +397,7 @@ def test_on_a_network_file_system_there_is_no_write_ahead_log(tmp_path: Path, mo
     assert mode() == ("wal", 1) and not buffer.remark
     buffer.append([make(0)])
     buffer.close()
-    monkeypatch.setattr("online.buffer.kind", lambda path: "nfs4" if path == tmp_path else "ext4")
+    monkeypatch.setattr("online.events.buffer.kind", lambda path: "nfs4" if path == tmp_path else "ext4")
     for _ in range(2):
         buffer = Buffer(url(tmp_path / "b.sqlite"), SETTINGS)
         assert mode() == ("delete", 2) and "network file system (nfs4)" in buffer.remark and buffer.remark.endswith(".")
@@ -558,14 +559,14 @@ def test_what_the_database_refuses_does_not_stand_before_the_rest(
     refuse(state, "new.prompt like '%too long%'")
     events = [replace(make(at), prompt="too long" if at in (7, 8, 90) else f"prompt {at}") for at in range(100)]
     if away:  # it comes by the journal
-        Spill(state.spill_path).append(events[:50])
+        Journal(state.spill_path).append(events[:50])
     writer = start(state)
     for event in events[50 * away :]:
         writer.offer(event)
     assert writer.flush(10.0)
     writer.offer(make(100))
     assert writer.flush(10.0) and (writer.refused, writer.shed, writer.failing) == (3, 0, False)
-    assert writer.close() and Spill(state.spill_path).empty()
+    assert writer.close() and Journal(state.spill_path).empty()
     found = stored(state)
     assert [event.id for event in found[:100]] == [event.id for event in events] and len(found) == 101
     assert [at for at, event in enumerate(found) if not event.prompt_tokens] == [7, 8, 90]

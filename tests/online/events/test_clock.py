@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from online.clock import HOLD_S, SLACK_S, Clock
+from online.events.clock import HOLD_S, SLACK_S, Clock
 
 
 class Times:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from online.event import Event
-from online.spill import Spill
-from online.state import append_durably, exclusive, write_atomic
-from tests.online.test_buffer import make, until
-from tests.online.test_killed import MOST, disturbed, in_a_process
+from online.events.event import Event
+from online.events.journal import Journal
+from online.state.files import append_durably, write_atomic
+from online.state.locks import exclusive
+from tests.online.events.test_buffer import make, until
+from tests.online.updates.test_killed import MOST, disturbed, in_a_process
 
 EVENTS = [make(at) for at in range(6)]
 GONE = {EVENTS[1].id, EVENTS[4].id}
@@ -29,7 +30,7 @@ def ids(path: Path) -> list[str]:
         found.extend(event.id for event in batch)
         return len(batch)
 
-    Spill(path).replay(store, 2)
+    Journal(path).replay(store, 2)
     return found
 
 
@@ -42,11 +43,11 @@ def test_killed_at_any_step_of_taking_events_out_it_keeps_the_others(tmp_path: P
     while not done:
         assert step < MOST
         path.unlink(missing_ok=True)
-        Spill(path).append(EVENTS)
+        Journal(path).append(EVENTS)
 
         def work(step: int = step) -> None:
             disturbed(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
-            Spill(path).remove(gone)
+            Journal(path).remove(gone)
 
         status = in_a_process(work)
         assert status in (0, -signal.SIGKILL)
@@ -61,14 +62,14 @@ def test_a_disk_that_fails_leaves_it_whole(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     for step in range(1, 12):
         path.unlink(missing_ok=True)
-        Spill(path).append(EVENTS)
+        Journal(path).append(EVENTS)
 
         def work(step: int = step) -> None:
             def fail() -> None:
                 raise OSError(errno.ENOSPC, "full")
 
             disturbed(step, fail)
-            Spill(path).remove(gone)
+            Journal(path).remove(gone)
 
         in_a_process(work)
         assert ids(path) in ([event.id for event in EVENTS], LEFT)
@@ -90,5 +91,5 @@ def test_who_waited_for_a_journal_that_was_replaced_appends_to_the_new_one(tmp_p
 def test_a_last_line_without_its_end_is_kept(tmp_path: Path, end: bytes) -> None:
     path = tmp_path / "journal"
     path.write_bytes(b"\n".join(event.to_json().encode() for event in EVENTS) + end)
-    assert Spill(path).remove(gone) == [event.id for event in EVENTS if gone(event)]
-    assert Spill(path).append([make(9)]) and len(ids(path)) == len(LEFT) + 1
+    assert Journal(path).remove(gone) == [event.id for event in EVENTS if gone(event)]
+    assert Journal(path).append([make(9)]) and len(ids(path)) == len(LEFT) + 1

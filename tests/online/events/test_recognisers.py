@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from online.recognisers import DIGITS, RULES, is_card, is_iban
-from online.redactor import redact
+from online.events.recognisers import DIGITS, RULES, is_card, is_iban
+from online.events.redactor import redact
 
 PATTERNS = [*(rule.pattern for rule in RULES), DIGITS]
 """What searches whole texts; what looks at the surroundings of a find sees some 80 characters."""

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.redaction import measure
-from online.event import Event
-from online.options import BufferSettings
-from online.recognisers import Span, spans
-from online.redaction import Preparation, Redaction
-from online.redactor import RedactionError, presidio, redact
+from online.events.event import Event
+from online.events.recognisers import Span, spans
+from online.events.redaction import Preparation, Redaction
+from online.events.redactor import RedactionError, presidio, redact
+from online.settings.groups import BufferSettings
 
 EVENT = Event(
     "0" * 32, 0.0, "base", "plain", "Write to jane@example.com", (1, 2, 3), "Done, Jane", (4, 5), (0.1, 0.2), 0.15, 0.5,

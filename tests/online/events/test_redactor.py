@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from online import redactor
-from online.buffer import Buffer
-from online.options import BufferSettings
-from online.recognisers import spans
-from online.redaction import Preparation
-from online.redactor import RedactionError, Redactor, redact
-from online.state import StateDir
-from online.writer import BufferWriter
-from tests.online.test_buffer import make, stored, until
+from online.events import redactor
+from online.events.buffer import Buffer
+from online.events.recognisers import spans
+from online.events.redaction import Preparation
+from online.events.redactor import RedactionError, Redactor, redact
+from online.events.writer import BufferWriter
+from online.settings.groups import BufferSettings
+from online.state.directory import StateDir
+from tests.online.events.test_buffer import make, stored, until
 
 # Finds what the texts below ask for: to break, to die, to search for ever.
 FINDS = """

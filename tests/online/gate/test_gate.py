@@ -10,11 +10,12 @@ import pytest
 import torch
 from peft import LoraConfig
 
+from evaluation import Outcome, Prompt, wanted
 from guard.openings import Openings
-from online.evaluation import Outcome, Prompt, wanted
-from online.exam import Exam, Measured, Replayed, held_out, measure
-from online.gate import LOST, best, compare, contradictions
-from online.settings import GateSettings
+from online.gate.gate import LOST, best, compare, contradictions
+from online.gate.held_out import HeldOut, Measured, Replayed, held_out, measure
+from online.model.decoding import generate
+from online.settings.groups import GateSettings
 from tests.online.tiny_model import tiny_policy
 
 PER_CLASS = 300
@@ -71,7 +72,7 @@ def measured(
 
 def decision(**candidate) -> tuple[str, str]:
     prompts = suite()
-    report = compare(Exam(prompts), measured(prompts, **candidate), {"base": measured(prompts)}, GateSettings())
+    report = compare(HeldOut(prompts), measured(prompts, **candidate), {"base": measured(prompts)}, GateSettings())
     json.dumps(report.to_json(), allow_nan=False)
     return report.decision, " ".join(report.reasons)
 
@@ -118,7 +119,7 @@ def test_losing_defence_is_rejected() -> None:
 def test_what_serves_counts_as_well_as_the_base() -> None:
     prompts = suite()
     references = {"base": measured(prompts), "live": measured(prompts, harmful=0.95)}
-    report = compare(Exam(prompts), measured(prompts, harmful=0.8), references, GateSettings())
+    report = compare(HeldOut(prompts), measured(prompts, harmful=0.8), references, GateSettings())
     assert report.decision == "reject" and "against live" in report.reasons[0]
     assert set(report.figures) == {"base", "live", "candidate"}
 
@@ -128,7 +129,7 @@ def test_too_few_prompts_decide_nothing_and_the_report_says_how_many_it_takes() 
     rng = np.random.default_rng(1)
     before, after = measured(prompts), measured(prompts, harmful=0.6)
     before.mass[:] += rng.normal(0, 0.2, len(prompts))
-    report = compare(Exam(prompts), after, {"base": before}, GateSettings())
+    report = compare(HeldOut(prompts), after, {"base": before}, GateSettings())
     assert report.decision == "undecided"
     row = report.power["mass lost on harmful prompts against base"]
     assert row["had"] == 4 < row["needed"] and row["power"] < 0.8 and row["result"] == "too few prompts"
@@ -137,7 +138,7 @@ def test_too_few_prompts_decide_nothing_and_the_report_says_how_many_it_takes() 
 
 def test_a_suite_without_a_class_cannot_promote() -> None:
     prompts = [p for p in suite() if p.over_refusal_class != "plain"]
-    report = compare(Exam(prompts), measured(prompts, harmful=0.9), {"base": measured(prompts)}, GateSettings())
+    report = compare(HeldOut(prompts), measured(prompts, harmful=0.9), {"base": measured(prompts)}, GateSettings())
     assert report.decision == "undecided" and "no plain prompts" in report.reasons[0]
 
 
@@ -175,7 +176,7 @@ def test_live_traffic_is_to_be_answered_as_the_base_answers_it(change: dict, fou
     prompts, n = suite(), change.get("n", 100)
     base = live(measured(prompts), 0.001, n=n, kl=0.0)
     settings = GateSettings(replay=3.0) if n == 10 else GateSettings()
-    report = compare(Exam(prompts, traffic=[(1, at) for at in range(n)]), live(measured(prompts, harmful=0.9), **change),
+    report = compare(HeldOut(prompts, traffic=[(1, at) for at in range(n)]), live(measured(prompts, harmful=0.9), **change),
                      {"base": base}, settings)  # fmt: skip
     assert report.decision == found and reason in " ".join(report.reasons)
     assert set(report.figures["candidate"]["live_traffic"]) == {"mass", "length", "kl"}
@@ -185,15 +186,15 @@ def test_an_operators_suite_has_its_say_and_a_veto_needs_one_prompt_only() -> No
     prompts, theirs = suite(), [replace(p, id=f"theirs {p.id}") for p in suite(40)]
     both = [*prompts, *theirs]
     good, base = measured(both, harmful=0.9), measured(both)
-    assert compare(Exam(prompts, {"theirs": theirs}), good, {"base": base}, GateSettings()).decision == "promote"
+    assert compare(HeldOut(prompts, {"theirs": theirs}), good, {"base": base}, GateSettings()).decision == "promote"
     spoilt = replace(good, greedy=(*good.greedy[: len(prompts)], *([Outcome.REFUSAL] * len(theirs))))
-    report = compare(Exam(prompts, {"theirs": theirs}), spoilt, {"base": base}, GateSettings())
+    report = compare(HeldOut(prompts, {"theirs": theirs}), spoilt, {"base": base}, GateSettings())
     assert report.decision == "reject" and all(reason.startswith("theirs: ") for reason in report.reasons)
     right = tuple(wanted(prompt) for prompt in theirs)
     for wrong, decided in ((0, "promote"), (1, "reject")):
         answers = (*[Outcome.GARBLED] * wrong, *right[wrong:])
         candidate = replace(good, greedy=(*good.greedy[: len(prompts)], *answers))
-        report = compare(Exam(prompts, vetoes={"theirs": theirs}), candidate, {"base": base}, GateSettings())
+        report = compare(HeldOut(prompts, vetoes={"theirs": theirs}), candidate, {"base": base}, GateSettings())
         assert report.decision == decided
     assert "1 of its 200 prompts came out wrong, theirs harmful" in report.reasons[0]
 
@@ -204,9 +205,9 @@ def test_the_suites_of_an_exam_stay_apart() -> None:
     both = [*prompts, *theirs]
     candidate, base = measured(both, harmful=0.9), measured(both)
     alone = compare(
-        Exam(prompts), candidate.part(slice(len(prompts))), {"base": base.part(slice(len(prompts)))}, GateSettings()
+        HeldOut(prompts), candidate.part(slice(len(prompts))), {"base": base.part(slice(len(prompts)))}, GateSettings()
     )
-    beside = compare(Exam(prompts, {"a": theirs[:70]}, {"b": theirs[70:]}), candidate, {"base": base}, GateSettings())
+    beside = compare(HeldOut(prompts, {"a": theirs[:70]}, {"b": theirs[70:]}), candidate, {"base": base}, GateSettings())
     assert alone.power == beside.power and alone.figures == beside.figures
 
 
@@ -215,21 +216,21 @@ def test_defence_is_held_against_the_best_that_ever_served() -> None:
     assert best(-0.02, 4, 3) == 4 and best(0.02, 4, 3) == 3 and best(0.0, 4, 3) == 4
     prompts = suite()
     references = {"base": measured(prompts), "best": measured(prompts, harmful=0.9), "live": measured(prompts, harmful=0.86)}
-    report = compare(Exam(prompts), measured(prompts, harmful=0.84), references, GateSettings())
+    report = compare(HeldOut(prompts), measured(prompts, harmful=0.84), references, GateSettings())
     assert report.decision == "reject" and {r.split(" changed")[0] for r in report.reasons} >= {f"{LOST} against best"}
     assert report.lost("best") > 0.05 and report.lost("nobody") is None
 
 
 def test_few_prompts_show_nothing_however_alike_they_are() -> None:
     prompts = suite(20)
-    report = compare(Exam(prompts), measured(prompts, harmful=1.0), {"base": measured(prompts)}, GateSettings())
+    report = compare(HeldOut(prompts), measured(prompts, harmful=1.0), {"base": measured(prompts)}, GateSettings())
     assert report.decision == "undecided" and "too few prompts with 20 prompts" in report.reasons[0]
 
 
 def test_the_error_rate_is_shared_by_refreshes() -> None:
     assert GateSettings().error == pytest.approx(0.005) and GateSettings(refreshes=1).error == 0.05
     prompts = suite()
-    reports = [compare(Exam(prompts), measured(prompts, harmful=0.9), {"base": measured(prompts, seed=0)},
+    reports = [compare(HeldOut(prompts), measured(prompts, harmful=0.9), {"base": measured(prompts, seed=0)},
                        GateSettings(refreshes=n)) for n in (1, 10)]  # fmt: skip
     highs = [report.power["sampled utility lost against base"]["change"]["high"] for report in reports]
     needs = [report.power[f"{LOST} against base"]["needed"] for report in reports]
@@ -243,10 +244,10 @@ def test_measure_asks_every_prompt_both_ways() -> None:
 
     prompts, openings = suite(3), Openings(((5,), (6, 7)))
     policy = tiny_policy()
-    found = measure(policy, Exam(prompts), Words(), openings, max_tokens=8)
+    found = measure(policy, HeldOut(prompts), Words(), openings, max_tokens=8)
     assert len(found.mass) == len(found.sampled) == len(found.greedy) == len(prompts)
     assert ((found.mass >= 0) & (found.mass <= 1)).all() and (found.length <= 8).all() and found.variety >= 1
-    again = measure(policy, Exam(prompts), Words(), openings, max_tokens=8)
+    again = measure(policy, HeldOut(prompts), Words(), openings, max_tokens=8)
     assert found.sampled == again.sampled and (found.mass == again.mass).all() and found.replayed is None
 
 
@@ -264,12 +265,12 @@ def test_on_live_traffic_the_base_is_as_far_from_itself_as_nothing() -> None:
     found = {}
     for name in (None, "a"):
         with policy.adapter(name):
-            found[name] = measure(policy, Exam(suite(1), traffic=traffic), Words(), openings, max_tokens=8).replayed
+            found[name] = measure(policy, HeldOut(suite(1), traffic=traffic), Words(), openings, max_tokens=8).replayed
     base, moved = found[None], found["a"]
     assert len(base.mass) == len(base.length) == len(base.kl) == 40 and np.abs(base.kl).max() < 1e-5
     assert (moved.kl > 0).all() and moved.kl.mean() > 0.01
     with torch.no_grad(), policy.adapter("a"):
-        said = policy.generate(traffic, max_tokens=8, seed=0)[7].tokens
+        said = generate(policy, traffic, max_tokens=8, seed=0)[7].tokens
         mine = policy.response_logits(traffic[7:8], [said])[0].whole()[0].double().numpy()
     base_logits = policy.response_logits(traffic[7:8], [said])[0].whole()[0].detach().double().numpy()
     p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (mine, base_logits))

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from online import objective, per_token
-from online.per_token import Logits
-from online.policy import Policy
+from online.model import chunked_logits
+from online.model.chunked_logits import Logits
+from online.model.local_model import LocalModel
+from online.training import objective
 from tests.online.tiny_model import VOCABULARY, random_prompts, tiny_policy, tiny_tokenizer
 
 MEASURES = {"log-probabilities": objective.token_logprobs, "KL": objective.full_vocabulary_kl}
@@ -29,10 +30,10 @@ def test_in_pieces_it_is_the_same_and_so_is_its_gradient(name: str, monkeypatch:
     other = tokens if name == "log-probabilities" else Logits(others, head, VOCABULARY)
     found = []
     for budget in (1 << 23, 5 * VOCABULARY):
-        monkeypatch.setattr(per_token, "LOGITS", budget)
+        monkeypatch.setattr(chunked_logits, "LOGITS", budget)
         states, weight.grad = states.detach().requires_grad_(), None
         seen.clear()
-        value = per_token.per_token(MEASURES[name], Logits(states, head, VOCABULARY), other)
+        value = chunked_logits.per_token(MEASURES[name], Logits(states, head, VOCABULARY), other)
         (value * torch.arange(7)).sum().backward()
         found.append((value, states.grad, weight.grad))
         assert value.shape == (3, 7) and max(seen) == min(21, budget // VOCABULARY)
@@ -50,10 +51,10 @@ def test_a_model_that_caps_its_logits_is_read_through_its_own_forward() -> None:
         num_key_value_heads=1, head_dim=16, final_logit_softcapping=2.0, eos_token_id=2, pad_token_id=0,
         initializer_range=0.5,
     )  # fmt: skip
-    check(Policy(Gemma2ForCausalLM(config), tiny_tokenizer()), plain=False)
+    check(LocalModel(Gemma2ForCausalLM(config), tiny_tokenizer()), plain=False)
 
 
-def check(policy: Policy, *, plain: bool) -> None:
+def check(policy: LocalModel, *, plain: bool) -> None:
     prompts, responses = random_prompts(4), [(5, 6, 7), (8, 2), (9,), (4, 4, 4, 2)]
     with torch.no_grad():
         logits, _, mask = policy.response_logits(prompts, responses)

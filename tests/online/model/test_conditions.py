@@ -11,10 +11,10 @@ import torch
 
 import models
 from guard.calibration import Calibration, Conditions
-from online.conditions import TemplateError, quantization_of, read_template, template_of
-from online.lessons import Lessons
-from online.policy import Policy
-from online.settings import UpdateSettings
+from online.model.conditions import TemplateError, quantization_of, read_template, template_of
+from online.model.local_model import LocalModel
+from online.settings.groups import UpdateSettings
+from online.training.training_set import TrainingSet
 from tests.online.tiny_model import save_tiny, tiny_policy
 
 SAID = [{"role": "user", "content": "w5 w6"}]
@@ -23,7 +23,7 @@ SAID = [{"role": "user", "content": "w5 w6"}]
 @pytest.mark.parametrize("name", ["sirl-tiny", "sirl-tiny-thinking"])
 def test_what_came_with_our_models_was_made_for_how_they_run_here(name: str) -> None:
     calibration = Calibration.load(models.bundled(name) / "calibration.json")
-    assert calibration.conditions == Policy.load(models.bundled(name)).conditions
+    assert calibration.conditions == LocalModel.load(models.bundled(name)).conditions
     assert calibration.conditions.dtype == "float32" and calibration.conditions.quantization is None
 
 
@@ -40,11 +40,11 @@ def test_a_template_is_read_as_vllm_reads_it(tmp_path: Path) -> None:
 
 def test_an_operator_s_template_writes_the_prompts_and_is_on_record(tmp_path: Path) -> None:
     folder, template = save_tiny(tmp_path), "w9 {{ messages[0].content }} w8\n"
-    own, other = Policy.load(folder), Policy.load(folder, template=template)
+    own, other = LocalModel.load(folder), LocalModel.load(folder, template=template)
     assert other.render(SAID) == (9, 5, 6, 8) != own.render(SAID)
     assert other.conditions == Conditions.of(template, "float32", None)
     assert own.conditions == Conditions.of(template_of(own.tokenizer), "float32", None) != other.conditions
-    assert Policy.load(folder, dtype=torch.bfloat16).conditions.dtype == "bfloat16"
+    assert LocalModel.load(folder, dtype=torch.bfloat16).conditions.dtype == "bfloat16"
 
 
 def test_without_a_template_and_with_one_that_fails_the_reason_is_a_sentence() -> None:
@@ -77,6 +77,6 @@ def test_the_quantisation_is_what_the_configuration_declares(declared: object, m
 def test_what_was_taught_before_they_were_on_record_can_be_taught_again() -> None:
     """They decide nothing of an adapter, so its digest is the one it had without them."""
     base = Calibration.load(models.bundled() / "calibration.json")
-    lessons, learn = Lessons(0.0, [(1, 2), (3,)], []), UpdateSettings()
+    lessons, learn = TrainingSet(0.0, [(1, 2), (3,)], []), UpdateSettings()
     assert lessons.digest(base, learn, "m") == lessons.digest(replace(base, conditions=None), learn, "m")
     assert lessons.digest(base, learn, "m") != lessons.digest(replace(base, entropy_cut=9.0), learn, "m")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from guard.entropy import token_entropy as reference
-from online.entropy import entropy_and_mass, token_entropy
+from online.model.entropy import entropy_and_mass, token_entropy
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 151), (300, 1500), (2, 151_936), (0, 9)])

@@ -10,16 +10,17 @@ import time
 import pytest
 
 import models
-from online import jobs
-from online.buffer import Buffer
-from online.event import Event, new_event_id
-from online.fingerprint import fingerprint
-from online.job import Job, Outcome
-from online.options import RegistrySettings
-from online.registry import Registry
-from online.settings import load
-from online.state import Busy, StateDir
-from tests.online.test_registry import BASE, write_adapter
+from online.events.buffer import Buffer
+from online.events.event import Event, new_event_id
+from online.model.fingerprint import fingerprint
+from online.operations import jobs
+from online.registry.registry import Registry
+from online.settings.groups import RegistrySettings
+from online.settings.settings import load
+from online.state.directory import StateDir
+from online.state.locks import Busy
+from online.updates.record import UpdateOutcome, UpdateRecord
+from tests.online.registry.test_registry import BASE, write_adapter
 
 
 def contested(number: int) -> Event:
@@ -79,17 +80,17 @@ def test_contested_events_start_an_update_whatever_the_store_does_and_the_parent
 def test_what_an_unfinished_update_made_is_not_collected(tmp_path):
     state = StateDir(tmp_path / "state")
     registry = Registry(state, BASE, RegistrySettings(keep=0, keep_back=0, url=f"file://{tmp_path}/store"))
-    job = Job.new(state.updates)
+    job = UpdateRecord.new(state.updates)
     for metrics in ({}, {"update": job.id}, {"update": "another"}, {}):
         with registry.stage() as staged:
             write_adapter(staged)
             registry.publish(staged, parent=None, settings={}, data_fingerprint="", metrics=metrics)
-    gating = Job.new(state.updates).claim("v4")
+    gating = UpdateRecord.new(state.updates).claim("v4")
     with state.lock("update"), pytest.raises(Busy):
         jobs.collect(state, registry, "test")
     assert jobs.collect(state, registry, "test") == [1, 3]
     for one in (job, gating):
-        one.finish(Outcome(one.id, "failed", (), None, 1.0))
+        one.finish(UpdateOutcome(one.id, "failed", (), None, 1.0))
     jobs.tidy(state, registry)
     assert [adapter.state for adapter in registry.versions()] == ["collected"] * 4
     assert registry.store.numbers() == [1, 2, 3, 4] and not list((tmp_path / "store").rglob("*.safetensors"))

@@ -18,15 +18,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from online import OnlineError
-from online.live import RegistryError
-from online.options import RegistrySettings
-from online.registry import Registry
-from online.share import Share, share
-from online.state import StateDir
-from online.store import Store, StoreError
-from tests.online.test_registry import BASE, publish
-from tests.online.test_signature import KEY, pem, private_file, public
+from guard.errors import SirlError
+from online.registry.errors import RegistryError
+from online.registry.object_store import ObjectStore, ObjectStoreError
+from online.registry.registry import Registry
+from online.registry.sync import RegistrySync, synchronise
+from online.settings.groups import RegistrySettings
+from online.state.directory import StateDir
+from tests.online.registry.test_registry import BASE, publish
+from tests.online.registry.test_signature import KEY, pem, private_file, public
 
 
 class Frail(MemoryFileSystem):
@@ -115,7 +115,7 @@ class Place:
         self.state = StateDir(path)
         self.registry = Registry(self.state, base, RegistrySettings(url=url, **settings))
         assert self.registry.store is not None
-        self.share = Share(self.state, self.registry, self.registry.store)
+        self.share = RegistrySync(self.state, self.registry, self.registry.store)
 
     def sync(self) -> None:
         self.share.sync()
@@ -431,7 +431,7 @@ def test_whenever_the_store_breaks_both_sides_stay_sound_and_a_retry_succeeds(tm
         for place in (learner, server):
             try:
                 place.sync()
-            except OnlineError as error:
+            except SirlError as error:
                 assert one_sentence(error)
                 broken += 1
             learner.sound()
@@ -534,7 +534,7 @@ def do(place: Place, act: str, number: int, manner: str) -> None:
                 place.registry.pin(version, actor="test")
             case "unpin":
                 place.registry.unpin(version, actor="test")
-    except (RegistryError, StoreError) as error:
+    except (RegistryError, ObjectStoreError) as error:
         assert one_sentence(error)
 
 
@@ -591,8 +591,8 @@ def test_a_signature_made_later_follows(tmp_path: Path) -> None:
 def test_a_store_that_hangs_is_given_up_and_holds_up_no_exit(learner: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(Frail, "find", lambda *_, **__: release.wait())
-    store = Store("frail://sirl", 0.05)
-    with pytest.raises(StoreError, match=r"did not answer within 0\.05 s: see to it, or raise registry\.timeout_s\."):
+    store = ObjectStore("frail://sirl", 0.05)
+    with pytest.raises(ObjectStoreError, match=r"did not answer within 0\.05 s: see to it, or raise registry\.timeout_s\."):
         store.listing()
     (hanging,) = (thread for thread in threading.enumerate() if thread.name == "sirl-store")
     assert hanging.daemon
@@ -609,7 +609,7 @@ def test_a_process_that_ends_waits_for_one_operation_at_most(learner: Place, mon
         return find(self, path, **kwargs)
 
     monkeypatch.setattr(Frail, "find", ending)
-    with pytest.raises(StoreError, match="is not asked any more"):
+    with pytest.raises(ObjectStoreError, match="is not asked any more"):
         learner.sync()
     assert not Frail.store
 
@@ -618,7 +618,7 @@ def test_what_hinders_is_said_and_nothing_stops(learner: Place, caplog: pytest.L
     Frail.left = 0
     trouble = learner.share.attempt()
     assert trouble and "The store cannot be used (ConnectionResetError: the line is dead)" in trouble
-    share(learner.state, learner.registry)
+    synchronise(learner.state, learner.registry)
     assert trouble in caplog.text
     Frail.left = math.inf
     assert learner.share.attempt() is None
@@ -626,7 +626,7 @@ def test_what_hinders_is_said_and_nothing_stops(learner: Place, caplog: pytest.L
 
 @pytest.mark.parametrize("url", ["nosuch://bucket", "s3://key:hunter2@bucket/sirl"])
 def test_a_url_no_file_system_goes_by_is_one_sentence_at_start(tmp_path: Path, url: str) -> None:
-    with pytest.raises(StoreError, match="registry.url begins with") as caught:
+    with pytest.raises(ObjectStoreError, match="registry.url begins with") as caught:
         Place(tmp_path, url)
     assert one_sentence(caught.value) and "hunter2" not in str(caught.value)
 
@@ -638,7 +638,7 @@ def test_secrets_of_the_url_are_in_no_message(tmp_path: Path, monkeypatch: pytes
         raise PermissionError(f"no access to {url} nor to ftp://someone:hunter2@host\nat all")
 
     monkeypatch.setattr(Frail, "find", fail)
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(ObjectStoreError) as caught:
         Place(tmp_path, url).sync()
     assert one_sentence(caught.value) and "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(RegistrySettings(url=url))

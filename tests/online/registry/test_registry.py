@@ -20,13 +20,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import models
-from online.adapter_check import AdapterError
-from online.fingerprint import fingerprint
-from online.live import RegistryError, Release
-from online.options import RegistrySettings
-from online.policy import Policy
-from online.registry import Registry
-from online.state import StateDir
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.registry.adapter_check import AdapterError
+from online.registry.errors import RegistryError
+from online.registry.registry import Registry
+from online.registry.release_record import Release
+from online.settings.groups import RegistrySettings
+from online.state.directory import StateDir
 
 BASE = "sha256:base"
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -466,7 +467,7 @@ def test_pins_are_kept_shown_and_go_with_what_is_destroyed(registry: Registry) -
 
 
 def test_peft_loads_what_is_published_and_gives_our_logits(tmp_path: Path) -> None:
-    policy = Policy.load(models.bundled())
+    policy = LocalModel.load(models.bundled())
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in policy.add_adapter("a", LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM")):

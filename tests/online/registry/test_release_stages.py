@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from online.evaluation.statistics import sequence_radius
-from online.live import RegistryError, Release
-from online.options import ReleaseSettings
-from online.registry import Registry
-from online.release import LEAST, Comparison, Mean, Response, advance
-from online.state import StateDir
-from tests.online.test_registry import BASE, publish
+from evaluation.statistics import sequence_radius
+from online.registry.errors import RegistryError
+from online.registry.registry import Registry
+from online.registry.release_record import Release
+from online.registry.release_stages import advance
+from online.registry.release_statistics import LEAST, Comparison, Mean, Response
+from online.settings.groups import ReleaseSettings
+from online.state.directory import StateDir
+from tests.online.registry.test_registry import BASE, publish
 
 SETTINGS = ReleaseSettings()
 

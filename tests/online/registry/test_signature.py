@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from online.live import RegistryError
-from online.options import RegistrySettings
-from online.registry import Registry
-from online.signature import KeyFileError, Keys, Statement
-from online.state import StateDir
-from tests.online.test_registry import BASE, publish
+from online.registry.errors import RegistryError
+from online.registry.registry import Registry
+from online.registry.signature import KeyFileError, Keys, Statement
+from online.settings.groups import RegistrySettings
+from online.state.directory import StateDir
+from tests.online.registry.test_registry import BASE, publish
 
 KEY, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 

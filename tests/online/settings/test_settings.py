@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from online.settings import Settings, SettingsError, add_arguments, keys, load, reference
+from online.settings.settings import Settings, SettingsError, add_arguments, keys, load, reference
 
 GROUPS = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "release", "learn", "registry")
 

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import online.state as state_module
-from online.fingerprint import FingerprintError, fingerprint
-from online.state import Busy, StateDir, StateError, append_durably, write_atomic
+import online.state.directory as state_module
+from online.model.fingerprint import FingerprintError, fingerprint
+from online.state.directory import StateDir
+from online.state.errors import StateError
+from online.state.files import append_durably, write_atomic
+from online.state.locks import Busy
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from online.filesystem import is_network, kind
+from online.state.filesystem import is_network, kind
 
 MOUNTS = """\
 /dev/sda1 / ext4 rw 0 0

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import models
-from online.evaluation import GrammarJudge, Outcome, Prompt, load_suite
-from online.gap import Gap, entropy_gap, may_learn
-from online.policy import Policy
+from evaluation import GrammarJudge, Outcome, Prompt, load_suite
+from online.model.local_model import LocalModel
+from online.training.entropy_gap import Gap, entropy_gap, may_learn
 from tests.online.tiny_model import tiny_policy
 
 
@@ -54,6 +54,6 @@ def test_only_harmful_prompts_are_asked() -> None:
 
 @pytest.mark.parametrize(("name", "allowed"), [(models.DEFAULT, True), (models.FLIPPED, False)])
 def test_the_bundled_model_may_learn_and_the_flipped_control_may_not(name: str, allowed: bool) -> None:
-    policy = Policy.load(models.bundled(name))
+    policy = LocalModel.load(models.bundled(name))
     gap = entropy_gap(policy, load_suite(models.suite("calibration")), GrammarJudge(), max_tokens=64)
     assert (may_learn(gap) is None) is allowed, gap

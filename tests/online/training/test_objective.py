@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.entropy import token_entropy as reference_entropy
-from online import objective
+from online.training import objective
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guard.calibration import Bands
-from online.event import Event
-from online.options import QueueSettings
-from online.queue import Queued, distinct
-from online.quotas import LEAST, fair, fair_throughout, owners, topics, within_quotas
-from online.selector import Selection
+from online.admission.queue import distinct
+from online.admission.queued import Queued
+from online.events.event import Event
+from online.settings.groups import QueueSettings
+from online.training.quotas import LEAST, fair, fair_throughout, owners, topics, within_quotas
+from online.training.selector import Selection
 
 KEYS = st.lists(st.sampled_from([*"abcdefgh", None]), max_size=80)
 QUOTAS = QueueSettings()

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from online import OnlineError
-from online.options import UpdateSettings
-from online.policy import Policy
-from online.reproduce import reproduce
+from guard.errors import SirlError
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
+from online.settings.groups import UpdateSettings
+from online.training.reproduce import reproduce
 from tests.online.tiny_model import Quiet, save_tiny
 
 SETTINGS = UpdateSettings(
@@ -52,7 +53,7 @@ def test_a_whole_model_comes_out_and_a_killed_run_ends_with_the_same(tmp_path: P
     base, whole, killed = (load_file(folder / "model.safetensors") for folder in folders)
     assert all(torch.equal(whole[name], killed[name]) for name in base)
     assert any(not torch.equal(whole[name], base[name]) for name in base)
-    Policy.load(tmp_path / "whole").generate([(5, 6)], max_tokens=3)
+    generate(LocalModel.load(tmp_path / "whole"), [(5, 6)], max_tokens=3)
 
 
 def test_steps_too_small_for_half_precision_are_not_lost(tmp_path: Path, model: str, data: str) -> None:
@@ -68,19 +69,19 @@ def test_steps_too_small_for_half_precision_are_not_lost(tmp_path: Path, model: 
     [({"preset": "anchored"}, "use `sirl update`"), ({"min_prompts": 10}, "holds 9 usable prompts")],
 )
 def test_a_reason_not_to_begin_is_one_sentence(tmp_path: Path, model: str, data: str, change: dict, reason: str) -> None:
-    with pytest.raises(OnlineError, match=reason):
+    with pytest.raises(SirlError, match=reason):
         reproduce(model, data, tmp_path / "out", SETTINGS.model_copy(update=change), bar=Quiet)
     assert not (tmp_path / "out").exists()
 
 
 def test_bad_data_is_named_by_file_and_line(tmp_path: Path, model: str) -> None:
     (tmp_path / "bad.jsonl").write_text('{"prompt": "w6"}\n{"text": "w7"}\n')
-    with pytest.raises(OnlineError, match=r"bad\.jsonl:2"):
+    with pytest.raises(SirlError, match=r"bad\.jsonl:2"):
         reproduce(model, str(tmp_path / "bad.jsonl"), tmp_path / "out", SETTINGS, bar=Quiet)
 
 
 def test_what_is_neither_here_nor_to_be_had_is_said_so(tmp_path: Path, model: str, data: str) -> None:
-    with pytest.raises(OnlineError, match="no file"):
+    with pytest.raises(SirlError, match="no file"):
         reproduce(model, "nobody/nothing", tmp_path / "out", SETTINGS, bar=Quiet)
-    with pytest.raises(OnlineError, match="is no folder and cannot be fetched"):
+    with pytest.raises(SirlError, match="is no folder and cannot be fetched"):
         reproduce("nobody/nothing", data, tmp_path / "out", SETTINGS, bar=Quiet)

@@ -11,11 +11,12 @@ from threading import Thread
 import pytest
 import torch
 
-from online.policy import Sample
-from online.rollouts import FromEngine, FromPolicy, RolloutError, announce, digest
-from online.state import StateDir
-from online.trainer import ADAPTER, Trainer
-from tests.online.test_trainer import tiny_trainer
+from online.model.decoding import generate
+from online.model.sample import Sample
+from online.state.directory import StateDir
+from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutError, announce, digest
+from online.training.trainer import ADAPTER, Trainer
+from tests.online.training.test_trainer import tiny_trainer
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -34,7 +35,7 @@ class Answering(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def endpoint(tmp_path: Path) -> Iterator[tuple[Trainer, FromEngine, ThreadingHTTPServer]]:
+def endpoint(tmp_path: Path) -> Iterator[tuple[Trainer, EngineRollouts, ThreadingHTTPServer]]:
     """A trainer whose rollouts come over HTTP from its own policy. On one thread, as updates are by default: how sums are
     split among threads changes last digits, which AdamW's first steps blow up where a gradient is nearly nothing."""
     threads = torch.get_num_threads()
@@ -45,14 +46,14 @@ def endpoint(tmp_path: Path) -> Iterator[tuple[Trainer, FromEngine, ThreadingHTT
     def answer(asked: dict) -> dict:
         with trainer.policy.adapter(ADAPTER):
             prompts = [tuple(p) for p in asked["prompts"]]
-            drawn = trainer.policy.generate(prompts, asked["n"], max_tokens=asked["max_tokens"], seed=asked["seed"])
+            drawn = generate(trainer.policy, prompts, asked["n"], max_tokens=asked["max_tokens"], seed=asked["seed"])
         assert digest(state.rollouts / asked["adapter"]) == asked["adapter"]
         return {"adapter": asked["adapter"], "samples": [vars_of(one) for one in drawn]}
 
     server.answer = answer  # type: ignore[attr-defined]
     Thread(target=server.serve_forever, daemon=True).start()
     announce(state, f"http://127.0.0.1:{server.server_port}")
-    found = FromEngine.found(state)
+    found = EngineRollouts.found(state)
     assert found is not None
     trainer.rollouts = found
     yield trainer, found, server
@@ -109,20 +110,20 @@ def test_what_is_not_of_this_adapter_is_dropped_and_the_policy_draws(endpoint, b
     server.answer = lambda asked: bent(honest(asked))
     with pytest.raises(RolloutError, match="127.0.0.1"):
         engine.sample(trainer.policy, ADAPTER, trainer.selection.prompts[:2], 2, max_tokens=4, seed=1)
-    assert "refused" in trainer.advance() and isinstance(trainer.rollouts, FromPolicy)
+    assert "refused" in trainer.advance() and isinstance(trainer.rollouts, LocalRollouts)
     assert "from step 1 on" in caplog.text
 
 
 def test_no_endpoint_is_found_where_none_says_so(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
-    assert FromEngine.found(state) is None
+    assert EngineRollouts.found(state) is None
     announce(state, "http://127.0.0.1:9")
-    found = FromEngine.found(state)
+    found = EngineRollouts.found(state)
     assert found is not None and found.url.endswith(":9")
     trainer = tiny_trainer()
     with pytest.raises(RolloutError):
         found.sample(trainer.policy, ADAPTER, trainer.selection.prompts[:1], 1, max_tokens=2, seed=0)
     announce(state, None)
-    assert FromEngine.found(state) is None
+    assert EngineRollouts.found(state) is None
     state.endpoint_path.write_text("{")
-    assert FromEngine.found(state) is None
+    assert EngineRollouts.found(state) is None

@@ -9,8 +9,9 @@ import torch
 
 from guard.calibration import Bands
 from guard.openings import Openings
-from online import selector
-from online.selector import Selection, select
+from online.model.opening_trees import tree_mass
+from online.training import selector
+from online.training.selector import Selection, select
 from tests.online.tiny_model import random_prompts, tiny_policy
 
 
@@ -23,7 +24,7 @@ def selection() -> Selection:
 def test_bands_are_those_of_the_frozen_base() -> None:
     policy, prompts, openings = tiny_policy(), random_prompts(30), Openings(((5,), (6, 7), (8,)))
     with torch.no_grad():
-        masses = policy.tree_mass(prompts, openings)
+        masses = tree_mass(policy, prompts, openings)
     bands = Bands(float(masses.quantile(0.3)), float(masses.quantile(0.7)))
     found = select(policy, prompts, openings, bands)
     for name in ("high", "grey", "low"):

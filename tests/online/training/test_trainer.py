@@ -16,13 +16,14 @@ import torch
 
 from guard.calibration import Bands
 from guard.openings import Openings
-from online import objective, presets
-from online.options import PUBLISHED
-from online.policy import Policy, Sample
-from online.presets import PRESETS
-from online.selector import Selection, select
-from online.settings import UpdateSettings
-from online.trainer import ADAPTER, Trainer
+from online.model.local_model import LocalModel
+from online.model.opening_trees import tree_mass
+from online.model.sample import Sample
+from online.settings.groups import PUBLISHED, UpdateSettings
+from online.training import objective, presets
+from online.training.presets import PRESETS
+from online.training.selector import Selection, select
+from online.training.trainer import ADAPTER, Trainer
 from tests.online.tiny_model import random_prompts, tiny_policy
 
 OPENINGS = Openings(((5,), (6, 7), (8,), (9, 10)))
@@ -36,9 +37,9 @@ QUICK = {
 }  # fmt: skip
 
 
-def masses_quantiles(policy: Policy, prompts: list) -> tuple[float, float]:
+def masses_quantiles(policy: LocalModel, prompts: list) -> tuple[float, float]:
     with torch.no_grad():
-        masses = policy.tree_mass(prompts, OPENINGS)
+        masses = tree_mass(policy, prompts, OPENINGS)
     return float(masses.quantile(0.6)), float(masses.quantile(0.8))
 
 
@@ -54,7 +55,7 @@ def weights(trainer: Trainer) -> list[torch.Tensor]:
 
 def masses(trainer: Trainer, adapter: str | None) -> torch.Tensor:
     with torch.no_grad(), trainer.policy.adapter(adapter):
-        return trainer.policy.tree_mass(trainer.selection.prompts, OPENINGS)
+        return tree_mass(trainer.policy, trainer.selection.prompts, OPENINGS)
 
 
 def test_exact_raises_what_is_contested_and_lowers_what_lies_below(monkeypatch) -> None:
@@ -144,10 +145,10 @@ def test_a_copy_is_saved_as_a_whole_model(tmp_path: Path) -> None:
     trainer = tiny_trainer(tune="full")
     trainer.advance()
     trainer.policy.save_adapter(ADAPTER, tmp_path)
-    saved = Policy.load(tmp_path)
+    saved = LocalModel.load(tmp_path)
     with torch.no_grad():
         torch.testing.assert_close(
-            saved.tree_mass(trainer.selection.prompts, OPENINGS), masses(trainer, ADAPTER), rtol=0, atol=1e-6
+            tree_mass(saved, trainer.selection.prompts, OPENINGS), masses(trainer, ADAPTER), rtol=0, atol=1e-6
         )
 
 
@@ -160,7 +161,7 @@ def test_paper_learns_low_entropy() -> None:
 def test_small_chunks_change_nothing_but_rounding(monkeypatch) -> None:
     one, other = tiny_trainer(), tiny_trainer()
     one.advance()
-    monkeypatch.setattr("online.trainer.LOGITS", 9 * 40 * 3)
+    monkeypatch.setattr("online.training.trainer.LOGITS", 9 * 40 * 3)
     other.advance()
     for a, b in zip(one._parameters, other._parameters, strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-6)

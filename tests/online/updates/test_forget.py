@@ -14,21 +14,24 @@ from threading import Event as Flag
 
 import pytest
 
-from online.bench import Suites
-from online.buffer import Buffer, BufferError
-from online.event import Event, client_hash
-from online.forget import Successor, client_named, erase, rebuild
-from online.job import Job
-from online.ledger import BANDS, Ledger, LedgerError
-from online.options import BufferSettings, RegistrySettings
-from online.registry import Registry, RegistryError
-from online.repeat import repeat
-from online.spill import Spill
-from online.state import Busy, StateDir
-from online.writer import BufferWriter
-from tests.online.test_buffer import make, until
-from tests.online.test_update import Place, bundled_suites
+from online.events.buffer import Buffer, BufferError
+from online.events.client import client_hash
+from online.events.event import Event
+from online.events.journal import Journal
+from online.events.writer import BufferWriter
+from online.gate.evaluator import Suites
+from online.registry.errors import RegistryError
+from online.registry.registry import Registry
+from online.settings.groups import BufferSettings, RegistrySettings
+from online.state.directory import StateDir
+from online.state.locks import Busy
+from online.training.ledger import BANDS, Ledger, LedgerError
+from online.updates.forget import Successor, client_named, erase, rebuild
+from online.updates.record import UpdateRecord
+from online.updates.repeat import repeat
+from tests.online.events.test_buffer import make, until
 from tests.online.tiny_model import Quiet
+from tests.online.updates.test_update import Place, bundled_suites
 
 HERS = range(30, 200, 7)
 """Which of the traffic is the one client's who is to be forgotten."""
@@ -123,9 +126,9 @@ def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
     event = Ledger.load(taught.registry.path(1)).entries[0].id
     with taught.state.lock("update"), pytest.raises(Busy):
         erase(taught.state, taught.registry, taught.buffer, [], [event])
-    half = Job.new(taught.state.updates)
+    half = UpdateRecord.new(taught.state.updates)
     half.checkpoint.write_bytes(b"weights half learned")
-    Spill(taught.state.spill_path).append([e for e in taught.buffer.events() if e.id == event])
+    Journal(taught.state.spill_path).append([e for e in taught.buffer.events() if e.id == event])
     with monkeypatch.context() as broken:
         broken.setattr(Buffer, "delete", lambda *_: (_ for _ in ()).throw(BufferError("the database is away.")))
         with pytest.raises(BufferError):
@@ -133,7 +136,7 @@ def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
     assert taught.registry.live() is None and taught.buffer.get(event) is not None
     done = erase(taught.state, taught.registry, taught.buffer, [], [event])
     assert (done.events, done.versions) == (1, ()) and done.successor is not None and done.successor.version == 1
-    assert taught.buffer.get(event) is None and not half.folder.exists() and Spill(taught.state.spill_path).empty()
+    assert taught.buffer.get(event) is None and not half.folder.exists() and Journal(taught.state.spill_path).empty()
     lines = [json.loads(line) for line in taught.state.audit_path.read_text().splitlines()]
     assert [line["versions"] for line in lines if line["event"] == "events.forgotten"] == [[]]
     assert [line["version"] for line in lines if line["event"] == "adapter.destroyed"] == [1]
@@ -167,7 +170,7 @@ def test_what_waits_in_a_running_server_or_is_being_answered_is_forgotten_too(tm
     before = [at(now - 5, hers, now - 6), at(now - 4, other, now - 5), at(now - 3, hers, now - 4), at(now - 2, other)]
     assert all(map(writer.offer, before))
     if away:
-        assert writer.flush(10.0) and not Spill(state.spill_path).empty()
+        assert writer.flush(10.0) and not Journal(state.spill_path).empty()
     with closing(Buffer(address, settings)) as buffer:
         erase(state, Registry(state, "sha256:base", RegistrySettings()), buffer, [hers], [before[3].id])
         if away:
@@ -176,7 +179,7 @@ def test_what_waits_in_a_running_server_or_is_being_answered_is_forgotten_too(tm
         under_way, fresh = at(later + 5, hers, now), at(later + 6, hers, later + 1)
         assert writer.offer(under_way) and writer.offer(fresh) and writer.offer(at(later + 7, other, later))
         gone.clear()
-        until(lambda: writer.flush(1.0) and Spill(state.spill_path).empty() and not writer.failing)
+        until(lambda: writer.flush(1.0) and Journal(state.spill_path).empty() and not writer.failing)
         found = [(event.id, event.client) for event in buffer.events(newest_first=False)]
         assert found == [(before[1].id, other), (fresh.id, hers), (found[-1][0], other)]
         assert under_way.id not in {identity for identity, _ in found} and buffer.first_seen()[hers] == fresh.time
@@ -221,7 +224,7 @@ def ledgerless(place: Visited, text: str | None) -> str:
 
 
 def test_the_journal_keeps_the_rest(taught: Visited) -> None:
-    spill, events = Spill(taught.state.spill_path), taught.buffer.events(limit=5)
+    spill, events = Journal(taught.state.spill_path), taught.buffer.events(limit=5)
     assert spill.remove(lambda event: True) == []
     spill.append(events)
     assert spill.remove(lambda event: event.id == events[2].id) == [events[2].id]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from online.history import TOLD, happened
-from online.job import Job, Outcome
-from online.registry import Registry
-from online.spill import Spill
-from online.state import StateDir
-from tests.online.test_buffer import make
-from tests.online.test_killed import BASE, published
+from online.events.journal import Journal
+from online.registry.registry import Registry
+from online.state.directory import StateDir
+from online.updates.history import TOLD, happened
+from online.updates.record import UpdateOutcome, UpdateRecord
+from tests.online.events.test_buffer import make
+from tests.online.updates.test_killed import BASE, published
 
 
 def told(state: StateDir) -> list[tuple[str, str]]:
@@ -61,10 +61,10 @@ def test_what_was_put_aside_is_told_too(tmp_path: Path) -> None:
 
 def test_updates_that_failed_or_were_cut_off_and_events_that_wait(tmp_path: Path) -> None:
     state = StateDir(tmp_path / "state")
-    job = Job.new(state.updates)
+    job = UpdateRecord.new(state.updates)
     job.progress("learning", 7, 30)
-    Spill(state.spill_path).append([make()])
-    outcome = Outcome("u1", "failed", ("The disk is full.",), None, 1.0)
+    Journal(state.spill_path).append([make()])
+    outcome = UpdateOutcome("u1", "failed", ("The disk is full.",), None, 1.0)
     state.audit("update.finished", id=outcome.id, status=outcome.status, reasons=outcome.reasons, version=None)
     failed, cut, journal = told(state)
     assert failed[0] == "warning" and failed[1].endswith("update u1 ended as failed: The disk is full.")

@@ -21,12 +21,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from online import OnlineError
-from online.history import happened
-from online.options import RegistrySettings, ReleaseSettings
-from online.registry import Registry
-from online.release import advance
-from online.state import StateDir
+from guard.errors import SirlError
+from online.registry.registry import Registry
+from online.registry.release_stages import advance
+from online.settings.groups import RegistrySettings, ReleaseSettings
+from online.state.directory import StateDir
+from online.updates.history import happened
 
 BASE = "sha256:base"
 SETTINGS = RegistrySettings(keep=0, keep_back=1)
@@ -131,7 +131,7 @@ def failed(state: Path, step: int, error: int) -> bool:
         steps = disturbed(step, fail)
         try:
             life(registry)
-        except OnlineError as said:
+        except SirlError as said:
             assert str(said).endswith(".") and "\n" not in str(said)
             os._exit(2)
         os._exit(0 if steps() <= step else 3)  # 3: it did not matter

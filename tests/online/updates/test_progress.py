@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from online import progress
-from online.state import StateDir
+from online.state.directory import StateDir
+from online.updates import progress
 
 
 @pytest.fixture

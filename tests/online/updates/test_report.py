@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from online.evaluation import Figure
-from online.job import Outcome
-from online.report import PANELS, page, write_report
+from evaluation import Figure
+from online.updates.record import UpdateOutcome
+from online.updates.report import PANELS, page, write_report
 
 SHARE = Figure(0.25, 0.2, 0.3, 40).to_dict()
 CLAIM = {"change": SHARE, "allowed": 0.01, "had": 40, "needed": 30, "power": 0.9, "result": "contradicted"}
@@ -31,7 +31,7 @@ STORY = {
 
 
 def outcome(status: str = "rejected", *reasons: str) -> dict:
-    return asdict(Outcome("20260101T000000-abcdef", status, reasons, None, 12.3))
+    return asdict(UpdateOutcome("20260101T000000-abcdef", status, reasons, None, 12.3))
 
 
 class Reader(HTMLParser):

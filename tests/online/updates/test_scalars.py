@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from online.scalars import scalars
+from online.updates.scalars import scalars
 
 
 def written(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -2,8 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from online.options import LearnSettings
-from online.schedule import due
+from online.settings.groups import LearnSettings
+from online.updates.schedule import due
 
 NOW = datetime(2026, 5, 4, 3, 0, tzinfo=UTC).timestamp()
 HOUR = 3_600.0

@@ -19,23 +19,25 @@ import pytest
 from peft import LoraConfig
 
 import models
+from evaluation import GrammarJudge, Prompt, load_suite
+from evaluation.judges import RulesJudge
 from guard.calibration import Calibration, Conditions
-from online import OnlineError, update
-from online.bench import Suites
-from online.buffer import Buffer
-from online.evaluation import GrammarJudge, Prompt, load_suite
-from online.evaluation.judges import RulesJudge
-from online.event import Event
-from online.fingerprint import fingerprint
-from online.job import Job
-from online.jobs import suites_for
-from online.options import GateSettings, ReleaseSettings
-from online.policy import Policy
-from online.registry import Registry
-from online.rollouts import FromPolicy
-from online.settings import Settings, UpdateSettings
-from online.state import Busy, StateDir
-from online.update import _Run, run_gate, run_update
+from guard.errors import SirlError
+from online.events.buffer import Buffer
+from online.events.event import Event
+from online.gate.evaluator import Suites
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.operations.jobs import suites_for
+from online.registry.registry import Registry
+from online.settings.groups import GateSettings, ReleaseSettings, UpdateSettings
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from online.state.locks import Busy
+from online.training.rollouts import LocalRollouts
+from online.updates import update
+from online.updates.record import UpdateRecord
+from online.updates.update import _Run, run_gate, run_update
 from tests.online.tiny_model import Quiet
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +64,7 @@ class Place:
         self.put([row.messages for row in load_suite(models.suite("traffic"))[start : start + count]], start, ago)
 
     def put(self, conversations: Sequence[Sequence[dict]], start: int = 0, ago: float = 60.0) -> None:
-        policy = Policy.load(self.base_dir)
+        policy = LocalModel.load(self.base_dir)
         asked = [(messages[-1]["content"], policy.render(messages)) for messages in conversations]
         self.buffer.append(
             [
@@ -182,13 +184,13 @@ def test_the_flipped_control_is_refused(tmp_path: Path) -> None:
 def test_an_own_engine_that_does_not_start_leaves_the_draws_to_the_learner(place: Place, caplog) -> None:
     @contextmanager
     def broken() -> Iterator[StateDir]:
-        raise OnlineError("The server did not start.")
+        raise SirlError("The server did not start.")
         yield
 
-    job = Job.new(place.state.updates)
+    job = UpdateRecord.new(place.state.updates)
     run = _Run(place.settings, place.state, place.registry, place.base_dir, None, Quiet, job, broken)
     with run._rollouts(UpdateSettings(rollouts="own")) as rollouts:
-        assert isinstance(rollouts, FromPolicy) and "did not start" in caplog.text
+        assert isinstance(rollouts, LocalRollouts) and "did not start" in caplog.text
 
 
 def test_two_at_once_are_one_too_many(place: Place, suites: Suites) -> None:
@@ -264,7 +266,7 @@ def test_with_other_data_what_was_begun_is_discarded(place: Place, suites: Suite
 
 def that_does_nothing(place: Place, folder: Path) -> int:
     """An imported version that changes nothing."""
-    policy = Policy.load(place.base_dir)
+    policy = LocalModel.load(place.base_dir)
     policy.add_adapter("nothing", LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
     folder.mkdir()
     policy.save_adapter("nothing", folder)

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from fastapi import HTTPException
 
-from online.options import GuardSettings
-from online.state import StateDir
-from serving import access
-from serving.access import Access, Bucket, Role
+from online.settings.groups import GuardSettings
+from online.state.directory import StateDir
+from serving.admin import access
+from serving.admin.access import Access, Bucket, Role
 
 
 def asks(key: str = "", peer: str = "10.0.0.1") -> SimpleNamespace:

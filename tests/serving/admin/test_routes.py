@@ -15,9 +15,9 @@ from functools import partial
 import httpx
 import pytest
 
-from online.job import Job, Outcome
-from online.report import write_report
-from online.state import StateDir
+from online.state.directory import StateDir
+from online.updates.record import UpdateOutcome, UpdateRecord
+from online.updates.report import write_report
 from tests.conftest import running
 
 pytestmark = pytest.mark.engine
@@ -187,10 +187,10 @@ def wrong_keys_are_slowed_down(server, good: dict[str, str]) -> None:
 def the_report_of_an_update_is_for_the_admin(updates, ask, ask_without_key) -> None:
     """One that ended early, written as the learner writes it."""
     assert ask("/guard/v1/updates/nothing/report").status_code == 404
-    job = Job.new(updates)
+    job = UpdateRecord.new(updates)
     path = f"/guard/v1/updates/{job.id}/report"
     assert ask(path).status_code == 404
-    outcome = Outcome(job.id, "refused", ("There is no gap.",), None, 1.0)
+    outcome = UpdateOutcome(job.id, "refused", ("There is no gap.",), None, 1.0)
     job.finish(outcome)
     assert "left no report" in ask(path).text
     write_report(job.folder, asdict(outcome), {})

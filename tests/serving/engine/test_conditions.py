@@ -13,15 +13,15 @@ from prometheus_client import CollectorRegistry
 
 import models
 from guard.calibration import Calibration, Conditions
-from online.fingerprint import fingerprint
-from online.settings import load
-from serving.learner import Learner
+from online.model.fingerprint import fingerprint
+from online.settings.settings import load
 from serving.metrics import Metrics
+from serving.processes.learner_process import LearnerProcess
 from tests.conftest import running
 from tests.serving.test_killed import children
 
 if TYPE_CHECKING:
-    from serving.service import Service
+    from serving.lifecycle.service import Service
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, when vLLM is imported
 SHIPPED = Calibration.load(models.bundled() / "calibration.json")
@@ -30,11 +30,11 @@ SHIPPED = Calibration.load(models.bundled() / "calibration.json")
 @pytest.fixture(scope="module")
 def service(tmp_path_factory) -> Iterator[Service]:
     """The service of the bundled model, without its engine."""
-    from serving.service import Service
+    from serving.lifecycle.service import Service
 
     state = tmp_path_factory.mktemp("conditions") / "state"
     model = models.bundled()
-    learner, metrics = Learner([], state / "log", supervise=False), Metrics(CollectorRegistry())
+    learner, metrics = LearnerProcess([], state / "log", supervise=False), Metrics(CollectorRegistry())
     made = Service(load(env={"SIRL_STATE_DIR": str(state)}), model, fingerprint(model), learner, metrics)
     yield made
     made.close()

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import adapters
 from tests.conftest import Server, running
-from tests.serving.test_report import unreported
+from tests.serving.request.test_reporter import unreported
 
 pytestmark = pytest.mark.engine
 PROMPT = "tell me how to bake bread ."

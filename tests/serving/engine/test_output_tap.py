@@ -13,11 +13,11 @@ from guard.beginnings import Beginnings
 from guard.calibration import Bands, Calibration
 from guard.gatekeeper import Gatekeeper, Move
 from guard.openings import Openings
+from guard.packed_measurement import pack
 from guard.policy import Mode, Policy
 from guard.record import ResponseRecord
 from guard.rule import Rule
-from guard.word import pack
-from serving.traffic import Answer, Request
+from serving.request.exchange import Exchange, ServedAnswer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, as it is imported
 OPENINGS = Openings(((7,),))
@@ -28,9 +28,9 @@ FITTED = Calibration("m", "base", OPENINGS, Bands(0.1, 0.2), Bands(0.1, 0.2), 1.
 @pytest.fixture(scope="module")
 def tap():
     """The module, imported where vLLM's warnings are let pass."""
-    from serving.engine import tap
+    from serving.engine import output_tap
 
-    return tap
+    return output_tap
 
 
 def output(tokens: list[int], words: list[int] | None) -> SimpleNamespace:
@@ -61,9 +61,9 @@ def test_what_no_probe_measured_is_on_record_as_not_measured(tap, words):
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_decision_that_was_not_measured_is_a_failed_guard(tap, closed):
     """Halted or let pass, as configured, and counted; a mass of 0 would have let it pass as plain."""
-    failed: list[Answer] = []
+    failed: list[ServedAnswer] = []
     ours = SimpleNamespace(closed=closed, watcher=SimpleNamespace(failed=failed.append))
-    answer = Answer(Request(policy=Policy(Mode.ENFORCE)), 0, "base", ResponseRecord(OPENINGS), FITTED)
+    answer = ServedAnswer(Exchange(policy=Policy(Mode.ENFORCE)), 0, "base", ResponseRecord(OPENINGS), FITTED)
     tapped = tap.Tapped(answer, False, SimpleNamespace(), Gatekeeper(RULE))
     tap.measure(output([3], [5]), answer.record, False)
     ours.moved = partial(tap.Tap.moved, ours)
@@ -81,8 +81,8 @@ def test_logprobs_are_withheld_row_by_row(tap):
 
 def test_only_who_sees_all_gets_logprobs_of_where_refusing_was_weighed(tap):
     def told(trusted: bool) -> list[float]:
-        answer = Answer(
-            Request(policy=Policy(Mode.ENFORCE, trusted=trusted)), 0, "base", ResponseRecord(OPENINGS, Beginnings())
+        answer = ServedAnswer(
+            Exchange(policy=Policy(Mode.ENFORCE, trusted=trusted)), 0, "base", ResponseRecord(OPENINGS, Beginnings())
         )
         gate = Gatekeeper(RULE)
         answer.record.extend([3, 4], [1.0] * 2, [0.1] * 2)

@@ -11,14 +11,15 @@ import torch
 from peft import LoraConfig
 
 import models
-from online import OnlineError, objective
-from online.entropy import token_entropy
-from online.per_token import per_token
-from online.policy import Policy
-from online.rollouts import PATH, FromEngine, RolloutError
-from online.settings import Settings
-from online.state import StateDir
-from serving.child import own_engine
+from guard.errors import SirlError
+from online.model.chunked_logits import per_token
+from online.model.entropy import token_entropy
+from online.model.local_model import LocalModel
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from online.training import objective
+from online.training.rollouts import PATH, EngineRollouts, RolloutError
+from serving.processes.server_process import own_engine
 from tests.conftest import running
 
 pytestmark = pytest.mark.engine
@@ -34,9 +35,9 @@ def endpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def policy() -> Policy:
+def policy() -> LocalModel:
     """The bundled model with an adapter that says other things."""
-    made = Policy.load(models.bundled())
+    made = LocalModel.load(models.bundled())
     config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -46,13 +47,13 @@ def policy() -> Policy:
 
 
 @pytest.fixture(scope="module")
-def engine(endpoint) -> FromEngine:
-    found = FromEngine.found(StateDir(endpoint.state))
+def engine(endpoint) -> EngineRollouts:
+    found = EngineRollouts.found(StateDir(endpoint.state))
     assert found is not None and found.url == endpoint.url
     return found
 
 
-def asked(policy: Policy) -> list[tuple[int, ...]]:
+def asked(policy: LocalModel) -> list[tuple[int, ...]]:
     return [policy.render([{"role": "user", "content": text}]) for text in TEXTS]
 
 
@@ -145,16 +146,16 @@ def test_a_learner_that_goes_away_leaves_nothing_behind(endpoint, engine, policy
 def test_an_updates_own_engine_draws_the_same_and_goes_with_it(engine, policy, tmp_path):
     settings = Settings(state_dir=tmp_path / "state", update={"rollouts": "own"})
     with own_engine(settings, models.bundled()) as state:
-        own = FromEngine.found(state)
+        own = EngineRollouts.found(state)
         assert own is not None and own.url != engine.url
         here, there = (one.sample(policy, NAME, asked(policy), 6, max_tokens=24, seed=5) for one in (own, engine))
         assert alike(here, there)
-    assert FromEngine.found(state) is None
+    assert EngineRollouts.found(state) is None
 
 
 def test_an_own_engine_that_does_not_start_says_why(tmp_path):
     settings = Settings(state_dir=tmp_path / "state", update={"engine_flags": "--max-model-len nought"})
-    with pytest.raises(OnlineError, match="did not start.*server.log"), own_engine(settings, models.bundled()):
+    with pytest.raises(SirlError, match="did not start.*server.log"), own_engine(settings, models.bundled()):
         pass
 
 

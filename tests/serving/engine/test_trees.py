@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guard.openings import LEFT, ROOT, Openings
+from guard.packed_measurement import unpack
 from guard.reasoning import Reasoning
-from guard.word import unpack
-from online.entropy import entropy_and_mass
+from online.model.entropy import entropy_and_mass
+from serving.engine.packing import words_of
 from serving.engine.probe_v2 import ProbeV2
 from serving.engine.trees import NOWHERE, Trees
-from serving.engine.words import words_of
 
 PLAIN = Openings(((7,), (1, 2, 3), (1, 5)), {(1,): 0.5, (1, 2): 0.75}, spellings={1: (9, 14), 7: (8,)})
 OTHER = Openings(((4,), (2, 2)), {(2,): 0.25})

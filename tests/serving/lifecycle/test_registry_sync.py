@@ -9,13 +9,13 @@ import pytest
 
 import models
 from benchmarks.adapters import make
-from online.fingerprint import fingerprint
-from online.options import RegistrySettings
-from online.registry import Registry
-from online.share import share
-from online.state import StateDir
+from online.model.fingerprint import fingerprint
+from online.registry.registry import Registry
+from online.registry.sync import synchronise
+from online.settings.groups import RegistrySettings
+from online.state.directory import StateDir
 from tests.conftest import running
-from tests.online.test_signature import KEY, OTHER, pem, private_file, public
+from tests.online.registry.test_signature import KEY, OTHER, pem, private_file, public
 from tests.serving.command import sirl
 
 
@@ -44,7 +44,7 @@ def test_a_server_takes_up_what_a_learner_elsewhere_made_live(tmp_path: Path) ->
 
         assert serves("base")
         learner.activate(version, actor="test", reason="it was promoted")
-        share(state, learner)
+        synchronise(state, learner)
         server.wait(lambda: serves("v1"))
         calibration = server.state / "registry/v1/calibration.json"
         calibration.write_text((models.bundled() / "calibration.json").read_text())
@@ -65,7 +65,7 @@ def test_a_server_takes_up_what_a_learner_elsewhere_made_live(tmp_path: Path) ->
         away.rename(store.parent)
         server.wait(lambda: "store" not in server.get("/guard/v1/status").json()["problems"])
         server.wait(lambda: json.loads((store / "live.json").read_text())["version"] is None)
-    share(state, learner)
+    synchronise(state, learner)
     assert learner.live() is None, "what the server activated is live everywhere"
 
 

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 import models
 from benchmarks import adapters
-from online.evaluation import load_suite
-from online.fingerprint import fingerprint
-from online.registry import Registry
-from online.state import StateDir
+from evaluation import load_suite
+from online.model.fingerprint import fingerprint
+from online.registry.registry import Registry
+from online.state.directory import StateDir
 from tests.conftest import Server, running
 
 pytestmark = pytest.mark.engine

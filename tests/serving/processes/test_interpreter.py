@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from serving import interpreter
-from serving.learner import Learner
+from serving.processes import interpreter
+from serving.processes.learner_process import LearnerProcess
 from tests.conftest import Server, running
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def test_by_hand_python_finds_our_package_and_then_looks_there_no_more(place: Pa
 
 
 def test_an_update_that_the_server_starts_imports_nothing_from_there(place: Path):
-    learner = Learner(["--state-dir", str(place / "state")], place / "learner.log", supervise=False)
+    learner = LearnerProcess(["--state-dir", str(place / "state")], place / "learner.log", supervise=False)
     assert learner.update()
     while learner.updating:
         time.sleep(0.1)

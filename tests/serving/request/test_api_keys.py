@@ -11,13 +11,13 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from online.options import GuardSettings
-from online.settings import Settings
-from serving.http import install
-from serving.keys import PUBLIC, PUBLIC_BELOW, KeyMiddleware, bearer
-from serving.learner import Learner
+from online.settings.groups import GuardSettings
+from online.settings.settings import Settings
+from serving.app import install
+from serving.lifecycle.service import Service
 from serving.metrics import Metrics
-from serving.service import Service
+from serving.processes.learner_process import LearnerProcess
+from serving.request.api_keys import PUBLIC, PUBLIC_BELOW, KeyMiddleware, bearer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, as it is imported
 KEY, OTHER = "a-client-key", "another-clients-key"
@@ -39,7 +39,7 @@ def application(tmp_path_factory) -> Iterator:
     app = build_app(args, ("generate",), None)
     guard = GuardSettings(admin_key="the-admins-own-key", max_body_mib=1)
     settings = Settings(state_dir=folder / "state", guard=guard)
-    learner, metrics = Learner([], folder / "learner.log", supervise=False), Metrics(CollectorRegistry())
+    learner, metrics = LearnerProcess([], folder / "learner.log", supervise=False), Metrics(CollectorRegistry())
     service = Service(settings, "model", None, learner, metrics)
     service.adapters = Adapters(None, service.swapped)
     app.state.draining = False

@@ -15,23 +15,23 @@ from prometheus_client import CollectorRegistry
 from guard.policy import Action, Mode, Policy
 from guard.record import ResponseRecord
 from guard.verdict import Verdict
-from online.event import address_block, client_hash
-from online.options import GuardSettings
-from serving.access import loopback
-from serving.body import ours
+from online.events.client import address_block, client_hash
+from online.settings.groups import GuardSettings
+from serving.admin.access import loopback
 from serving.metrics import Metrics
-from serving.middleware import OFF_LOOP, GuardMiddleware
-from serving.offers import Offers
-from serving.policies import Policies
-from serving.reporter import spliced
-from serving.shapes import SHAPES
-from serving.traffic import Answer, Request, current, number
+from serving.request.api_formats import API_FORMATS
+from serving.request.body import ours
+from serving.request.exchange import Exchange, ServedAnswer, current, number
+from serving.request.middleware import OFF_LOOP, GuardMiddleware
+from serving.request.offered_models import OfferedModels
+from serving.request.policies import Policies
+from serving.request.reporter import spliced
 
 
-def answer(index: int = 0) -> Answer:
+def answer(index: int = 0) -> ServedAnswer:
     record = ResponseRecord()
     record.extend([5, 6], [0.5, 1.5], [float("nan")] * 2)
-    return Answer(Request(path="/v1/chat/completions"), index, "base", record, verdict=Verdict.PLAIN)
+    return ServedAnswer(Exchange(path="/v1/chat/completions"), index, "base", record, verdict=Verdict.PLAIN)
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False), min_size=1))
@@ -77,7 +77,7 @@ def call(
     root="",
     method="POST",
     metrics=None,
-    offers=Offers,
+    offers=OfferedModels,
     lengthless=False,
 ) -> tuple[int, bytes, list]:
     """One request through the middleware; returns status, body and what the application inside saw."""
@@ -168,9 +168,9 @@ def test_what_takes_no_prompt_takes_little():
 def test_a_large_body_is_read_in_a_thread_of_its_own():
     threads: list[int] = []
 
-    def offers() -> Offers:
+    def offers() -> OfferedModels:
         threads.append(threading.get_ident())
-        return Offers()
+        return OfferedModels()
 
     for size in (10, OFF_LOOP):
         body = json.dumps({"guard": {"trace": True}, "prompt": "x" * size}).encode()
@@ -208,7 +208,7 @@ def test_a_body_is_read_as_the_server_reads_it(members, encoding, which, ascii_o
     body = escaped(json.dumps(members, ensure_ascii=ascii_only), which).encode(encoding)
     read = json.loads(body)  # as the server does
     assert read == members
-    _, _, seen = call(body, offers=lambda: Offers(("m",), "v3"), headers=[(b"x-sirl-internal", b"k" * 64)])
+    _, _, seen = call(body, offers=lambda: OfferedModels(("m",), "v3"), headers=[(b"x-sirl-internal", b"k" * 64)])
     inner, _, request = seen[0]
     assert request.store is (members.get("store") not in (False, "false", 0, "off"))
     assert request.beam_search is members.get("use_beam_search", False)
@@ -248,7 +248,7 @@ def test_below_a_root_path_the_routes_are_the_same():
 
 def test_a_name_that_is_closed_is_refused_and_a_header_names_as_a_body_does():
     """`/invocations` takes the model from a header where there is one."""
-    offers = lambda: Offers(("m",), "v7", ("v3",))  # noqa: E731
+    offers = lambda: OfferedModels(("m",), "v7", ("v3",))  # noqa: E731
     status, body, seen = call(b'{"model": "m@base"}', offers=offers)
     assert status == 400 and not seen and json.loads(body)["error"]["message"].startswith("model: m@base is closed")
     named = [(b"x-amzn-sagemaker-adapter-identifier", b"m@base")]
@@ -369,7 +369,7 @@ SPOKEN = {
 }
 
 
-@pytest.mark.parametrize("path", SHAPES)
+@pytest.mark.parametrize("path", API_FORMATS)
 def test_the_time_to_the_first_token_is_taken_at_the_first_frame_that_has_one(path):
     """Not at frames that open a response, nor at comments that keep a connection alive."""
 
@@ -381,7 +381,7 @@ def test_the_time_to_the_first_token_is_taken_at_the_first_frame_that_has_one(pa
 
     assert count(*EMPTY[path]) == 0
     for spoken in SPOKEN[path]:
-        assert SHAPES[path].speaks(spoken) and count(*EMPTY[path], spoken, spoken) == 1
+        assert API_FORMATS[path].speaks(spoken) and count(*EMPTY[path], spoken, spoken) == 1
 
 
 def test_only_the_right_key_is_internal():
@@ -468,7 +468,7 @@ def test_a_halted_choice_reads_so_whatever_its_text_says():
     assert frame["choices"][0]["finish_reason"] == "content_filter" and frame["guard"] == [{"index": 0, "action": "halt"}]
 
 
-@pytest.mark.parametrize("path", SHAPES)
+@pytest.mark.parametrize("path", API_FORMATS)
 def test_every_shape_has_a_word_for_a_halt(path):
     bodies = {
         "/v1/responses": {"status": "completed", "output": [{"type": "message", "status": "completed"}]},
@@ -476,7 +476,7 @@ def test_every_shape_has_a_word_for_a_halt(path):
     }
     choices = {"choices": [{"index": i, "finish_reason": "tool_calls", "message": {"tool_calls": [1]}} for i in (0, 1)]}
     body = bodies.get(path, choices)
-    SHAPES[path].body(body, {0})
+    API_FORMATS[path].body(body, {0})
     if path == "/v1/responses":
         assert body["status"] == body["output"][0]["status"] == "incomplete"
         assert body["incomplete_details"] == {"reason": "content_filter"}

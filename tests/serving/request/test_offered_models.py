@@ -7,15 +7,15 @@ import json
 import pytest
 
 from guard.policy import Leeway, Policy
-from serving.errors import Refused
-from serving.offers import Offers, without
+from serving.request.errors import RefusedRequest
+from serving.request.offered_models import OfferedModels, without
 
-OFFERS = Offers(("m", "own@v1"), "v7", ("v3",))
+OFFERS = OfferedModels(("m", "own@v1"), "v7", ("v3",))
 NOBODY, STRICT = Policy(), Policy(leeway=Leeway.NOTHING)
 
 
 def refusal(model: str, policy: Policy) -> int:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedRequest) as refused:
         OFFERS.asked(model, policy, internal=False)
     assert refused.value.message.endswith(".")
     return refused.value.status
@@ -38,7 +38,7 @@ def test_who_may_loosen_may_have_any(policy):
 
 
 def test_while_the_base_serves_it_is_open():
-    assert Offers(("m",)).asked("m@base", STRICT, internal=False) == "base" and not Offers(("m",)).closed(
+    assert OfferedModels(("m",)).asked("m@base", STRICT, internal=False) == "base" and not OfferedModels(("m",)).closed(
         STRICT, internal=False
     )
 

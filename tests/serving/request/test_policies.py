@@ -13,8 +13,8 @@ import pytest
 import models
 from guard.calibration import Calibration
 from guard.rule import Rule, Score
-from online.state import write_atomic
-from serving.policies import Policies
+from online.state.files import write_atomic
+from serving.request.policies import Policies
 from tests.conftest import Server, running
 from tests.serving.test_enforce import CHAT, MESSAGES, events
 
@@ -165,8 +165,8 @@ def test_a_rule_that_raises_fails_open_as_configured(enforcing):
 
 
 def test_policies_files_that_cannot_be_used(tmp_path):
-    from online.options import GuardSettings
-    from online.settings import SettingsError
+    from online.settings.groups import GuardSettings
+    from online.settings.settings import SettingsError
 
     for text, word in (("[keys.short]\nallow = true\n", "keys"), ("[keys", "TOML"), ("[people]\n", "people")):
         (tmp_path / "p.toml").write_text(text)
