@@ -17,7 +17,8 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 from guard.errors import SirlError
-from online.admission.queue import Fate, Queue
+from online.admission.queue import Queue
+from online.admission.queued import Fate
 from online.admission.review import ReviewError, described, redact_prompts, review
 from online.events.buffer import BufferError
 from online.registry.release_stages import advance

@@ -1,4 +1,4 @@
-"""What a probe measures of rows of raw logits, and how it joins vLLM's ranks on its way home (layout: guard/packed_measurement.py)."""
+"""Packing: what a probe measures of rows of raw logits joins vLLM's ranks on its way home (guard/packed_measurement.py)."""
 
 from __future__ import annotations
 
