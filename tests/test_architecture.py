@@ -207,7 +207,7 @@ def test_no_file_names_a_place_on_one_machine():
 
 
 def test_the_settings_page_is_the_reference_of_the_settings():
-    from online.settings.settings import reference
+    from online.settings.reference import reference
 
     assert (ROOT / "docs/settings.md").read_text() == reference(), "write it anew: make docs"
 

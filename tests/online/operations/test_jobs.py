@@ -16,7 +16,7 @@ from online.model.fingerprint import fingerprint
 from online.operations import jobs
 from online.registry.registry import Registry
 from online.settings.groups import RegistrySettings
-from online.settings.settings import load
+from online.settings.load import load
 from online.state.directory import StateDir
 from online.state.locks import Busy
 from online.updates.record import UpdateOutcome, UpdateRecord

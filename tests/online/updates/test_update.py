@@ -28,7 +28,7 @@ from online.events.event import Event
 from online.gate.evaluator import Suites
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
-from online.operations.jobs import suites_for
+from online.operations.suites import suites_for
 from online.registry.registry import Registry
 from online.settings.groups import GateSettings, ReleaseSettings, UpdateSettings
 from online.settings.settings import Settings

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 import models
 from guard.calibration import Calibration, Conditions
 from online.model.fingerprint import fingerprint
-from online.settings.settings import load
+from online.settings.load import load
 from serving.metrics import Metrics
 from serving.processes.learner_process import LearnerProcess
 from tests.conftest import running
