@@ -13,8 +13,6 @@ from serving.engine.trees import Trees
 if TYPE_CHECKING:
     from vllm.v1.outputs import LogprobsTensors
 
-MARK = "sirl"
-"""Key in `SamplingParams.extra_args`: the API process's handle of the request."""
 ENTROPY_ONLY = "sirl_entropy_only"
 """Key in `SamplingParams.extra_args`: the client asked for no logprobs, so none need be computed."""
 
