@@ -201,7 +201,7 @@ async def run(
     sock: socket.socket,
     share: int,
 ) -> None:
-    """The engine, the service around it and vLLM's server, on a bound socket, with a state directory that is theirs alone."""
+    """The engine, the service around it and vLLM's server, with a socket and a state directory that are theirs alone."""
     from vllm import envs
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
