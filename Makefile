@@ -26,14 +26,14 @@ interop: setup  ## used by software we did not write, beside plain vLLM, on two 
 check: setup  ## linters, types, known vulnerabilities
 	@scripts/check
 
-science: setup  ## every table of docs/science.md; goes on where it was stopped (hours)
+science: setup  ## every table of docs/evidence/science.md; goes on where it was stopped (hours)
 	@$(BIN)/pytest -q -m interop tests/interop/test_trl.py
 	@$(BIN)/python -m benchmarks.science $(ARGS)
 
 doors: setup  ## every route and field, tried with a prompt whose answer must not get out (about ten minutes)
 	@$(BIN)/python -m benchmarks.doors $(ARGS)
 
-bench-signals: setup  ## what each intrinsic signal is worth (docs/guard.md; about ten minutes)
+bench-signals: setup  ## what each intrinsic signal is worth (docs/evidence/signals.md; about ten minutes)
 	@$(BIN)/python -m benchmarks.signals $(ARGS)
 
 bench-guard: setup  ## what the guard costs, beside plain vLLM (about half an hour)
@@ -44,8 +44,11 @@ bench-learner: setup  ## what learning costs, beside TRL and beside a serving lo
 	@$(BIN)/python -m benchmarks.learner
 	@$(BIN)/python -m benchmarks.refresh
 
-docs: setup  ## write the generated pages anew
-	@$(BIN)/sirl settings > docs/settings.md
+docs: setup  ## write the generated pages anew, and build the site into build/site, without a network
+	@$(BIN)/python -m docs.reference
+	@$(BIN)/python -m docs.pictures
+	@$(BIN)/python -m docs.defence
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "build/site/index.html"
 
 lock:  ## resolve the dependencies anew (needs uv)
 	@scripts/lock

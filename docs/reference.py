@@ -14,15 +14,17 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
-from online.evaluation.attacks import ATTACKS
-from online.settings import keys
-from online.settings import reference as settings
-from serving import admin, cli
-from serving.access import Role
+from evaluation.attacks import ATTACKS
+from evaluation.command import flags
+from online.settings.key import keys
+from online.settings.reference import reference as settings
+from serving.admin.access import Role
+from serving.admin.routes import ROUTERS
+from serving.cli import serve
+from serving.cli.main import parser as command_line
 from serving.engine.server import FORBIDDEN
-from serving.evaluation import flags
 from serving.metrics import Metrics
-from serving.shapes import SHAPES
+from serving.request.api_formats import API_FORMATS
 
 FOLDER = Path(__file__).parent / "reference"
 SUFFIX = {"counter": "_total"}
@@ -73,10 +75,11 @@ def metrics() -> str:
 def routes() -> str:
     """Every route under /guard/v1/, with the role it asks for, and every route whose answers the guard knows."""
     app = FastAPI()
-    app.include_router(admin.router)
+    for router in ROUTERS:
+        app.include_router(router)
     sections = []
-    for route in admin.router.routes:
-        if not isinstance(route, APIRoute):
+    for route in (route for router in ROUTERS for route in router.routes):
+        if not isinstance(route, APIRoute) or not route.include_in_schema:
             continue
         (method,) = route.methods
         operation = app.openapi()["paths"][route.path][method.lower()]
@@ -94,7 +97,7 @@ def routes() -> str:
             "# Routes",
             "",
             "All routes of `vllm serve` are served, with vLLM's own bodies. The guard knows the answers of these, and can",
-            f"end them: {', '.join(f'`{path}`' for path in SHAPES)}.",
+            f"end them: {', '.join(f'`{path}`' for path in API_FORMATS)}.",
             "Other routes that generate are passed and counted while observing, and refused with a 400 while enforcing.",
             "",
             "The routes below administer the guard. Without a key they are open to this machine alone. With keys each asks",
@@ -145,12 +148,12 @@ def commands() -> str:
         "",
         "Without `MODEL` it serves the bundled model. Flags of vLLM that the guard cannot work with are refused by name.",
         "",
-        *table(("argument", "meaning"), [("`--learn`", "start and supervise the learner beside the server")]),
-        "It takes the settings of every group. Their file is `--guard-config FILE` here, because `--config` is vLLM's.",
+        *arguments(serve.parser()),
+        "Their file is `--guard-config FILE` here, because `--config` is vLLM's.",
         "",
         *refused(),
     ]
-    top = cli.parser()
+    top = command_line()
     (subparsers,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
     for name, parser in subparsers.choices.items():
         if name in ("serve", "eval"):

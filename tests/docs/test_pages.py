@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs import defence, pictures, reference
+from online.settings.load import load
 from serving.engine.server import FORBIDDEN, parse
 from serving.engine.version import EngineError
 from tests.docs.blocks import ROOT, pages
@@ -74,8 +75,6 @@ def test_the_readme_names_every_refused_flag_and_no_other() -> None:
 
 @pytest.mark.parametrize("flag", REFUSED_WITH)
 def test_a_flag_that_the_readme_names_is_refused(flag: str) -> None:
-    from online.settings import load
-
     with pytest.raises(EngineError):
         parse("model", f"{flag}{REFUSED_WITH[flag]}".split(), load(None, {}), bundled=False)
 
