@@ -1,4 +1,4 @@
-"""What can be seen of updates from outside, by reading their folders: the server and the scheduler do."""
+"""The progress of updates, read from their folders by server and scheduler."""
 
 from __future__ import annotations
 

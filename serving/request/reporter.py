@@ -1,4 +1,4 @@
-"""What is made of an answer on its way out: a halt is told in its route's shape, and the report is added."""
+"""The reporter: it writes a halt in its route's format into an answer, and adds the report."""
 
 from __future__ import annotations
 

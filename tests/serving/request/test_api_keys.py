@@ -34,8 +34,8 @@ def application(tmp_path_factory) -> Iterator:
     """vLLM's application as `sirl serve` puts it together, below a root path, for two keys."""
     from vllm.entrypoints.launchers.app import build_app
 
-    from serving.engine.keys import take_keys
     from serving.engine.arguments import parser
+    from serving.engine.keys import take_keys
 
     folder = tmp_path_factory.mktemp("keys")
     flags = ["--api-key", KEY, OTHER, "--root-path", "/llm", "--allowed-origins", json.dumps([PAGE["origin"]])]
