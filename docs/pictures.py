@@ -137,7 +137,12 @@ def request() -> str:
         ),
     )
     up: tuple[Step, ...] = (
-        ("guard", "9  Report out", ("the member guard, words of a halt",), ("serving/request/reporter, api_formats",)),
+        (
+            "guard",
+            "9  Report out",
+            ("the member guard, words of a halt",),
+            ("serving/request/reporter", "serving/api_formats"),
+        ),
         ("vllm", "8  vLLM's route", ("text, tool calls, events of a stream",), ()),
         ("vllm", "7  vLLM's output processor", ("sees only what may leave",), ()),
         (
@@ -147,18 +152,18 @@ def request() -> str:
             ("serving/engine/output_tap", "guard/gatekeeper, beginnings"),
         ),
     )
-    tops, heights = (84, 178, 304, 380), (60, 92, 44, 92)
+    tops, heights = (84, 186, 308, 384), (76, 92, 44, 92)
     for x, steps in ((left, down), (right, up)):
         for step, top, height in zip(steps, tops, heights, strict=True):
             picture.box(x, top, width, height, *step)
-    for before, after in ((50, 84), (144, 178), (270, 304), (348, 380)):
+    for before, after in ((50, 84), (160, 186), (278, 308), (352, 384)):
         picture.arrow((155, before), (155, after))
         picture.arrow((465, after), (465, before))
     measured = "the probe reads raw logits, and packs entropy and refusal mass into the token's word"
     modules = ("serving/engine/worker, probe, probe_v2, trees", "guard/packed_measurement")
     picture.box(left, 506, 580, 76, "vllm", "5  vLLM's scheduler and worker", (measured,), modules)
-    picture.arrow((155, 472), (155, 506))
-    picture.arrow((465, 506), (465, 472))
+    picture.arrow((155, 476), (155, 506))
+    picture.arrow((465, 506), (465, 476))
     picture.box(
         left, 634, width, 98, "guard", "10  Response recorder",
         ("verdict, metrics, release statistics;", "no client waits for it"),

@@ -20,11 +20,11 @@ from online.settings.key import keys
 from online.settings.reference import reference as settings
 from serving.admin.access import Role
 from serving.admin.routes import ROUTERS
+from serving.api_formats import API_FORMATS
 from serving.cli import serve
 from serving.cli.main import parser as command_line
-from serving.engine.server import FORBIDDEN
+from serving.engine.arguments import FORBIDDEN
 from serving.metrics import Metrics
-from serving.request.api_formats import API_FORMATS
 
 FOLDER = Path(__file__).parent / "reference"
 SUFFIX = {"counter": "_total"}

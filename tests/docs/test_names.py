@@ -15,7 +15,7 @@ from docs import reference
 from evaluation.command import flags
 from online.settings.key import keys
 from serving.cli import main, serve
-from serving.engine import server
+from serving.engine import arguments
 from tests.docs.blocks import ROOT, blocks, pages
 
 PAGES = [page for page in pages() if page.name not in ("CHANGELOG.md", "tables.md")]
@@ -42,7 +42,7 @@ def lines(page: Path) -> Iterator[str]:
 @cache
 def vllms() -> frozenset[str]:
     """Every flag of `vllm serve`."""
-    return frozenset(server.parser()._option_string_actions)
+    return frozenset(arguments.parser()._option_string_actions)
 
 
 @cache

@@ -10,7 +10,7 @@ import pytest
 
 from docs import defence, pictures, reference
 from online.settings.load import load
-from serving.engine.server import FORBIDDEN, parse
+from serving.engine.arguments import FORBIDDEN, parse
 from serving.engine.version import EngineError
 from tests.docs.blocks import ROOT, pages
 from tests.docs.sentences import sentences, words
