@@ -63,7 +63,7 @@ def agreement(
 
 
 def _cohen(counts: Counts) -> Counts:
-    """Cohen's kappa (1960) of two judges, (p_o - p_e) / (1 - p_e). counts: k x k tables, flattened: (draws, k k) -> (draws,).
+    """Cohen's kappa (1960) of two judges, (p_o - p_e) / (1 - p_e), of flattened k x k tables: (draws, k k) -> (draws,).
 
     NaN where p_e = 1, for two judges who only ever say the same one thing tell nothing of each other.
     """
