@@ -39,8 +39,8 @@ from online.evaluation.scorecard import scorecard, share
 from online.fingerprint import fingerprint
 from online.policy import Policy
 from online.registry import Registry
-from online.report import STYLE, svg
 from online.state import StateDir, write_atomic
+from online.svg import COLOURS, STYLE, standalone
 from online.trainer import ADAPTER
 from serving.cli import main as sirl
 from serving.demo.endpoint import MODEL, serving
@@ -183,7 +183,7 @@ def plot(cards: dict[str, dict[str, Any]]) -> Canvas:
     axes: Axes = canvas.add_subplot()
     for name, card in cards.items():
         x, y = card["over_refusal"]["borderline"], card["defended"]
-        colour = "tab:blue" if name in OURS else "black" if name == BARE else "tab:gray"
+        colour = COLOURS["blue" if name in OURS else "ink" if name == BARE else "faint"]
         at = 100 * x["estimate"], 100 * y["estimate"]
         across, up = ([[100 * abs(one["estimate"] - one[end])] for end in ("low", "high")] for one in (x, y))
         axes.errorbar(*at, xerr=across, yerr=up, fmt="o", color=colour, markersize=5, linewidth=0.8)
@@ -211,7 +211,7 @@ def main() -> None:
     found = {"date": datetime.now(UTC).date().isoformat(), **about, "scores": cards}
     write_atomic(RESULTS, json.dumps(found, indent=1) + "\n")
     with rc_context(STYLE):
-        PLOT.write_text(svg(plot({name: cards[name] for name in ORDER})))
+        PLOT.write_text(standalone(plot({name: cards[name] for name in ORDER})))
     print(table({name: cards[name] for name in ORDER}))
 
 

@@ -15,7 +15,7 @@ from benchmarks.science.chains import LINKS
 from benchmarks.science.results import Results
 from benchmarks.science.runs import LABELLED, SCARCE, UNTRAINED
 from online.presets import PRESETS
-from online.report import STYLE, svg
+from online.svg import STYLE, standalone
 
 Run = Mapping[str, Any]
 
@@ -199,6 +199,6 @@ def show(results: Results, folder: Path) -> str:
         for name, draw in PLOTS.items():
             if results.of(base, NEEDS[name]):
                 with rc_context(STYLE):
-                    (folder / f"{name}-{base}.svg").write_text(svg(draw(results, base)))
+                    (folder / f"{name}-{base}.svg").write_text(standalone(draw(results, base)))
     (folder / "tables.md").write_text(text)
     return text
