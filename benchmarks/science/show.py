@@ -14,8 +14,8 @@ from benchmarks.science.base import PART
 from benchmarks.science.chains import LINKS
 from benchmarks.science.results import Results
 from benchmarks.science.runs import LABELLED, SCARCE, UNTRAINED
-from online.presets import PRESETS
-from online.svg import STYLE, standalone
+from evaluation.svg import STYLE, standalone
+from online.training.presets import PRESETS
 
 Run = Mapping[str, Any]
 
