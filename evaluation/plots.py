@@ -49,7 +49,7 @@ def scatter(points: Sequence[Point], across: str, up: str) -> Canvas:
     """Campaigns by two shares, with their intervals, and their names in a column beside, in the order of their heights."""
     height = max(3.6, 0.7 + LINE_PT / 72 * len(points))
     canvas = Canvas(figsize=(5.8, height))
-    axes: Axes = canvas.add_axes((0.085, 0.5 / height, 0.54, 1 - 0.6 / height))
+    axes: Axes = canvas.add_axes((0.1, 0.5 / height, 0.53, 1 - 0.6 / height))
     limit = min(1.0, -(-max(point.x.high for point in points) * 100 // 10) / 10) or 0.1
     axes.set(xlim=(0, 100 * limit), ylim=(0, 100), xlabel=across, ylabel=up)
     placed = sorted(points, key=lambda point: (-point.y.estimate, -point.x.estimate, point.name))
