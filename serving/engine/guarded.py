@@ -212,7 +212,7 @@ class Guarded(AsyncLLM):
                 record = self._record(lease.calibration)
                 record.begin(tapped.answer.prompt_tokens)
                 record.steered = steered(params)
-                draw = Draw(record, tapped.entropy_only, loop.create_future(), self.tap.gate(rule, record))
+                draw = Draw(record, tapped.entropy_only, loop.create_future(), self.tap.gatekeeper(rule, record))
                 draws[request.request_id] = self.tap.draws[request.request_id] = draw
                 await self.engine_core.add_request_async(request)
             await asyncio.wait_for(asyncio.gather(*(draw.ended for draw in draws.values())), DRAW_LIMIT_S)

@@ -67,7 +67,7 @@ def test_a_decision_that_was_not_measured_is_a_failed_guard(tap, closed):
     tapped = tap.Tapped(answer, False, SimpleNamespace(), Gatekeeper(RULE))
     tap.measure(output([3], [5]), answer.record, False)
     ours.moved = partial(tap.Tap.moved, ours)
-    assert tap.Tap.decided(ours, tapped, tapped.gate, ended=False) is (Move.TOUCH if closed else Move.RELEASE)
+    assert tap.Tap.decided(ours, tapped, tapped.gatekeeper, ended=False) is (Move.TOUCH if closed else Move.RELEASE)
     assert failed == [answer]
 
 
@@ -86,7 +86,7 @@ def test_only_who_sees_all_gets_logprobs_of_where_refusing_was_weighed(tap):
         )
         gate = Gatekeeper(RULE)
         answer.record.extend([3, 4], [1.0] * 2, [0.1] * 2)
-        assert gate.move(answer.record, ended=False) is Move.RELEASE
+        assert gatekeeper.move(answer.record, ended=False) is Move.RELEASE
         first, second = output([3], [0]), output([4], [0])
         tap.Tap.let_go(SimpleNamespace(), tap.Tapped(answer, False, SimpleNamespace(), gate), [first, second])
         return [first.new_logprobs.logprobs[0, 0], second.new_logprobs.logprobs[0, 0]]
@@ -103,7 +103,7 @@ def test_a_draw_that_the_guard_breaks_on_does_not_pass(tap):
 
     ours = SimpleNamespace()
     ours.moved = partial(tap.Tap.moved, ours)
-    for gate, passes in ((Gatekeeper(RULE), True), (Broken(RULE), False)):
+    for gatekeeper, passes in ((Gatekeeper(RULE), True), (Broken(RULE), False)):
         draw = tap.Draw(ResponseRecord(OPENINGS), False, SimpleNamespace(done=lambda: True), gate)
         last = output([7], pack([0.1], [0.9], [1]).tolist())
         last.finish_reason = "stop"
