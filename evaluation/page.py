@@ -155,9 +155,9 @@ def _cards(scores: Scores) -> list[dict[str, Any]]:
 
 def _detector(scores: Scores) -> dict[str, Any]:
     curves = {
-        name: [(x, y) for x, y in one["roc"] if x is not None and y is not None]
+        name: curve
         for name, one in (scores.get("detector") or {}).items()
-        if one.get("roc")
+        if (curve := [(x, y) for x, y in one.get("roc") or () if x is not None and y is not None])
     }
     return {
         "detector": tables.detector(scores),

@@ -280,6 +280,8 @@ def test_nothing_observed_is_a_dash() -> None:
 def test_an_end_of_an_interval_that_is_unknown_is_as_far_out_as_can_be() -> None:
     one = {"estimate": 0.5, "low": None, "high": None, "n": 4}
     assert "50.0% <small>[0.0, 100.0]</small>" in page("t", {}, {"attacks": {"a": {"asr": one}}})
+    curve = {"mass": {"auroc": one, "roc": [[None, None]]}}
+    assert "<td>mass</td>" in page("t", {}, {"detector": curve}), "no curve, and no key to one"
 
 
 def test_markdown_tables_are_even() -> None:
