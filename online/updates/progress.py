@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from online.state.directory import StateDir
 
@@ -22,12 +23,13 @@ STALE_S = 600.0
 """Seconds without a word after which an update is taken for dead."""
 
 
-def read(folder: Path, name: str) -> dict | None:
+def read(folder: Path, name: str) -> dict[str, Any] | None:
     """One JSON file of an update's folder; None where it is not (yet) there."""
     try:
-        return json.loads((folder / name).read_text("utf-8"))
+        document: dict[str, Any] = json.loads((folder / name).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    return document
 
 
 def folders(state: StateDir) -> list[Path]:
@@ -35,7 +37,7 @@ def folders(state: StateDir) -> list[Path]:
     return sorted(path.parent for path in state.updates.glob("*/plan.json"))
 
 
-def finished(state: StateDir, known: Collection[str]) -> list[dict]:
+def finished(state: StateDir, known: Collection[str]) -> list[dict[str, Any]]:
     """The outcomes of updates that are not in `known`, with their `id`."""
     fresh = ((path.name, read(path, "outcome.json")) for path in folders(state) if path.name not in known)
     return [{**outcome, "id": name} for name, outcome in fresh if outcome is not None]
