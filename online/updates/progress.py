@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from online.state.directory import StateDir
+from online.state.files import read_json
 
 STAGES = {
     "checking": (0.01, 0.04),
@@ -25,11 +25,7 @@ STALE_S = 600.0
 
 def read(folder: Path, name: str) -> dict[str, Any] | None:
     """One JSON file of an update's folder; None where it is not (yet) there."""
-    try:
-        document: dict[str, Any] = json.loads((folder / name).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return document
+    return read_json(folder / name)
 
 
 def folders(state: StateDir) -> list[Path]:
@@ -63,4 +59,5 @@ def ratio(state: StateDir) -> float:
     if progress is None or abs(time.time() - progress["time"]) > STALE_S:
         return 0.0
     begin, end = STAGES.get(progress["stage"], (0.01, 0.01))
-    return begin + (end - begin) * progress["step"] / max(progress["total"], 1)
+    done: float = progress["step"] / max(progress["total"], 1)
+    return begin + (end - begin) * done
