@@ -59,5 +59,5 @@ def ratio(state: StateDir) -> float:
     if progress is None or abs(time.time() - progress["time"]) > STALE_S:
         return 0.0
     begin, end = STAGES.get(progress["stage"], (0.01, 0.01))
-    done: float = progress["step"] / max(progress["total"], 1)
-    return begin + (end - begin) * done
+    within: float = (end - begin) * progress["step"] / max(progress["total"], 1)
+    return begin + within
