@@ -179,7 +179,7 @@ def mean_power(n: int, delta: float, deviation: float, alpha: float = 0.05) -> f
 
 
 def _differences(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
-    x, y = np.asarray(before, float), np.asarray(after, float)
+    x, y = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if x.ndim != 1 or x.shape != y.shape or len(x) == 0:
         raise ValueError(f"paired numbers come in two rows of one length, not {x.shape} and {y.shape}")
     return y - x
