@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from online import progress
+from online import OnlineError, progress
+from online.job import Job
 from online.spill import Spill
 from online.state import Finding, StateDir
 
@@ -79,12 +80,17 @@ def _cut_off(state: StateDir) -> Iterator[Finding]:
     for folder in progress.folders(state):
         if progress.read(folder, "outcome.json") is not None:
             continue
-        plan, at = progress.read(folder, "plan.json") or {}, progress.read(folder, "progress.json")
+        try:
+            job = Job.load(folder)
+        except OnlineError as error:
+            yield Finding("error", "updates", str(error))
+            continue
+        at = progress.read(folder, "progress.json")
         where = "before its first stage" if at is None else f"{at['stage']}, step {at['step']} of {at['total']}"
-        since = time.time() - (at or {}).get("time", plan.get("started", time.time()))
+        since = time.time() - (job.started if at is None else at["time"])
         yield Finding(
             "warning",
             "updates",
-            f"{folder.name} has no outcome (attempt {plan.get('attempt', 1)}, {where}, {since / 60:.0f} min ago): it runs, "
+            f"{folder.name} has no outcome (attempt {job.attempt}, {where}, {since / 60:.0f} min ago): it runs, "
             "or was killed and goes on at the next `sirl update`.",
         )

@@ -23,6 +23,7 @@ from online.evaluation import load_suite
 from online.evaluation.judges import judge_of
 from online.fingerprint import fingerprint
 from online.forget import client_named, erase, rebuild
+from online.job import Job, PlanError
 from online.policy import Policy
 from online.progress import folders, last_started, read, unfinished
 from online.queue import Queue
@@ -176,11 +177,13 @@ def forget(
 
 def collect(state: StateDir, registry: Registry, actor: str) -> list[int]:
     """Delete the weights that nobody needs, and return whose; what a killed update made or was to judge is needed. Raises
-    Busy while one runs."""
+    Busy while one runs, and FormatError where a newer sirl-guard began one."""
     with state.lock("update"):
         begun = [folder for folder in folders(state) if read(folder, "outcome.json") is None]
-        keys = ((read(folder, "plan.json") or {}).get("key") for folder in begun)
-        names = {folder.name for folder in begun} | {key for key in keys if key}
+        names = {folder.name for folder in begun}
+        for folder in begun:
+            with suppress(PlanError):  # nothing goes on from a damaged plan
+                names.add(Job.load(folder).key or folder.name)
         kept = [a.version for a in registry.versions() if {a.name, a.manifest.get("metrics", {}).get("update")} & names]
         return registry.collect(kept, actor=actor)
 

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self, get_args
 
 from online import OnlineError
+from online.format import require
 from online.state import Stamp, StateDir, stamp, write_atomic
 
+FORMAT = 1
 # Entries kept of the history and of the way back.
 HISTORY = 1_000
 
@@ -49,9 +51,11 @@ class Live:
     release: Release | None = None
 
     @classmethod
-    def parse(cls, text: str | bytes) -> Self:
-        """Of the file's content; raises ValueError, KeyError, TypeError or AttributeError where it is none."""
+    def parse(cls, text: str | bytes, what: object = "live.json") -> Self:
+        """Of the file's content; raises ValueError, KeyError, TypeError or AttributeError where it is none, and FormatError
+        (with `what` as the file's name) where it is of a newer format."""
         document = json.loads(text)
+        require(document, FORMAT, what)
         version, stack, history = document["version"], tuple(document["stack"]), tuple(document["history"])
         release = Release(**document["release"]) if document.get("release") else None
         live = cls(version, stack, history, document.get("revision", 0), release)
@@ -109,9 +113,10 @@ class LivePointer:
 
         Raises:
             RegistryError: the file is damaged.
+            FormatError: a newer sirl-guard wrote it.
         """
         try:
-            return Live.parse(self._path.read_text("utf-8"))
+            return Live.parse(self._path.read_text("utf-8"), self._path)
         except FileNotFoundError:
             return Live(None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -141,7 +146,8 @@ class LivePointer:
         # The audit first: better an entry for a change that failed than a change without one.
         self._state.audit(event, **entry)
         history = [*live.history, {**entry, "event": event}][-HISTORY:]
-        write_atomic(self._path, dumps({**entry, "stack": stack, "history": history, "revision": live.revision + 1}))
+        document = {"format": FORMAT, **entry, "stack": stack, "history": history, "revision": live.revision + 1}
+        write_atomic(self._path, dumps(document))
 
     def take(self, content: bytes) -> None:
         """Replaces it by another installation's."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from online import OnlineError
-from online.folder import COLLECTED, LEDGER, MANIFEST, PLAIN, REQUIRED, SIGNATURE, TOMB, WEIGHTS, Folder, described
+from online.folder import COLLECTED, FORMAT, LEDGER, MANIFEST, PLAIN, REQUIRED, SIGNATURE, TOMB, WEIGHTS, Folder, described
 from online.live import HISTORY, Live, LivePointer, RegistryError, Release, dumps, now
 from online.options import RegistrySettings
 from online.pins import Pins
@@ -53,7 +53,8 @@ class Registry(Shelf):
     Args:
         base: the base's fingerprint, see `online.fingerprint`.
 
-    Its methods raise RegistryError for what is asked wrongly or found damaged, StateError where the directory
+    Its methods raise RegistryError for what is asked wrongly or found damaged, FormatError where a newer sirl-guard wrote
+    live.json or pins.json (what is in them is neither followed nor replaced), StateError where the directory
     cannot be written, and Busy where another process held its lock for half a minute. To make one raises KeyFileError
     or StoreError where the settings name keys or a store that cannot be.
     """
@@ -101,6 +102,7 @@ class Registry(Shelf):
         with self.locked():
             version = self.next_number([*elsewhere, *self._spoken_of()])
             manifest = {
+                "format": FORMAT,
                 "version": version,
                 "base": self._base,
                 "parent": parent,
@@ -129,7 +131,7 @@ class Registry(Shelf):
         """The numbers that live.json names, whether or not their folders are still there."""
         try:
             live = self.pointer.read()
-        except RegistryError:
+        except OnlineError:
             return []  # its own readers report it
         return [version for version in (live.version, *live.stack) if version is not None]
 
@@ -194,11 +196,11 @@ class Registry(Shelf):
         """All versions, oldest first; a damaged one is listed as such and fails none."""
         try:
             live = self.pointer.read()
-        except RegistryError:
+        except OnlineError:
             live = Live(None)
         try:
             pins = self.pinned.read()
-        except RegistryError:
+        except OnlineError:
             pins = ()
         return [self._adapter(version, live, version in pins) for version in self.numbers()]
 
@@ -328,6 +330,7 @@ class Registry(Shelf):
 
         Raises:
             RegistryError: live.json is damaged or names a version that is gone; serve the base then.
+            FormatError: a newer sirl-guard wrote it.
         """
         version = self.pointer.read().version
         if version is not None and not self.path(version).is_dir():

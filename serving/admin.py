@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from online import OnlineError, progress
 from online.buffer import BufferError
-from online.ledger import Ledger, LedgerError
+from online.ledger import Ledger
 from online.queue import Fate, Queue
 from online.release import advance
 from online.review import ReviewError, redact_prompts, review, told
@@ -261,7 +261,7 @@ async def ledger(service: Served, version: str) -> dict:
     registry, number = registered(service), numbered(version)
     try:
         found = await asyncio.to_thread(Ledger.load, registry.path(number))
-    except LedgerError as error:
+    except OnlineError as error:
         raise HTTPException(404, str(error)) from None
     return found.to_dict()
 
