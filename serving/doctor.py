@@ -13,7 +13,7 @@ from pathlib import Path
 
 from guard.calibration import Calibration, CalibrationError, Conditions
 from online import OnlineError
-from online.buffer import Buffer
+from online.buffer import Buffer, EarlierSchemaError
 from online.conditions import quantization_of, read_template, template_of
 from online.fingerprint import fingerprint
 from online.history import happened
@@ -85,12 +85,14 @@ def sound(settings: Settings, model: Path) -> Iterator[Finding]:
         return
     yield from state.check()
     try:
-        buffer = Buffer(settings.buffer.url or state.buffer_url, settings.buffer)
+        buffer = Buffer(settings.buffer.url or state.buffer_url, settings.buffer, upgrade=False)
         counts = buffer.counts()
         buffer.close()
         yield Finding("ok", "buffer", ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "empty")
         if buffer.remark:
             yield Finding("warning", "buffer", buffer.remark)
+    except EarlierSchemaError as error:
+        yield Finding("warning", "buffer", str(error))
     except OnlineError as error:
         yield Finding("error", "buffer", str(error))
     if settings.buffer.text == "hash":
