@@ -20,12 +20,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import models
+from evaluation import Figure, Prompt, load_suite
+from evaluation.suite import from_row
+from guard.errors import SirlError
 from models.recipe import families, suites
-from online import OnlineError
-from online.evaluation import Figure, Prompt, load_suite
-from online.evaluation.suite import from_row
-from serving.demo.endpoint import Endpoint, load, serving
 from serving.demo.measure import cells, measure
+from serving.demo.server import DemoServer, load, serving
 
 TRAFFIC_CONCURRENCY = 24
 STREAMS, PAUSE_S = 8, 1.5
@@ -44,7 +44,7 @@ def run_demo(args: argparse.Namespace) -> int:
     try:
         given = families.load(args.families) if args.families else []
     except (OSError, ValueError) as error:
-        raise OnlineError(str(error)) from error
+        raise SirlError(str(error)) from error
     with tempfile.TemporaryDirectory(prefix="sirl-demo-") if args.keep is None else nullcontext(args.keep) as folder:
         state = Path(folder) / "state"
         console.rule("[bold]1 · serve")
@@ -66,7 +66,7 @@ def run_demo(args: argparse.Namespace) -> int:
 class Story:
     """The demo's steps on a running endpoint."""
 
-    def __init__(self, console: Console, endpoint: Endpoint, most: int, seed: int, given: list[families.Family]) -> None:
+    def __init__(self, console: Console, endpoint: DemoServer, most: int, seed: int, given: list[families.Family]) -> None:
         self.console, self.endpoint, self.seed = console, endpoint, seed
         self.traffic = load_suite(models.suite("traffic"))
         random.Random(seed).shuffle(self.traffic)

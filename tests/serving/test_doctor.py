@@ -13,7 +13,7 @@ import pytest
 import models
 from online.settings import Settings
 from serving.doctor import sound
-from tests.online.test_migrations import EARLIER, made
+from tests.online.events.test_migrations import EARLIER, made
 
 
 def doctor(state: Path, *words: str) -> tuple[int, dict[str, dict]]:
