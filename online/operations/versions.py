@@ -106,7 +106,7 @@ def ledger(state: StateDir, version: int) -> Ledger:
 
 def collect(installation: Installation, *, actor: str) -> list[int]:
     """Delete the weights that nobody needs, and return whose; what a killed update made or was to judge is needed. Raises
-    Busy while one runs."""
+    Busy while one runs, and FormatError where a newer sirl-guard began one."""
     state, registry = installation.state, installation.registry
     with state.lock("update"):
         begun = [folder for folder in folders(state) if read(folder, "outcome.json") is None]

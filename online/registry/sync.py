@@ -41,8 +41,8 @@ from online.registry.version_folder import (
 from online.state.directory import StateDir
 from online.state.errors import explained
 from online.state.files import write_atomic
-from online.state.locks import Busy
 from online.state.format import FormatError
+from online.state.locks import Busy
 
 log = logging.getLogger("sirl")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from online import OnlineError
+from guard.errors import SirlError
 
 
-class FormatError(OnlineError):
+class FormatError(SirlError):
     """A newer sirl-guard wrote it, and this one must neither read nor replace it."""
 
 

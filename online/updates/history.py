@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from guard.errors import SirlError
 from online.events.journal import Journal
 from online.state.directory import StateDir
 from online.state.finding import Finding
 from online.updates import progress
 from online.updates.record import UpdateRecord
-from guard.errors import SirlError
 
 TOLD = 6
 """Entries of the audit log that are told, the newest ones."""

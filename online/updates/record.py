@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from guard.errors import SirlError
 from online.state.files import write_atomic
 from online.state.format import require
-from guard.errors import SirlError
 
 Status = Literal["promoted", "waiting", "rejected", "undecided", "refused", "failed"]
 PLAN = "plan.json"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import models
-from online.settings import Settings
+from online.settings.settings import Settings
 from serving.doctor import sound
 from tests.online.events.test_migrations import EARLIER, made
 

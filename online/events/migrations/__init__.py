@@ -1,7 +1,7 @@
 """Migrations of the buffer's schema, by Alembic, one a file under `versions`; 0004 makes schema 4 of schema 3.
 
-A change of the tables in `online.schema` is a new file here, and `schema.VERSION` counts one further. A migration names the
-tables as they were then. It may be begun a second time: MySQL cannot take DDL back, and keeps what a killed one had done.
+A change of the tables in `online.events.schema` is a new file here, and `schema.VERSION` counts one further. A migration
+names the tables as they were then. It may be begun twice: MySQL cannot take DDL back, and keeps what a killed one did.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from online import schema
+from online.events import schema
 
 context.configure(
     connection=context.config.attributes["connection"],

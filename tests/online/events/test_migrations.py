@@ -20,10 +20,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Engine
 
 from online.events import migrations, schema
-from online.buffer import Buffer, EarlierSchemaError
-from online.event import Event
-from tests.online.test_buffer import NOW, SETTINGS, make, refusal, url
-from tests.online.test_killed import in_a_process
+from online.events.buffer import Buffer, EarlierSchemaError
+from online.events.event import Event
+from tests.online.events.test_buffer import NOW, SETTINGS, make, refusal, url
+from tests.online.updates.test_killed import in_a_process
 
 ROWS = (
     "('01', 1800000000.0, 'base', 'contested', 'Größe?', x'0100000002000000', 'one', x'03000000', x'0000003f0000803e', "

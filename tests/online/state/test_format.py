@@ -11,24 +11,26 @@ import fsspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from online import OnlineError
-from online.event import new_event_id
-from online.folder import MANIFEST
-from online.forget import erase
+from guard.errors import SirlError
+from online.events.event import new_event_id
+from online.operations.installation import Installation
+from online.operations.versions import collect
+from online.registry.errors import RegistryError
+from online.registry.registry import Registry
+from online.registry.version_folder import MANIFEST
+from online.settings.groups import RegistrySettings
+from online.settings.settings import Settings
+from online.state.directory import StateDir
 from online.state.format import FormatError, require
-from online.history import happened
-from online.job import Job, PlanError
-from online.jobs import collect
-from online.ledger import Entry, Ledger, LedgerError
-from online.live import RegistryError
-from online.options import RegistrySettings
-from online.progress import last_started
-from online.registry import Registry
-from online.state import StateDir
-from tests.online.test_buffer import NOW, SETTINGS, Buffer, url
-from tests.online.test_killed import BASE, published
-from tests.online.test_signature import pem, private_file
-from tests.online.test_store import Frail, Place, clear
+from online.training.ledger import Entry, Ledger, LedgerError
+from online.updates.forget import erase
+from online.updates.history import happened
+from online.updates.progress import last_started
+from online.updates.record import PlanError, UpdateRecord
+from tests.online.events.test_buffer import NOW, SETTINGS, Buffer, url
+from tests.online.registry.test_object_store import Frail, Place, clear
+from tests.online.registry.test_signature import pem, private_file
+from tests.online.updates.test_killed import BASE, published
 
 NEWER = r"was written by a newer sirl-guard \(format 7; this one reads up to 1\): upgrade this one\.$"
 NONSENSE = ["1", -1, True, None, 1.0, [1]]
@@ -56,14 +58,14 @@ class Files:
         self.registry.attach(1, "evaluation", {"decision": "promoted", "best": 1})
         self.registry.activate(1, actor="test", reason="trial")
         self.registry.pin(1, actor="test")
-        self.job = Job.new(self.state.updates, NOW).claim("key")
+        self.job = UpdateRecord.new(self.state.updates, NOW).claim("key")
         registry = self.registry
-        self.all: dict[str, tuple[Path, Callable[[], object], object, type[OnlineError]]] = {
+        self.all: dict[str, tuple[Path, Callable[[], object], object, type[SirlError]]] = {
             "manifest": (registry.path(1) / MANIFEST, lambda: registry.manifest(1)["base"], BASE, RegistryError),
             "live": (registry.path(1).parent / "live.json", registry.live, 1, RegistryError),
             "pins": (registry.path(1).parent / "pins.json", registry.pins, (1,), RegistryError),
             "ledger": (registry.path(1) / "ledger.json", lambda: Ledger.load(registry.path(1)), self.ledger, LedgerError),
-            "plan": (self.job.folder / "plan.json", lambda: Job.load(self.job.folder), self.job, PlanError),
+            "plan": (self.job.folder / "plan.json", lambda: UpdateRecord.load(self.job.folder), self.job, PlanError),
         }
 
 
@@ -89,7 +91,7 @@ def test_what_is_written_has_the_current_format_and_what_is_of_before_has_none(f
 def test_a_newer_format_is_one_sentence_that_asks_for_an_upgrade(files: Files, name: str) -> None:
     path, read, *_ = files.all[name]
     edit(path, format=7)
-    with pytest.raises(OnlineError, match=NEWER) as caught:
+    with pytest.raises(SirlError, match=NEWER) as caught:
         read()
     assert "\n" not in str(caught.value) and (
         "v1" in str(caught.value) if name == "ledger" else str(path) in str(caught.value)
@@ -186,15 +188,16 @@ def test_nothing_is_forgotten_half_where_a_ledger_is_of_a_newer_format(files: Fi
 
 
 def test_an_update_that_a_newer_one_began_is_left_to_it(files: Files) -> None:
+    installation = Installation(Settings(), Path("model"), files.state, files.registry)
     edit(files.all["plan"][0], format=7)
     with pytest.raises(FormatError, match=NEWER):
-        Job.open(files.state.updates)
+        UpdateRecord.open(files.state.updates)
     with pytest.raises(FormatError, match=NEWER):  # what it made may be needed
-        collect(files.state, files.registry, "test")
+        collect(installation, actor="test")
     (finding,) = [finding for finding in happened(files.state) if finding.subject == "updates"]
     assert finding.level == "error" and "newer sirl-guard" in finding.message
     edit(files.all["plan"][0], format="x")
-    assert collect(files.state, files.registry, "test") == []
+    assert collect(installation, actor="test") == []
     edit(files.all["plan"][0], started="yesterday")
     assert last_started(files.state, 5.0) == 5.0
 
@@ -203,7 +206,7 @@ def test_a_plan_of_before_goes_on(files: Files) -> None:
     """Those of the first releases had neither a cutoff nor, before that, a count of attempts."""
     for fields in ({}, {"until": ...}, {"attempt": ..., "until": ...}):
         edit(files.all["plan"][0], format=..., **fields)
-        job = Job.open(files.state.updates)
+        job = UpdateRecord.open(files.state.updates)
         assert (job.id, job.key, job.started) == (files.job.id, "key", files.job.started)
     assert job.attempt == 2
 
