@@ -287,7 +287,7 @@ def test_a_program_of_before_alembic_finds_its_note(tmp_path: Path) -> None:
 
 def test_alembic_is_imported_for_a_migration_alone(tmp_path: Path) -> None:
     code = (
-        "import sys; from online.buffer import Buffer; from online.options import BufferSettings\n"
+        "import sys; from online.events.buffer import Buffer; from online.settings.groups import BufferSettings\n"
         "for url in sys.argv[1:]: Buffer(url, BufferSettings()).close(); print('alembic' in sys.modules)"
     )
     old, new = made(tmp_path / "old.sqlite", EARLIER["2"]), tmp_path / "new.sqlite"
