@@ -1,5 +1,6 @@
 """The buffer: events in one SQL table, SQLite by default, any SQLAlchemy URL by choice."""
 
+import logging
 import math
 import os
 import re
@@ -20,6 +21,8 @@ from online.events import retention, schema
 from online.events.event import CONTESTED, Event
 from online.settings.groups import BufferSettings
 from online.state.filesystem import is_network, kind
+
+log = logging.getLogger("sirl")
 
 _DAY = 86_400.0
 _CONNECT_TIMEOUT_S = 10
@@ -124,8 +127,9 @@ class Buffer:
                 _patiently(connection, partial(self._choose_journal, new="meta" not in found))
             if "meta" not in found:
                 _patiently(connection, self._make_schema)
-            if self._found_schema(connection) < schema.VERSION:
+            if (earlier := self._found_schema(connection)) < schema.VERSION:
                 _patiently(connection, schema.upgrade)
+                log.info("%s was brought from schema %d to %d", self._name, earlier, schema.VERSION)
             self._most = schema.largest(connection)
         self._inode = self._current_inode()
 
