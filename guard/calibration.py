@@ -165,7 +165,7 @@ class Calibration:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Calibration:
         if data["format"] != FORMAT:
-            raise ValueError(f"format {data['format']} is not {FORMAT}")
+            raise ValueError(f"its format is {data['format']!r}, and this sirl-guard reads {FORMAT}")
         return cls(
             model=data["model"],
             adapter=data["adapter"],
@@ -192,7 +192,13 @@ class Calibration:
     def load(cls, path: Path) -> Calibration:
         """Read one; raises CalibrationError when the file is missing, torn or of another format."""
         try:
-            return cls.from_json(json.loads(path.read_text()))
+            data = json.loads(path.read_text())
+            if type(found := data["format"]) is int and found > FORMAT:
+                raise CalibrationError(
+                    f"The calibration at {path} was written by a newer sirl-guard (format {found}; this one reads up to "
+                    f"{FORMAT}): upgrade this one, or make it again with `sirl calibrate`."
+                )
+            return cls.from_json(data)
         except FileNotFoundError:
             raise CalibrationError(f"There is no calibration at {path}: make one with `sirl calibrate`.") from None
         except (OSError, ValueError, KeyError, TypeError) as error:

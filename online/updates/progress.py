@@ -47,7 +47,8 @@ def unfinished(state: StateDir) -> bool:
 def last_started(state: StateDir, otherwise: float) -> float:
     """Unix time at which the newest update began."""
     plans = (read(path, "plan.json") for path in folders(state))
-    return max((plan["started"] for plan in plans if plan), default=otherwise)
+    moments = (plan.get("started") for plan in plans if isinstance(plan, dict))
+    return max((moment for moment in moments if isinstance(moment, int | float)), default=otherwise)
 
 
 def ratio(state: StateDir) -> float:
