@@ -18,6 +18,7 @@ from online import OnlineError
 from online import settings as settings_module
 from online.settings import Settings
 from serving.engine.version import EngineError, prepare_environment
+from serving.versions import versions
 
 SENDERS = 3
 """Clients of a prompt that are listed; --json has all."""
@@ -58,7 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of every subcommand but `serve`, whose flags are vLLM's, and `eval`, whose import takes a second."""
-    top = argparse.ArgumentParser(prog="sirl", description="Safety-instinct guard and online learner for vLLM.")
+    top = argparse.ArgumentParser(
+        prog="sirl",
+        description="Safety-instinct guard and online learner for vLLM.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # --version is four lines
+    )
+    top.add_argument("--version", action="version", version=versions(), help="print what is installed, by version")
     top.set_defaults(while_parent=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("serve", help="vLLM's OpenAI server with the guard inside: sirl serve [MODEL] [vllm flags]")
@@ -125,7 +131,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command("demo", demo, "serve, watch, learn, swap: the whole story in some minutes")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the table's figures to FILE")
     sub.add_argument("--families", type=Path, metavar="FILE", help="JSON lines of attack wrappers to test with as well")
-    sub.add_argument("--prompts", type=int, default=120, help="test prompts a class and measurement (default 120)")
+    sub.add_argument("--quick", action="store_true", help="the whole path in a few minutes, on too little to show a rise")
+    sub.add_argument("--prompts", type=int, help="test prompts a class and measurement (default 120, with --quick 12)")
     sub.add_argument("--seed", type=int, default=0, help="seed of traffic, tests and update")
     sub.add_argument("--keep", type=Path, metavar="DIR", help="keep the state directory here")
     sub = command("reproduce", reproduce, "train a model as published: all weights, no gate", ("update",), model=False)
