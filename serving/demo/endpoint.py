@@ -117,9 +117,12 @@ class Pace:
         if self.hurried.is_set():
             await asyncio.sleep(self.pause_s)
             return
-        passed = asyncio.get_running_loop().time() - began
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.hurried.wait(), self.every_s - passed % self.every_s)
+            await asyncio.wait_for(self.hurried.wait(), self.rest(asyncio.get_running_loop().time() - began))
+
+    def rest(self, passed: float) -> float:
+        """Seconds until the next wave, so many after the first."""
+        return self.every_s - passed % self.every_s
 
 
 async def load(endpoint: Endpoint, prompts: Sequence[Prompt], pace: Pace, stop: asyncio.Event, seed: int) -> list[str]:
