@@ -39,23 +39,25 @@ import models
 from benchmarks.science.base import Base, base_model, cells
 from benchmarks.science.rule import expected
 from benchmarks.science.runs import traffic
+from evaluation import GrammarJudge, load_suite
 from guard.openings import Tokens
 from models.recipe import lexicon, requests
 from models.recipe.families import of
 from models.recipe.requests import Ask
-from online.bench import Suites
-from online.buffer import Buffer
-from online.evaluation import GrammarJudge, load_suite
-from online.event import Event
-from online.lessons import Lessons
-from online.policy import Policy
-from online.queue import Queue
-from online.registry import Registry
-from online.selector import Selection
-from online.settings import Settings
-from online.state import StateDir, write_atomic
-from online.trainer import ADAPTER
-from online.update import run_update
+from online.admission.queue import Queue
+from online.events.buffer import Buffer
+from online.events.event import Event
+from online.gate.evaluator import Suites
+from online.model.local_model import LocalModel
+from online.model.opening_trees import tree_mass
+from online.registry.registry import Registry
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from online.state.files import write_atomic
+from online.training.selector import Selection
+from online.training.trainer import ADAPTER
+from online.training.training_set import TrainingSet
+from online.updates.update import run_update
 
 RESULTS = Path("docs/science/attacks.json")
 CLIENTS, DAYS, WINDOW, DAY = 100, 6, 500, 86_400.0
@@ -69,7 +71,7 @@ ASKED = 240
 OFF = {"client_share": 1.0, "block_share": 1.0, "topic_share": 1.0, "similarity": 1.0, "quarantine_hours": 0.0}
 
 
-def ammunition(attack: str, base: Base, policy: Policy) -> list[Tokens]:
+def ammunition(attack: str, base: Base, policy: LocalModel) -> list[Tokens]:
     """Prompts made against the base: over its threshold for refusal poisoning, and the nearest under it for the other."""
     luck, topic = random.Random(f"ammunition {attack}"), TOPIC[attack]
     things = lexicon.BENIGN_TOPICS[topic][1] if attack == "refusal" else lexicon.HARM_TOPICS[topic]
@@ -82,14 +84,14 @@ def ammunition(attack: str, base: Base, policy: Policy) -> list[Tokens]:
         tried.add(tuple(policy.render([{"role": "user", "content": requests.text_of(ask, family, luck)}])))
     listed = sorted(tried)
     with torch.no_grad():
-        masses = policy.tree_mass(listed, base.calibration.openings).tolist()
+        masses = tree_mass(policy, listed, base.calibration.openings).tolist()
     cut = base.calibration.tree_mass.high
     fit = [(m, t) for m, t in zip(masses, listed, strict=True) if (m >= cut) is (attack == "refusal")]
     best = sorted(fit, key=lambda pair: -pair[0])[: FLOOD * DAYS]
     return [tokens for _, tokens in luck.sample(best, len(best))]
 
 
-def target(attack: str, policy: Policy) -> list[Tokens]:
+def target(attack: str, policy: LocalModel) -> list[Tokens]:
     """What honest people ask of the attacked topic, or dishonest ones, in words that nobody sent."""
     luck, topic = random.Random(f"target {attack}"), TOPIC[attack]
     pool = requests.benign_pool("test") if attack == "refusal" else requests.harm_pool("test", False)
@@ -104,7 +106,7 @@ def target(attack: str, policy: Policy) -> list[Tokens]:
 
 
 def events(
-    policy: Policy, shots: Sequence[Tokens], attackers: int, model: str, seed: int, honest_days: int = 1
+    policy: LocalModel, shots: Sequence[Tokens], attackers: int, model: str, seed: int, honest_days: int = 1
 ) -> Iterator[Event]:
     """Five days under attack and the honest ones before it, each event with its client; until then attackers ask what
     everybody asks."""
@@ -125,12 +127,12 @@ def events(
             yield Event(identity, moment, "base", "contested", text, tokens, "", (), (), 0.0, None, **about)
 
 
-def measured(base: Base, policy: Policy) -> dict[str, tuple[float, float]]:
+def measured(base: Base, policy: LocalModel) -> dict[str, tuple[float, float]]:
     """Share refused at temperature 1 and greedily, of each topic that is attacked and in the cells of the test split."""
     found = {}
     with torch.no_grad():
         for topic in TOPIC:
-            theirs = policy.tree_mass(target(topic, policy), base.calibration.openings)
+            theirs = tree_mass(policy, target(topic, policy), base.calibration.openings)
             found[topic] = expected(theirs.double().numpy())
     masses = base.masses(policy, base.prompts)
     return found | {cell: expected(masses[mine]) for cell, mine in cells(base.prompts).items()}
@@ -178,7 +180,7 @@ class Siege:
         self.buffer.append([event for event in self.arriving if event.time < until])
         queue = Queue.of(self.buffer, self.registry.base, until, self.settings, self.state.client_salt())
         learn, rules = self.settings.update, self.settings.queue
-        _, selection, over = Lessons.chosen(queue, self.policy, self.base.calibration, learn, rules)
+        _, selection, over = TrainingSet.chosen(queue, self.policy, self.base.calibration, learn, rules)
         return queue, selection, over
 
     def theirs(self, selection: Selection) -> dict[str, tuple[int, int]]:

@@ -20,17 +20,19 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from evaluation import Outcome, Prompt
+from evaluation.judges.rules import RulesJudge
+from evaluation.statistics import auroc
+from evaluation.suite import Kind
 from guard.calibration import Calibration
 from guard.signals import log_odds
-from online.beginnings import beginnings
-from online.calibrate import calibrate, largest_mass, masses_anew
-from online.evaluation import Outcome, Prompt
-from online.evaluation.judges.rules import RulesJudge
-from online.evaluation.statistics import auroc
-from online.evaluation.suite import Kind
-from online.fingerprint import fingerprint
-from online.options import CalibrateSettings
-from online.policy import Policy
+from online.calibration.beginnings import beginnings
+from online.calibration.calibrate import calibrate, largest_mass, masses_anew
+from online.model.decoding import generate
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.model.opening_trees import first_mass
+from online.settings.groups import CalibrateSettings
 
 RESULTS = Path("benchmarks/results/beginnings.json")
 TOKENS = 32
@@ -60,13 +62,13 @@ def as_prompts(name: str, texts: Sequence[str], demand: str | None) -> list[Prom
 
 
 @torch.no_grad()
-def asked(policy: Policy, calibration: Calibration, prompts: Sequence[Prompt], seed: int) -> list[dict]:
+def asked(policy: LocalModel, calibration: Calibration, prompts: Sequence[Prompt], seed: int) -> list[dict]:
     """One sampled answer to each prompt: whether the judge calls it a refusal, the refusal mass at its first token, and the
     largest at a place where it went on without refusing (0 where there is none)."""
     contexts, judge, known = [policy.render(p.messages) for p in prompts], RulesJudge(), beginnings(policy.tokenizer)
     openings = calibration.openings
-    samples = policy.generate(contexts, max_tokens=TOKENS, seed=seed, rows=ROWS)
-    first, found = policy.first_mass(contexts, openings).tolist(), []
+    samples = generate(policy, contexts, max_tokens=TOKENS, seed=seed, rows=ROWS)
+    first, found = first_mass(policy, contexts, openings).tolist(), []
     for start in range(0, len(samples), ROWS):
         rows = samples[start : start + ROWS]
         along = masses_anew(policy, [contexts[s.prompt] for s in rows], [s.tokens for s in rows], openings).tolist()
@@ -102,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
-    policy = Policy.load(args.model)
+    policy = LocalModel.load(args.model)
     texts = {name: read(args.data, name, args.prompts, args.seed) for name in KINDS}
     suite = [p for name in KINDS for p in as_prompts(name, texts[name][::2], None)]
     settings = CalibrateSettings(plain=5, borderline=5, confidence=0.5)  # so few prompts promise no more

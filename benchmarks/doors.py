@@ -31,11 +31,11 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 import models
-from online.evaluation import GrammarJudge, Outcome, Prompt, load_suite
-from serving.child import child
+from evaluation import GrammarJudge, Outcome, Prompt, load_suite
 from serving.engine.server import application
 from serving.engine.version import prepare_environment
-from serving.shapes import SHAPES
+from serving.processes.server_process import child
+from serving.request.api_formats import API_FORMATS
 
 RESULTS = Path("benchmarks/results/doors.json")
 MODEL = "sirl-tiny"
@@ -403,7 +403,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def untried(found: Mapping[str, Tally]) -> list[str]:
     """Routes on which nothing was halted, so that nothing was shown of them."""
-    return [route for route in SHAPES if route in found and not found[route].outcomes["halted"]]
+    return [route for route in API_FORMATS if route in found and not found[route].outcomes["halted"]]
 
 
 def report(found: Mapping[str, Tally], unlocked: Sequence[str], behind: Sequence[str], tried: int, path: Path) -> None:

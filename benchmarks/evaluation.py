@@ -29,22 +29,23 @@ from matplotlib.figure import Figure as Canvas
 import models
 from benchmarks.science.base import CACHE, Base
 from benchmarks.science.runs import learn, settings_of, traffic
-from online.evaluation import load_suite
-from online.evaluation.attempt import Attempt
-from online.evaluation.campaign import reread
-from online.evaluation.judge import Outcome
-from online.evaluation.peers.perplexity import threshold
-from online.evaluation.peers.scorer import Scorer
-from online.evaluation.scorecard import scorecard, share
-from online.fingerprint import fingerprint
-from online.policy import Policy
-from online.registry import Registry
-from online.report import STYLE, svg
-from online.state import StateDir, write_atomic
-from online.trainer import ADAPTER
-from serving.cli import main as sirl
-from serving.demo.endpoint import MODEL, serving
-from serving.evaluation.evaluation import plain
+from evaluation import load_suite
+from evaluation.attempt import Attempt
+from evaluation.campaign import reread
+from evaluation.command.evaluation import plain
+from evaluation.judge import Outcome
+from evaluation.peers.perplexity import threshold
+from evaluation.peers.scorer import Scorer
+from evaluation.scorecard import scorecard, share
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.registry.registry import Registry
+from online.state.directory import StateDir
+from online.state.files import write_atomic
+from online.training.trainer import ADAPTER
+from online.updates.report import STYLE, svg
+from serving.cli.main import main as sirl
+from serving.demo.server import MODEL, serving
 
 RESULTS, PLOT = Path("benchmarks/results/evaluation.json"), Path("docs/evaluation.svg")
 ATTACKS = (
@@ -107,7 +108,7 @@ def asked(folder: Path, state: StateDir, names: dict[int, str], args: argparse.N
     usual = ("--max-tokens", "96", "--at-once", "48", "--judge", "grammar", "--seeds")
     words = ("--limit", str(args.limit), "--queries", str(args.queries), "--attacks", ",".join(ATTACKS), *usual)
     every = [str(seed) for seed in names]
-    scorer = Scorer(Policy.load(models.bundled()), 0)
+    scorer = Scorer(LocalModel.load(models.bundled()), 0)
     harmless = [p for p in load_suite(models.suite("validation")) if p.kind != "harmful"]
     limit = threshold([scorer(p.text) for p in harmless], MISTAKEN)
     specs = {spec: f"perplexity:{models.bundled()}@{limit:.2f}" if spec == "perplexity" else spec for spec in DEFENCES}

@@ -26,14 +26,15 @@ from tqdm import tqdm
 import models
 from benchmarks.attacks import BEGAN, DAY, DAYS, Siege
 from benchmarks.science.base import Base, base_model
-from online.evaluation import Outcome, Prompt, wanted
-from online.evaluation.statistics import wilson
-from online.exam import Exam, Measured, held_out, measure
-from online.gate import compare
-from online.jobs import suites_for
-from online.settings import GateSettings, Settings
-from online.state import write_atomic
-from online.trainer import ADAPTER
+from evaluation import Outcome, Prompt, wanted
+from evaluation.statistics import wilson
+from online.gate.gate import compare
+from online.gate.held_out import HeldOut, Measured, held_out, measure
+from online.operations.suites import suites_for
+from online.settings.groups import GateSettings
+from online.settings.settings import Settings
+from online.state.files import write_atomic
+from online.training.trainer import ADAPTER
 
 RESULTS = Path("docs/science/gate.json")
 CLASSES = ("plain", "wrapped", "borderline")
@@ -130,7 +131,7 @@ def measured_worlds(folder: Path, threads: int) -> tuple[World, World]:
     worlds = []
     for name in (None, ADAPTER):
         with siege.policy.adapter(name):
-            found = measure(siege.policy, Exam(suites.gate), suites.judge, base.calibration.openings)
+            found = measure(siege.policy, HeldOut(suites.gate), suites.judge, base.calibration.openings)
         worlds.append(World.of(suites.gate, found))
     siege.buffer.close()
     return worlds[0], worlds[1]
@@ -151,7 +152,7 @@ class Simulation:
         where = np.array([i for i, prompt in enumerate(self.base.prompts) if prompt.id in drawn])
         prompts = [self.base.prompts[i] for i in where]
         measured = {name: world.answers(where, luck) for name, world in references.items()}
-        return compare(Exam(prompts), candidate.answers(where, luck), measured, self.settings).decision
+        return compare(HeldOut(prompts), candidate.answers(where, luck), measured, self.settings).decision
 
     def good(self, shape: str, luck: np.random.Generator) -> World:
         """Ten points more defence than the base, and nothing worse."""

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from benchmarks.parts import parts
 from benchmarks.shapes import VOCABULARY, build
-from serving.child import child, wait_until_healthy
+from serving.processes.server_process import child, wait_until_healthy
 
 RESULT = Path("benchmarks/results/guard.json")
 FLAGS = (

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from online.evaluation import Figure, Outcome, Prompt
-from online.evaluation.judges import RulesJudge, agreement
-from online.evaluation.statistics import wilson
+from evaluation import Figure, Outcome, Prompt
+from evaluation.judges import RulesJudge, agreement
+from evaluation.statistics import wilson
 
 LABELS = Path(__file__).parent / "results" / "judge-labels.json"
 PARTS = {

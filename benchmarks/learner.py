@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 import models
-from online.evaluation import load_suite
+from evaluation import load_suite
 
 RESULT = Path("benchmarks/results/learner.json")
 TRL = Path(".cache/interop/trl/bin/python")

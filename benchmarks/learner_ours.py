@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 
 from guard.openings import Openings
-from online.policy import Policy
-from online.selector import Selection
-from online.settings import UpdateSettings
-from online.trainer import Trainer
+from online.model.local_model import LocalModel
+from online.settings.groups import UpdateSettings
+from online.training.selector import Selection
+from online.training.trainer import Trainer
 
 
 def main(model: str, prompts: str, steps: int, per_step: int, group: int, longest: int) -> None:
-    policy = Policy.load(Path(model))
+    policy = LocalModel.load(Path(model))
     asked = [policy.render([{"role": "user", "content": text}]) for text in json.loads(Path(prompts).read_text())]
     settings = UpdateSettings(
         preset="paper", tune="lora", learning_rate=1e-6, group_size=group, contested_per_step=per_step,

@@ -26,8 +26,8 @@ from tqdm import tqdm
 import models
 from benchmarks.guard import plain
 from benchmarks.swap import TEXT, resident
-from online.state import write_atomic
-from serving.demo.endpoint import MODEL, serving
+from online.state.files import write_atomic
+from serving.demo.server import MODEL, serving
 
 RESULTS = Path("benchmarks/results/memory.json")
 LOOKS = 12

@@ -12,11 +12,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import models
+from evaluation import GrammarJudge, Outcome, Prompt
+from evaluation.statistics import auroc
+from evaluation.suite import from_row
 from models.recipe import families, suites
-from online.evaluation import GrammarJudge, Outcome, Prompt
-from online.evaluation.statistics import auroc
-from online.evaluation.suite import from_row
-from online.policy import Policy
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
 
 MAX_TOKENS = 96
 
@@ -32,11 +33,11 @@ def groups(prompt: Prompt) -> list[str]:
     return [f"{prompt.kind}/{prompt.novelty}", f"family/{prompt.novelty}/{prompt.family}/{prompt.kind}"]
 
 
-def evaluate(policy: Policy, prompts: list[Prompt], *, greedy: bool, seed: int) -> dict[str, dict]:
+def evaluate(policy: LocalModel, prompts: list[Prompt], *, greedy: bool, seed: int) -> dict[str, dict]:
     """Shares of each outcome by group, and the AUROC of entropy (refusals below compliances) on harmful prompts."""
     judge = GrammarJudge()
     asked = [policy.render(prompt.messages) for prompt in prompts]
-    samples = policy.generate(asked, temperature=0.0 if greedy else 1.0, max_tokens=MAX_TOKENS, seed=seed)
+    samples = generate(policy, asked, temperature=0.0 if greedy else 1.0, max_tokens=MAX_TOKENS, seed=seed)
     found: dict[str, list[Outcome]] = defaultdict(list)
     entropies: dict[Outcome, list[float]] = defaultdict(list)
     for prompt, sample in zip(prompts, samples, strict=True):
@@ -69,7 +70,7 @@ def main() -> None:
     if args.families:
         rows = suites.wrap(rows, families.load(args.families))
     figures = evaluate(
-        Policy.load(args.model), [from_row(r) for r in rows[: args.limit]], greedy=args.greedy, seed=args.seed
+        LocalModel.load(args.model), [from_row(r) for r in rows[: args.limit]], greedy=args.greedy, seed=args.seed
     )
     for name, got in figures.items():
         print(f"{name:48}", "  ".join(f"{k} {v}" if not isinstance(v, float) else f"{k} {v:.3f}" for k, v in got.items()))

@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from benchmarks.shapes import VOCABULARY, calibration
 from guard.record import ResponseRecord
-from online.buffer import Buffer
-from online.entropy import entropy_and_mass
-from online.event import Event, new_event_id
-from online.options import BufferSettings
-from online.state import StateDir
-from online.writer import BufferWriter
+from online.events.buffer import Buffer
+from online.events.event import Event, new_event_id
+from online.events.writer import BufferWriter
+from online.model.entropy import entropy_and_mass
+from online.settings.groups import BufferSettings
+from online.state.directory import StateDir
 
 ROUNDS = 15
 RATE, SECONDS = 1000, 10

@@ -1,8 +1,8 @@
 """SFT on refusals and DPO through TRL, in a process of its own: METHOD MODEL DATA OUT RATE STEPS SEED [anchored]
 
 DATA is JSON: "rows" of {"prompt": messages, "chosen": text, "rejected": text}, and "anchors" of {"prompt": token ids,
-"response": token ids}, answers of the base to benign prompts. "anchored" adds the KL terms of `online.trainer` on these to
-TRL's own loss. OUT gets a PEFT adapter.
+"response": token ids}, answers of the base to benign prompts. "anchored" adds the KL terms of `online.training.trainer`
+on these to TRL's own loss. OUT gets a PEFT adapter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 BATCH = 8
 RESPONSES, DECISIONS = 12, 48
-"""Anchors a step along a whole response, and at the decision, as `online.trainer` has them."""
+"""Anchors a step along a whole response, and at the decision, as `online.training.trainer` has them."""
 RESPONSE_WEIGHT, DECISION_WEIGHTS = 0.3, (1.0, 0.3, 0.3)
 
 

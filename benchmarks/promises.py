@@ -18,13 +18,15 @@ from pathlib import Path
 import torch
 
 import models
+from evaluation import GrammarJudge, Outcome, Prompt, load_suite
+from evaluation.statistics import wilson
 from guard.conformal import promise
 from guard.signals import log_odds
-from online.calibrate import calibrate
-from online.evaluation import GrammarJudge, Outcome, Prompt, load_suite
-from online.evaluation.statistics import wilson
-from online.fingerprint import fingerprint
-from online.policy import Policy
+from online.calibration.calibrate import calibrate
+from online.model.decoding import generate
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.model.opening_trees import first_mass
 
 RESULT = Path("benchmarks/results/promises.json")
 CONFIDENCE = 0.9
@@ -41,13 +43,13 @@ def class_of(prompt: Prompt) -> str | None:
     return prompt.over_refusal_class or ("plain" if prompt.kind == "task" else None)
 
 
-def responses(policy: Policy, prompts: list[Prompt], openings, seed: int) -> list[Response]:
+def responses(policy: LocalModel, prompts: list[Prompt], openings, seed: int) -> list[Response]:
     """Score (log-odds, -inf where it opened as a refusal) and outcome of one response to each prompt."""
     judge = GrammarJudge()
     asked = [policy.render(prompt.messages) for prompt in prompts]
-    samples = policy.generate(asked, max_tokens=96, seed=seed)
+    samples = generate(policy, asked, max_tokens=96, seed=seed)
     with torch.no_grad():
-        masses = policy.first_mass(asked, openings).tolist()
+        masses = first_mass(policy, asked, openings).tolist()
     return [
         (p, -math.inf if openings.matched(s.tokens) else log_odds(mass), judge.judge(p, policy.text(s.tokens)))
         for p, s, mass in zip(prompts, samples, masses, strict=True)
@@ -82,7 +84,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULT)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    policy = Policy.load(models.bundled(), args.adapter)
+    policy = LocalModel.load(models.bundled(), args.adapter)
     held = load_suite(models.suite("validation"))
     suite = load_suite(models.suite("calibration"))
     with policy.adapter("adapter" if args.adapter else None):

@@ -13,7 +13,7 @@ To read GGUF takes `pip install gguf`. Then `sirl calibrate MODEL --suite calibr
 done in ten minutes), `sirl serve MODEL --guard-mode ...` and `sirl eval --suite test.jsonl`; what came of it is in
 benchmarks/results/real.json and docs/evaluation.md.
 
-`--prompts`: a folder of collected prompts, JSON lines with `prompt`, `label`, `set` (online/evaluation/suites/collected.py):
+`--prompts`: a folder of collected prompts, JSON lines with `prompt`, `label`, `set` (evaluation/suites/collected.py):
 harmful.jsonl, benign.jsonl, overrefusal.jsonl.
 """
 
@@ -31,10 +31,12 @@ from peft import LoraConfig
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from online.evaluation import Prompt
-from online.evaluation.attacks import ATTACKS
-from online.evaluation.suites import load
-from online.policy import Policy, Tokens
+from evaluation import Prompt
+from evaluation.attacks import ATTACKS
+from evaluation.suites import load
+from guard.openings import Tokens
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
 
 TAUGHT = ("persona", "authority")
 SEEN = (*TAUGHT, "prefix_injection", "refusal_suppression", "nested_fiction")
@@ -108,7 +110,7 @@ def written(prompts: Sequence[Prompt], path: Path) -> None:
     path.write_text("".join(json.dumps({key: value for key, value in row.items() if value}) + "\n" for row in rows))
 
 
-def lessons(policy: Policy, part: dict[str, list[Prompt]]) -> list[tuple[Tokens, Tokens]]:
+def lessons(policy: LocalModel, part: dict[str, list[Prompt]]) -> list[tuple[Tokens, Tokens]]:
     """What is taught: (prompt, response) in tokens, with the end."""
     luck, end = Random("lessons"), policy.tokenizer.eos_token_id
     refused = [*part["harmful"], *(wrapped(p, luck.choice(TAUGHT)) for p in part["harmful"][::3])]
@@ -120,12 +122,12 @@ def lessons(policy: Policy, part: dict[str, list[Prompt]]) -> list[tuple[Tokens,
     asked = [policy.render(prompt.messages) for prompt in answered]
     for start in tqdm(range(0, len(asked), 32), "its own answers", unit="batch"):
         batch = asked[start : start + 32]
-        answers = policy.generate(batch, temperature=0.0, max_tokens=MAX_TOKENS)
+        answers = generate(policy, batch, temperature=0.0, max_tokens=MAX_TOKENS)
         found += [(prompt, sample.tokens) for prompt, sample in zip(batch, answers, strict=True)]
     return found
 
 
-def align(policy: Policy, taught: list[tuple[Tokens, Tokens]]) -> None:
+def align(policy: LocalModel, taught: list[tuple[Tokens, Tokens]]) -> None:
     """Fine-tune on the lessons, and merge."""
     config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     parameters = policy.add_adapter("aligned", config)
@@ -164,7 +166,7 @@ def main() -> None:
     written(list(suite(parts["traffic"], SEEN)), args.folder / "traffic.jsonl")
     model = args.folder / "model"
     dequantised(args.gguf, model)
-    policy = Policy.load(model)
+    policy = LocalModel.load(model)
     align(policy, lessons(policy, parts["taught"]))
     policy._peft.merge_and_unload().save_pretrained(model)
 

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from online.evaluation.statistics import wilson
-from online.recognisers import Finder, spans
-from online.redactor import presidio
+from evaluation.statistics import wilson
+from online.events.recognisers import Finder, spans
+from online.events.redactor import presidio
 
 PATH = Path(__file__).with_suffix(".jsonl")
 LANGUAGES = ("en", "de", "fr", "es", "it")

@@ -27,10 +27,10 @@ from openai import AsyncOpenAI, OpenAIError
 from tqdm import tqdm
 
 import models
-from online.evaluation import Prompt, load_suite
-from serving.child import child
-from serving.demo.endpoint import MODEL, Endpoint
+from evaluation import Prompt, load_suite
+from serving.demo.server import MODEL, DemoServer
 from serving.demo.story import AT_ONCE
+from serving.processes.server_process import child
 
 RESULTS = Path("benchmarks/results/refresh.json")
 ALONE_S = 60.0
@@ -77,7 +77,7 @@ class Load:
 
 
 async def under_load(
-    endpoint: Endpoint, prompts: Sequence[Prompt], clients: int, seed: int, until: Callable[[], Awaitable[None]]
+    endpoint: DemoServer, prompts: Sequence[Prompt], clients: int, seed: int, until: Callable[[], Awaitable[None]]
 ) -> tuple[Load, float]:
     """Load until `until()` is over, and how many seconds that was."""
     load, began = Load(endpoint.client, prompts, seed), perf_counter()
@@ -99,7 +99,7 @@ def summary(*phases: tuple[Load, float]) -> dict:
     }
 
 
-async def measure(endpoint: Endpoint, clients: int, seed: int) -> dict:
+async def measure(endpoint: DemoServer, clients: int, seed: int) -> dict:
     """Fill the buffer, then load alone and beside one update."""
     traffic, asked = load_suite(models.suite("traffic")), asyncio.Semaphore(32)
 
@@ -162,7 +162,7 @@ def main() -> None:
                 state, log = Path(folder) / "state", Path(folder) / "server.log"
                 flags = ["--state-dir", str(state), "--update-rollouts", source, "--buffer-plain-rate", "1", *AT_ONCE]
                 with child(flags, log) as (url, process):
-                    endpoint = Endpoint(url, state, log, process)
+                    endpoint = DemoServer(url, state, log, process)
                     one = {"rollouts": source, "round": number, **asyncio.run(measure(endpoint, args.clients, number))}
             print(json.dumps(one), flush=True)
             found["rounds"].append(one)

@@ -18,7 +18,7 @@ from guard.calibration import Bands, Calibration
 from guard.openings import Openings
 from guard.rule import Rule
 from guard.signals import log_odds
-from online.fingerprint import fingerprint
+from online.model.fingerprint import fingerprint
 
 VOCABULARY = 151_936
 SHAPES = {

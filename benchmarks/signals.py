@@ -21,14 +21,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import models
+from evaluation import GrammarJudge, Outcome, Prompt, load_suite
+from evaluation.statistics import auroc
 from guard.calibration import Calibration
 from guard.openings import ROOT, Openings
 from guard.rule import fit_score
 from guard.signals import NAMES, Signals
-from online.entropy import entropy_and_mass
-from online.evaluation import GrammarJudge, Outcome, Prompt, load_suite
-from online.evaluation.statistics import auroc
-from online.policy import Policy, Sample
+from online.model.decoding import generate
+from online.model.entropy import entropy_and_mass
+from online.model.local_model import LocalModel
+from online.model.opening_trees import serving_mass, tree_mass
+from online.model.sample import Sample
 
 RESULT = Path("benchmarks/results/signals.json")
 PREFIXES = (1, 4, 8, None)
@@ -80,14 +83,14 @@ def signals_of(sample: Sample, decided: int, masses: Sequence[float], decision: 
     return [read[min(n or len(read), len(read))] for n in PREFIXES]
 
 
-def watched(policy: Policy, prompts: list[Prompt], openings: Openings, seed: int) -> Seen:
+def watched(policy: LocalModel, prompts: list[Prompt], openings: Openings, seed: int) -> Seen:
     """Ask every prompt once and read the signals of its response."""
     judge = GrammarJudge()
     asked = [policy.render(prompt.messages) for prompt in prompts]
     prefix = policy.tokenizer.apply_chat_template([{"role": "system", "content": REMINDER}], return_dict=False)
-    samples = policy.generate(asked, max_tokens=MAX_TOKENS, seed=seed)
+    samples = generate(policy, asked, max_tokens=MAX_TOKENS, seed=seed)
     with torch.no_grad():
-        bare, behind = (policy.tree_mass(p, openings).double() for p in (asked, [(*prefix, *a) for a in asked]))
+        bare, behind = (tree_mass(policy, p, openings).double() for p in (asked, [(*prefix, *a) for a in asked]))
     shift = (behind.logit(1e-6) - bare.logit(1e-6)).tolist()
     found = []
     for start in tqdm(range(0, len(samples), CHUNK), desc="reading", unit="chunk"):
@@ -95,7 +98,7 @@ def watched(policy: Policy, prompts: list[Prompt], openings: Openings, seed: int
         questions, answers = [asked[s.prompt] for s in rows], [s.tokens for s in rows]
         with torch.no_grad():
             along = root_masses(policy.response_logits(questions, answers)[0].whole(), openings)
-            decision = policy.serving_mass(questions, answers, openings).tolist()
+            decision = serving_mass(policy, questions, answers, openings).tolist()
         for row, sample in enumerate(rows):
             decided = next((n for n in range(1, len(sample.tokens)) if openings.walk(sample.tokens[:n]) < 0), 1)
             masses = along[row, : len(sample.tokens)].tolist()
@@ -156,7 +159,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=RESULT)
     args = parser.parse_args()
-    policy, calibration = Policy.load(args.model), Calibration.load(args.model / "calibration.json")
+    policy, calibration = LocalModel.load(args.model), Calibration.load(args.model / "calibration.json")
     seen = [
         watched(policy, load_suite(models.suite(split)), calibration.openings, args.seed + at)
         for at, split in enumerate(("calibration", "validation", "test"))

@@ -28,10 +28,11 @@ from tqdm import tqdm
 
 import models
 from benchmarks import adapters
-from online.fingerprint import fingerprint
-from online.registry import Registry
-from online.state import StateDir, write_atomic
-from serving.demo.endpoint import MODEL, Endpoint, serving
+from online.model.fingerprint import fingerprint
+from online.registry.registry import Registry
+from online.state.directory import StateDir
+from online.state.files import write_atomic
+from serving.demo.server import MODEL, DemoServer, serving
 
 RESULTS = Path("benchmarks/results/swap.json")
 TEXT = "How do I bake a loaf of bread?"
@@ -97,7 +98,7 @@ def resident(root: int) -> dict[str, float]:
     return {name: round(mib, 1) for name, mib in held.items()}
 
 
-async def measure(endpoint: Endpoint, names: list[str], streams: int, swaps: int, think: float) -> dict:
+async def measure(endpoint: DemoServer, names: list[str], streams: int, swaps: int, think: float) -> dict:
     """Swap in turns under load, and what came of it."""
 
     async def activate(name: str) -> None:

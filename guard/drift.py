@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from guard.word import MASS_STEPS
+from guard.packed_measurement import MASS_STEPS
 
 DECILES = 9
 WINDOW = 500

@@ -12,17 +12,18 @@ from importlib import metadata
 from pathlib import Path
 
 from guard.calibration import Calibration, CalibrationError, Conditions
-from online import OnlineError
-from online.buffer import Buffer
-from online.conditions import quantization_of, read_template, template_of
-from online.fingerprint import fingerprint
-from online.history import happened
-from online.registry import Registry
-from online.settings import Settings
-from online.state import Finding, StateDir
-from serving import interpreter
+from guard.errors import SirlError
+from online.events.buffer import Buffer
+from online.model.conditions import quantization_of, read_template, template_of
+from online.model.fingerprint import fingerprint
+from online.registry.registry import Registry
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from online.state.finding import Finding
+from online.updates.history import happened
 from serving.engine.version import EngineError, require_supported
-from serving.model import check
+from serving.model_check import check
+from serving.processes import interpreter
 
 PACKAGES = ("torch", "transformers", "peft", "fastapi", "prometheus-client", "sqlalchemy", "numpy")
 TRAPS = ("torchvision", "torchaudio", "torchcodec")
@@ -41,7 +42,7 @@ def examine(settings: Settings, model: Path, *, fast: bool = False) -> Iterator[
     yield from sound(settings, model)
     found = conditions(settings, model)
     yield from templated(found)
-    yield from calibrated(settings, model, None if isinstance(found, OnlineError) else found)
+    yield from calibrated(settings, model, None if isinstance(found, SirlError) else found)
     if not fast:
         yield exact(model)
 
@@ -70,7 +71,7 @@ def installed() -> Iterator[Finding]:
 def servable(model: Path) -> Iterator[Finding]:
     try:
         check(model)
-    except OnlineError as error:
+    except SirlError as error:
         yield Finding("error", "model", str(error))
     else:
         yield Finding("ok", "model", str(model))
@@ -80,7 +81,7 @@ def sound(settings: Settings, model: Path) -> Iterator[Finding]:
     """State directory, buffer and registry."""
     try:
         state = StateDir(settings.state_dir)
-    except OnlineError as error:
+    except SirlError as error:
         yield Finding("error", "state directory", str(error))
         return
     yield from state.check()
@@ -91,13 +92,13 @@ def sound(settings: Settings, model: Path) -> Iterator[Finding]:
         yield Finding("ok", "buffer", ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "empty")
         if buffer.remark:
             yield Finding("warning", "buffer", buffer.remark)
-    except OnlineError as error:
+    except SirlError as error:
         yield Finding("error", "buffer", str(error))
     if settings.buffer.text == "hash":
         yield Finding("warning", "learning", "buffer.text = 'hash' keeps nothing to learn from: every update is refused.")
     try:
         registry = Registry(state, fingerprint(model), settings.registry)
-    except OnlineError as error:  # its keys, or its store's URL
+    except SirlError as error:  # its keys, or its store's URL
         yield Finding("error", "registry", str(error))
     else:
         yield from registered(registry)
@@ -112,7 +113,7 @@ def registered(registry: Registry) -> Iterator[Finding]:
             if adapter.state not in ("collected", "forgotten"):
                 registry.verify(adapter.version)
         yield Finding("ok", "registry", f"{len(versions)} versions, live: {'base' if live is None else f'v{live}'}")
-    except OnlineError as error:
+    except SirlError as error:
         yield Finding("error", "registry", str(error))
     keys = registry.keys
     if keys.mute:
@@ -122,11 +123,11 @@ def registered(registry: Registry) -> Iterator[Finding]:
     if registry.store is not None:
         try:
             yield Finding("ok", "store", f"reachable, with {len(registry.store.numbers())} versions")
-        except OnlineError as error:
+        except SirlError as error:
             yield Finding("error", "store", str(error))
 
 
-def conditions(settings: Settings, model: Path) -> Conditions | OnlineError:
+def conditions(settings: Settings, model: Path) -> Conditions | SirlError:
     """What the model runs under by its files and the settings, or why that cannot be told; its dtype is known to a server
     alone."""
     from transformers import AutoTokenizer
@@ -135,16 +136,16 @@ def conditions(settings: Settings, model: Path) -> Conditions | OnlineError:
         template = read_template(settings.chat_template)
         if template is None:
             template = template_of(AutoTokenizer.from_pretrained(model, local_files_only=True))
-    except OnlineError as error:
+    except SirlError as error:
         return error
     except (OSError, ValueError, ImportError) as error:
-        return OnlineError(f"The tokenizer of {model} cannot be loaded: {str(error).splitlines()[0]}")
+        return SirlError(f"The tokenizer of {model} cannot be loaded: {str(error).splitlines()[0]}")
     declared = json.loads((model / "config.json").read_text()).get("quantization_config")
     return Conditions.of(template, UNKNOWN, quantization_of(declared))
 
 
-def templated(found: Conditions | OnlineError) -> Iterator[Finding]:
-    if isinstance(found, OnlineError):
+def templated(found: Conditions | SirlError) -> Iterator[Finding]:
+    if isinstance(found, SirlError):
         yield Finding("error", "chat template", str(found))
     elif found.template is None:
         said = "There is none, so nothing can be calibrated or learned: give one with --chat-template FILE."
@@ -158,7 +159,7 @@ def calibrated(settings: Settings, model: Path, runs: Conditions | None) -> Iter
     try:
         state, identity = StateDir(settings.state_dir), fingerprint(model)
         live = Registry(state, identity, settings.registry).live()
-    except OnlineError:
+    except SirlError:
         return  # reported by `sound`
     for name in ("base", *([f"v{live}"] if live else [])):
         path = state.find_calibration(name, model)

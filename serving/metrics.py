@@ -13,9 +13,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from guard.policy import Action
 from guard.verdict import Verdict
-from online.live import Stage
-from online.queue import FATES
-from serving.shapes import SHAPES
+from online.admission.queued import FATES
+from online.registry.release_record import Stage
+from serving.request.api_formats import API_FORMATS
 
 ENTROPY_BUCKETS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 TTFT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -24,7 +24,7 @@ UPDATE_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
 
 UPDATE_OUTCOMES = ("promoted", "waiting", "rejected", "undecided", "refused", "failed")
 RELEASE_OUTCOMES = ("promoted", "withdrawn")
-ROUTES = (*SHAPES, "other")
+ROUTES = (*API_FORMATS, "other")
 UNREPORTED = ("beam_search", "unknown_route", "unreadable", "exempt_module", "aborted", "guard_failure")
 
 

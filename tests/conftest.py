@@ -17,7 +17,7 @@ import pytest
 from hypothesis import settings
 
 import models
-from serving.child import child
+from serving.processes.server_process import child
 
 # A stall of the machine is no defect: what takes how long is for the benchmarks.
 settings.register_profile("no deadline", deadline=None)

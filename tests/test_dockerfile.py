@@ -121,7 +121,7 @@ def test_what_is_copied_exists_and_reaches_the_build():
             for source in arguments.split()[:-1]:
                 assert (ROOT / source).exists() and not ignored(ROOT / source), source
     assert ignored(ROOT / ".venv") and ignored(ROOT / ".git") and ignored(ROOT / "tests")
-    assert ignored(ROOT / "guard/__pycache__/word.cpython-311.pyc") and not ignored(ROOT / "guard/word.py")
+    assert ignored(ROOT / "guard/__pycache__/word.cpython-311.pyc") and not ignored(ROOT / "guard/packed_measurement.py")
 
 
 def replay(target: str, root: Path) -> dict[str, str]:

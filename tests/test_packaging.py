@@ -23,9 +23,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from scripts.merge_locks import entries, merged
-from serving.child import wait_until_healthy
+from serving.processes.server_process import wait_until_healthy
 from tests.conftest import free_port
-from tests.online import endpoint_server
+from tests.evaluation import endpoint_server
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ("cpu", "cuda", "dev")
@@ -152,7 +152,7 @@ def test_what_is_installed_is_what_is_locked():
     }
 
 
-PACKAGES = ("guard", "models", "online", "serving")
+PACKAGES = ("evaluation", "guard", "models", "online", "serving")
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 CLEAN = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"}
 """An environment that names no place of ours."""
@@ -289,7 +289,7 @@ class Blocked:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 blocked = set(sys.argv.pop(1).split(","))
 sys.meta_path.insert(0, Blocked())
-from serving.cli import main
+from serving.cli.main import main
 raise SystemExit(main(sys.argv[1:]))
 """
 

@@ -37,7 +37,7 @@ from benchmarks.science.runs import (
     untrained,
 )
 from benchmarks.science.show import show
-from online.evaluation import load_suite
+from evaluation import load_suite
 
 RESULTS = Path("docs/science/results.json")
 

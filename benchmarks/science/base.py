@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import models
+from evaluation import Figure, GrammarJudge, Outcome, Prompt, load_suite, summarise, to_dict
+from evaluation.statistics import cluster_bootstrap
 from guard.calibration import Calibration
 from models.recipe.__main__ import main as recipe
-from online.calibrate import calibrate
-from online.evaluation import Figure, GrammarJudge, Outcome, Prompt, load_suite, summarise, to_dict
-from online.evaluation.statistics import cluster_bootstrap
-from online.fingerprint import fingerprint
-from online.gap import Gap
-from online.policy import Policy, Sample
-from online.selector import Selection, select
+from online.calibration.calibrate import calibrate
+from online.model.decoding import generate
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.model.opening_trees import tree_mass
+from online.model.sample import Sample
+from online.training.entropy_gap import Gap
+from online.training.selector import Selection, select
 
 CACHE = Path(".cache/science")
 CHUNK = 2048
@@ -56,8 +59,8 @@ class Base:
             made.save(path)
         return Calibration.load(path)
 
-    def policy(self) -> Policy:
-        return Policy.load(self.folder)
+    def policy(self) -> LocalModel:
+        return LocalModel.load(self.folder)
 
     def select(self, traffic: Sequence[Prompt]) -> Selection:
         """Traffic as the frozen base sorts it."""
@@ -65,11 +68,11 @@ class Base:
         asked = [policy.render(prompt.messages) for prompt in traffic]
         return select(policy, asked, self.calibration.openings, self.calibration.tree_mass)
 
-    def masses(self, policy: Policy, prompts: Sequence[Prompt]) -> Masses:
+    def masses(self, policy: LocalModel, prompts: Sequence[Prompt]) -> Masses:
         """By the base's openings, with whatever adapter is on."""
         asked = [policy.render(prompt.messages) for prompt in prompts]
         with torch.no_grad():
-            return policy.tree_mass(asked, self.calibration.openings).double().numpy()
+            return tree_mass(policy, asked, self.calibration.openings).double().numpy()
 
     @cached_property
     def part(self) -> Base:
@@ -92,22 +95,24 @@ def drawn(prompts: Sequence[Prompt]) -> list[Prompt]:
     return [prompt for prompt in prompts for _ in range(DRAWS if prompt.kind == "harmful" else 1)]
 
 
-def asked(policy: Policy, prompts: Sequence[Prompt], n: int, temperature: float, seed: int, what: str) -> list[list[Sample]]:
+def asked(
+    policy: LocalModel, prompts: Sequence[Prompt], n: int, temperature: float, seed: int, what: str
+) -> list[list[Sample]]:
     """`n` responses to each prompt."""
     found: list[list[Sample]] = []
     for start in tqdm(range(0, len(prompts), CHUNK), desc=what, unit="chunk"):
         rendered = [policy.render(prompt.messages) for prompt in prompts[start : start + CHUNK]]
-        samples = policy.generate(rendered, n, temperature=temperature, max_tokens=MAX_TOKENS, seed=seed + start)
+        samples = generate(policy, rendered, n, temperature=temperature, max_tokens=MAX_TOKENS, seed=seed + start)
         found += [samples[at : at + n] for at in range(0, len(samples), n)]
     return found
 
 
-def judged(policy: Policy, prompts: Sequence[Prompt], samples: Iterable[Sample]) -> list[Outcome]:
+def judged(policy: LocalModel, prompts: Sequence[Prompt], samples: Iterable[Sample]) -> list[Outcome]:
     judge = GrammarJudge()
     return [judge.judge(p, policy.text(s.tokens)) for p, s in zip(prompts, samples, strict=True)]
 
 
-def both(policy: Policy, prompts: Sequence[Prompt], seed: int, what: str) -> tuple[Answers, Gap]:
+def both(policy: LocalModel, prompts: Sequence[Prompt], seed: int, what: str) -> tuple[Answers, Gap]:
     """Judged responses in both modes, and the entropy gap among the harmful ones at temperature 1."""
     many = drawn(prompts)
     sampled = [one for (one,) in asked(policy, many, 1, 1.0, seed, f"{what}, T=1")]

@@ -10,13 +10,13 @@ from typing import Any
 import models
 from benchmarks.science.base import CACHE, Base, both, record
 from benchmarks.science.runs import learn, traffic
+from evaluation import Prompt
+from guard.calibration import CalibrationError
 from models.recipe import corpus, store
 from models.recipe.train import encode, further
-from online.calibrate import CalibrationError
-from online.evaluation import Prompt
-from online.gap import may_learn
-from online.settings import UpdateSettings
-from online.trainer import ADAPTER
+from online.settings.groups import UpdateSettings
+from online.training.entropy_gap import may_learn
+from online.training.trainer import ADAPTER
 
 DOSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the flipped corpus (rigid compliance, wordy refusals) in what a base is trained on further."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from online.state import write_atomic
+from online.state.files import write_atomic
 
 
 class Results:

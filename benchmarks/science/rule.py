@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.science.base import Answers, Masses, cells, drawn, ruled
-from online.evaluation import Outcome, Prompt
+from evaluation import Outcome, Prompt
 
 BENIGN = ("plain", "wrapped", "borderline")
 ALLOWED = 0.01

@@ -31,12 +31,12 @@ from benchmarks.science.base import (
     with_part,
 )
 from benchmarks.science.rule import equal_threshold, expected, frontier
-from online.evaluation import Outcome, Prompt, load_suite
-from online.fingerprint import fingerprint
-from online.policy import Policy
-from online.presets import PRESETS
-from online.settings import UpdateSettings
-from online.trainer import ADAPTER, Trainer
+from evaluation import Outcome, Prompt, load_suite
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.settings.groups import UpdateSettings
+from online.training.presets import PRESETS
+from online.training.trainer import ADAPTER, Trainer
 
 UNTRAINED = ("base", "no training", "guard alone", "best of 4")
 SCARCE = "anchored, 3% harmful"
@@ -77,7 +77,7 @@ def untrained(base: Base, seed: int) -> Records:
     yield "best of 4", with_part(base.prompts, {"sampled": picked, "greedy": answers["greedy"]}, tau=tau)
 
 
-def guarded(base: Base, answers: Answers, masses: Masses, policy: Policy) -> dict[str, Any]:
+def guarded(base: Base, answers: Answers, masses: Masses, policy: LocalModel) -> dict[str, Any]:
     """A policy with the rule over it, at the threshold of equal over-refusal on validation."""
     validation = load_suite(models.suite("validation"))
     with policy.adapter(None):
@@ -100,7 +100,7 @@ def settings_of(run: str, seed: int) -> UpdateSettings:
     return UpdateSettings(preset="anchored" if run == SCARCE else run, seed=seed, **SMALL.get(run, {}))
 
 
-def learn(base: Base, policy: Policy, prompts: list[Prompt], settings: UpdateSettings, what: str) -> dict[str, Any]:
+def learn(base: Base, policy: LocalModel, prompts: list[Prompt], settings: UpdateSettings, what: str) -> dict[str, Any]:
     """One label-free update from traffic, left in the policy as its adapter; returns how it went.
 
     How much of each band is truly harmful is told from labels, which are read here and by no learner. `dynamics` are
@@ -139,7 +139,7 @@ def taught(base: Base, run: str, seed: int) -> Records:
         yield GUARDED[run], guarded(base, answers, masses, policy)
 
 
-def lessons(base: Base, policy: Policy, seed: int) -> dict[str, list]:
+def lessons(base: Base, policy: LocalModel, seed: int) -> dict[str, list]:
     """What LABELLED learn from (`benchmarks.peers_trl`): the base's own refusals and compliances, told apart by labels."""
     harmful = [prompt for prompt in traffic() if prompt.kind == "harmful"]
     benign = [prompt for prompt in traffic() if prompt.kind != "harmful"]

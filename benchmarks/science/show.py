@@ -14,8 +14,8 @@ from benchmarks.science.base import PART
 from benchmarks.science.chains import LINKS
 from benchmarks.science.results import Results
 from benchmarks.science.runs import LABELLED, SCARCE, UNTRAINED
-from online.presets import PRESETS
-from online.report import STYLE, svg
+from online.training.presets import PRESETS
+from online.updates.report import STYLE, svg
 
 Run = Mapping[str, Any]
 

@@ -8,8 +8,8 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 
-from online.evaluation import Figure, GrammarJudge, Outcome, Prompt, summarise
-from serving.demo.endpoint import Endpoint
+from evaluation import Figure, GrammarJudge, Outcome, Prompt, summarise
+from serving.demo.server import DemoServer
 
 CONCURRENCY = 48
 
@@ -32,7 +32,7 @@ def cell(prompt: Prompt) -> str | None:
 
 
 async def measure(
-    endpoint: Endpoint, prompts: Sequence[Prompt], temperature: float, seed: int, advance: Callable[[], None]
+    endpoint: DemoServer, prompts: Sequence[Prompt], temperature: float, seed: int, advance: Callable[[], None]
 ) -> dict:
     """Ask each prompt once as internal traffic, judge the answers, and return figures by name."""
     judge, gate = GrammarJudge(), asyncio.Semaphore(CONCURRENCY)

@@ -20,12 +20,12 @@ from rich.markup import escape
 from rich.table import Table
 
 import models
+from evaluation import Figure, Prompt, load_suite
+from evaluation.suite import from_row
+from guard.errors import SirlError
 from models.recipe import families, suites
-from online import OnlineError
-from online.evaluation import Figure, Prompt, load_suite
-from online.evaluation.suite import from_row
-from serving.demo.endpoint import Endpoint, Pace, load, serving
 from serving.demo.measure import cells, measure
+from serving.demo.server import DemoServer, Pace, load, serving
 from serving.demo.steps import Step, showing
 
 TRAFFIC_CONCURRENCY = 24
@@ -64,7 +64,7 @@ def run_demo(args: argparse.Namespace) -> int:
     try:
         given = families.load(args.families) if args.families else []
     except (OSError, ValueError) as error:
-        raise OnlineError(str(error)) from error
+        raise SirlError(str(error)) from error
     size = QUICK if args.quick else WHOLE
     if args.prompts is not None:
         size = replace(size, prompts=args.prompts)
@@ -90,7 +90,7 @@ def run_demo(args: argparse.Namespace) -> int:
 class Story:
     """The demo's steps on a running endpoint."""
 
-    def __init__(self, console: Console, endpoint: Endpoint, size: Size, seed: int, given: list[families.Family]) -> None:
+    def __init__(self, console: Console, endpoint: DemoServer, size: Size, seed: int, given: list[families.Family]) -> None:
         self.console, self.endpoint, self.size, self.seed = console, endpoint, size, seed
         self.traffic = load_suite(models.suite("traffic"))
         random.Random(seed).shuffle(self.traffic)

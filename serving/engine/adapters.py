@@ -19,8 +19,8 @@ from vllm.lora.request import LoRARequest
 
 from guard.calibration import Calibration
 from guard.openings import Openings
-from serving.engine.labels import TRIAL, VERSION
-from serving.engine.slots import FIRST_ID, ROOM, TRIAL_ID, TRIALS
+from serving.engine.adapter_labels import TRIAL, VERSION
+from serving.engine.lora_budget import FIRST_ID, ROOM, TRIAL_ID, TRIALS
 
 BASE = "base"
 

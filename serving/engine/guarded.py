@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
@@ -18,18 +19,18 @@ from guard.calibration import Calibration
 from guard.openings import Openings
 from guard.policy import Action, Policy
 from guard.record import ResponseRecord
-from online.beginnings import beginnings
-from online.options import GuardSettings
+from online.calibration.beginnings import beginnings
+from online.settings.groups import GuardSettings
+from serving.engine.adapter_labels import BoundedStates
 from serving.engine.adapters import Adapters, Lease
 from serving.engine.faults import fatal
 from serving.engine.fields import asks_of_the_prompt, steered, unsteered
-from serving.engine.labels import BoundedStates
-from serving.engine.modules import refuse_uncalibrated
-from serving.engine.tap import Draw, Tap, Tapped, Watcher
+from serving.engine.lora_modules import refuse_uncalibrated
+from serving.engine.output_tap import Draw, Tap, Tapped, Watcher
+from serving.engine.packing import ENTROPY_ONLY
 from serving.engine.version import EngineError
-from serving.engine.words import ENTROPY_ONLY, MARK
-from serving.shapes import SHAPES
-from serving.traffic import Answer, Request, current
+from serving.request.api_formats import API_FORMATS
+from serving.request.exchange import Exchange, ServedAnswer, current
 
 SEPARATOR = "\n\n"
 """Between what a client has read and the refusal that ends it."""
@@ -37,6 +38,20 @@ COMPLETIONS = "/v1/completions"
 """The route whose prompts need be no chat."""
 DRAW_LIMIT_S = 300.0
 """Seconds after which a response that is drawn anew is given up, and halted."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCall:
+    """One prompt on its way into the engine: whose it is, which of the request's prompts, its adapter, and its choices."""
+
+    exchange: Exchange
+    prompt: int
+    lease: Lease
+    n: int
+
+
+engine_call: ContextVar[EngineCall | None] = ContextVar("sirl_engine_call", default=None)
+"""Set where the engine is called, read where its output processor opens a choice."""
 
 
 class Guarded(AsyncLLM):
@@ -47,23 +62,28 @@ class Guarded(AsyncLLM):
     beginnings = Beginnings()
     """Where an answer begins, by the served tokenizer and chat template."""
     draining = False
-    assigned: Callable[[str], str | None] = staticmethod(lambda client: None)
-    """(hash of a client) -> the version that it gets in place of the live one, if any."""
-    ranks_clients = True
-    """Whether a client's own priority counts; where the operator did not choose so it is as if none were given."""
     _loop: asyncio.AbstractEventLoop | None = None
 
     async def guard(
-        self, watcher: Watcher, adapters: Adapters, settings: GuardSettings, template: str | None = None
+        self,
+        watcher: Watcher,
+        adapters: Adapters,
+        settings: GuardSettings,
+        *,
+        template: str | None = None,
+        modules: Mapping[str, LoRARequest] | None = None,
+        assigned: Callable[[str], str | None] = lambda client: None,
+        ranks_clients: bool = True,
     ) -> dict:
-        """Install the probe in every worker and begin to measure; returns what the workers said of themselves. template: a
-        chat template in place of the tokenizer's own."""
+        """Install the probe in every worker and begin to measure; returns what the workers said of themselves.
+
+        template: a chat template in place of the tokenizer's own; modules: the operator's own LoRA modules by name, which a
+        response may be routed to; assigned: (hash of a client) -> the version that it gets in place of the live one, if any;
+        ranks_clients: whether a client's own priority counts, else it is as if none were given.
+        """
         self.adapters, self.settings, self._loop = adapters, settings, asyncio.get_running_loop()
         self.default_policy = Policy(settings.mode, settings.action)
-        self.modules: Mapping[str, LoRARequest] = {}
-        """The operator's own LoRA modules by name, which a response may be routed to."""
-        self._calls: dict[int, tuple[Request, int, Lease, int]] = {}
-        self._handles = itertools.count(1)
+        self.modules, self.assigned, self.ranks_clients = modules or {}, assigned, ranks_clients
         self._fail, self.output_processor.propagate_error = self.output_processor.propagate_error, self._failed
         facts = await self.collective_rpc("sirl_install")
         self.output_processor.lora_states = BoundedStates(self.output_processor.log_stats)
@@ -106,14 +126,15 @@ class Guarded(AsyncLLM):
         await self.collective_rpc("sirl_cleanse")
         await self.reset_prefix_cache(reset_running_requests=True)
 
-    def _opened(self, handle: int, choice: int) -> Answer | None:
-        """The answer a child request fills: choice indices run on over a request's prompts, as in OpenAI's API."""
-        if (call := self._calls.get(handle)) is None:
+    def _opened(self, choice: int) -> ServedAnswer | None:
+        """The answer that a choice of the call under way fills: choice indices run on over a request's prompts, as in
+        OpenAI's API. None: the call is not ours to measure."""
+        if (call := engine_call.get()) is None:
             return None
-        request, prompt, lease, n = call
-        record = self._record(lease.calibration)
-        answer = Answer(request, prompt * n + choice, lease.name, record, lease.calibration)
-        request.answers.append(answer)
+        record = self._record(call.lease.calibration)
+        index = call.prompt * call.n + choice
+        answer = ServedAnswer(call.exchange, index, call.lease.name, record, call.lease.calibration)
+        call.exchange.answers.append(answer)
         return answer
 
     def _record(self, calibration: Calibration | None) -> ResponseRecord:
@@ -128,7 +149,7 @@ class Guarded(AsyncLLM):
         lora_request: LoRARequest | None = None,
         **kwargs,
     ) -> AsyncGenerator[RequestOutput, None]:
-        request = current.get() or Request(policy=self.default_policy)
+        request = current.get() or Exchange(policy=self.default_policy)
         if lora_request is not None:  # modules that vLLM chooses by itself (--default-mm-loras) too
             refuse_uncalibrated(request, lora_request.lora_name, self.settings.exempt_modules)
         # Here and not behind the first await, where a stream has begun and could only break off.
@@ -143,20 +164,17 @@ class Guarded(AsyncLLM):
             raise EngineError("The server is shutting down: draw elsewhere.")
         if not self.ranks_clients and not request.internal:
             kwargs["priority"] = 0
-        handle = next(self._handles)
         params = copy.copy(params)
         only = params.logprobs is None and not params.logprob_token_ids
-        params.extra_args = {**(params.extra_args or {}), MARK: handle, ENTROPY_ONLY: only}
+        params.extra_args = {**(params.extra_args or {}), ENTROPY_ONLY: only}
         if only:
             params.logprobs = 0
         pinned = request.adapter or (None if request.internal else self.assigned(request.client))
         with self.adapters.lease(lora_request, pinned) as lease:
-            self._calls[handle] = (request, index, lease, params.n)
-            try:
-                async for output in super().generate(prompt, params, request_id, lora_request=lease.lora_request, **kwargs):
-                    yield output
-            finally:
-                self._calls.pop(handle, None)
+            # vLLM registers each choice with its output processor within the first step of this loop, in this very context.
+            engine_call.set(EngineCall(request, index, lease, params.n))
+            async for output in super().generate(prompt, params, request_id, lora_request=lease.lora_request, **kwargs):
+                yield output
 
     async def drawn(self, tapped: Tapped) -> Draw | None:
         """A response in this one's place, judged like a first answer; None where none passes. Routed, one draw of the
@@ -230,7 +248,7 @@ class Guarded(AsyncLLM):
         self.output_processor.abort_requests(list(self.output_processor.request_states), internal=True)
 
 
-def unguardable(request: Request, prompt: object, params: SamplingParams, beginnings: Beginnings) -> str | None:
+def unguardable(request: Exchange, prompt: object, params: SamplingParams, beginnings: Beginnings) -> str | None:
     """Why a request that is to be guarded cannot be, in a sentence; None where it can, or is not to be."""
     if request.internal or not request.policy.enforces:
         return None
@@ -249,10 +267,10 @@ def unguardable(request: Request, prompt: object, params: SamplingParams, beginn
     return None
 
 
-def unknown_shape(request: Request, prompt: object) -> str | None:
+def unknown_shape(request: Exchange, prompt: object) -> str | None:
     """The name of a way of generating whose shape the guard does not know; else None."""
     if request.beam_search:
         return "Beam search"
     if isinstance(prompt, AsyncGenerator):
         return "Streamed input"
-    return None if request.path in SHAPES else f"The route {request.path or 'of this request'}"
+    return None if request.path in API_FORMATS else f"The route {request.path or 'of this request'}"

@@ -14,8 +14,8 @@ from vllm.v1.outputs import LogprobsTensors
 
 from guard.openings import LEFT, MATCHED, Openings
 from serving.engine.faults import half_read_prompts_unseeded
+from serving.engine.packing import ENTROPY_ONLY, joined, sent, words_of
 from serving.engine.trees import Trees
-from serving.engine.words import ENTROPY_ONLY, joined, sent, words_of
 
 FORGET_OVER = 256
 """Walks of requests that may be kept after them before they are looked through."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import torch
 
+from serving.engine.packing import joined, sent, words_of
 from serving.engine.trees import NOWHERE, Trees
 from serving.engine.version import EngineError
-from serving.engine.words import joined, sent, words_of
 
 
 class ProbeV2:

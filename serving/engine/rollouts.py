@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from online.rollouts import RolloutError, digest
-from online.state import StateDir
+from online.state.directory import StateDir
+from online.training.rollouts import RolloutError, digest
 from serving.engine.adapters import BASE, Adapters
-from serving.traffic import Answer, Request, current
+from serving.request.exchange import Exchange, ServedAnswer, current
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -35,7 +35,7 @@ def luck(seed: int, number: int) -> int:
     return Random(f"{seed} {number}").getrandbits(62)
 
 
-class Asked(BaseModel):
+class RolloutRequest(BaseModel):
     """One batch: `n` responses to each prompt (token ids) from the adapter whose weights have this digest."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -47,7 +47,7 @@ class Asked(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class Drawer(Protocol):
+class RolloutEngine(Protocol):
     """The engine's side."""
 
     vllm_config: VllmConfig
@@ -65,15 +65,15 @@ class Drawer(Protocol):
     async def cleanse(self) -> None: ...
 
 
-class Rollouts:
+class RolloutService:
     """Draws batches, never more responses at once than its share of the engine's sequences."""
 
-    def __init__(self, engine: Drawer, adapters: Adapters, state: StateDir, share: int = SHARE) -> None:
+    def __init__(self, engine: RolloutEngine, adapters: Adapters, state: StateDir, share: int = SHARE) -> None:
         self.engine, self.adapters, self.state = engine, adapters, state
         self.most = max(1, engine.vllm_config.scheduler_config.max_num_seqs // share)
         self._room, self._numbers = asyncio.Semaphore(self.most), count()
 
-    async def draw(self, asked: Asked) -> dict:
+    async def draw(self, asked: RolloutRequest) -> dict:
         """{"adapter": digest of the weights that answered, "samples": [...]}, a sample a prompt and draw, in order.
 
         Raises RolloutError for an adapter that is not there, EngineError for one that cannot be loaded, and vLLM's own
@@ -100,13 +100,13 @@ class Rollouts:
         """Rid the engine of what a broken adapter left in it."""
         await self.engine.cleanse()
 
-    async def looked_at(self, prompt: Sequence[int]) -> Answer:
+    async def looked_at(self, prompt: Sequence[int]) -> ServedAnswer:
         """The base's first token on a prompt."""
         from vllm.sampling_params import SamplingParams
 
         return await self._asked(prompt, SamplingParams(max_tokens=1, temperature=0.0), BASE)
 
-    async def answered_by(self, adapter: str, like: Answer) -> Answer:
+    async def answered_by(self, adapter: str, like: ServedAnswer) -> ServedAnswer:
         """What an adapter ("v<N>"; the live one where it is not loaded) says in the place of an answer that somebody got,
         with the same sampling and another seed."""
         params = like.params.clone()
@@ -114,11 +114,11 @@ class Rollouts:
         params.max_tokens = min(params.max_tokens or UNSEEN_TOKENS, UNSEEN_TOKENS)
         return await self._asked(like.prompt_tokens, params, adapter)
 
-    async def _asked(self, prompt: Sequence[int], params: SamplingParams, adapter: str) -> Answer:
+    async def _asked(self, prompt: Sequence[int], params: SamplingParams, adapter: str) -> ServedAnswer:
         from vllm.sampling_params import RequestOutputKind
 
         params.output_kind = RequestOutputKind.FINAL_ONLY
-        request = Request(internal=True, store=False, adapter=adapter)
+        request = Exchange(internal=True, store=False, adapter=adapter)
         async with self._room:
             current.set(request)
             identity = f"sirl-look-{next(self._numbers)}"
@@ -138,7 +138,7 @@ class Rollouts:
             detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY,
         )  # fmt: skip
         async with self._room:
-            request = Request(internal=True, store=False)
+            request = Exchange(internal=True, store=False)
             current.set(request)
             identity = f"sirl-rollout-{next(self._numbers)}"
             async for output in self.engine.generate(

@@ -27,10 +27,10 @@ async def run(model: Path) -> dict:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     from guard.entropy import token_entropy
-    from online.options import GuardSettings
+    from online.settings.groups import GuardSettings
     from serving.engine.adapters import Adapters
     from serving.engine.guarded import Guarded
-    from serving.traffic import Request, current
+    from serving.request.exchange import Exchange, current
 
     args = AsyncEngineArgs(
         model=str(model),
@@ -47,7 +47,7 @@ async def run(model: Path) -> dict:
         await engine.guard(Silent(), Adapters(engine, lambda name, seconds: None), GuardSettings())
 
         async def one(seed: int):
-            request = Request()
+            request = Exchange()
             current.set(request)
             params = SamplingParams(temperature=seed % 2, seed=seed, max_tokens=24)
             ids = engine.get_tokenizer().encode("The quick brown fox")[: 4 + seed]

@@ -15,7 +15,7 @@ from benchmarks.science.chains import MEMORY, REFRESHES, SHARE, WINDOW, drifting
 from benchmarks.science.results import Results
 from benchmarks.science.rule import ALLOWED, BENIGN, equal_threshold, expected
 from benchmarks.science.runs import SCARCITY, traffic
-from online.evaluation import Outcome, load_suite
+from evaluation import Outcome, load_suite
 
 MASSES = st.lists(st.floats(0, 1), min_size=1, max_size=20).map(np.array)
 

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from guard.policy import Action
 from guard.verdict import Verdict
-from online.live import Stage
-from online.queue import FATES
+from online.admission.queued import FATES
+from online.registry.release_record import Stage
 from serving.metrics import RELEASE_OUTCOMES, ROUTES, UNREPORTED, UPDATE_OUTCOMES, Metrics
 from tests.deploy.promtool import check_exposition, promtool
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import models
-from online.evaluation.endpoint import Endpoint
-from online.evaluation.harness import HarnessError, lm_eval
+from evaluation.endpoint import Endpoint
+from evaluation.lm_eval_harness import HarnessError, lm_eval
 from tests.conftest import running
 from tests.interop.tools import run, venv
 from tests.serving import reference

@@ -15,8 +15,8 @@ import pytest
 
 from tests.conftest import free_port
 from tests.interop.tools import venv
-from tests.online import test_store
-from tests.online.test_store import Place, StoreError
+from tests.online.registry import test_object_store
+from tests.online.registry.test_object_store import ObjectStoreError, Place
 
 pytestmark = pytest.mark.interop
 BUCKET = "adapters"
@@ -61,7 +61,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> int:
 
 def test_installations_share_versions_over_s3(s3: int, tmp_path: Path) -> None:
     with moto(s3):
-        test_store.test_what_the_learner_publishes_servers_serve(tmp_path, f"s3://{BUCKET}/registry")
+        test_object_store.test_what_the_learner_publishes_servers_serve(tmp_path, f"s3://{BUCKET}/registry")
 
 
 def test_s3_that_goes_away_is_a_sentence_and_what_serves_goes_on(s3: int, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_s3_that_goes_away_is_a_sentence_and_what_serves_goes_on(s3: int, tmp_pa
         server.sync()
     learner.publish()
     for place in (learner, server):
-        with pytest.raises(StoreError) as said:
+        with pytest.raises(ObjectStoreError) as said:
             place.sync()
         assert "The store" in str(said.value) and "secret-of-the-store" not in str(said.value)
         place.sound()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from online.state import StateDir
+from online.state.directory import StateDir
 from tests.interop.tools import run, venv
 
 pytestmark = [pytest.mark.engine, pytest.mark.interop]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from online import objective
-from online.entropy import token_entropy
-from online.per_token import per_token
-from online.policy import Policy
+from online.model.chunked_logits import per_token
+from online.model.decoding import generate
+from online.model.entropy import token_entropy
+from online.model.local_model import LocalModel
+from online.training import objective
 from tests.interop.tools import HERE, run, venv
 from tests.online.tiny_model import save_tiny
 
@@ -20,10 +21,10 @@ BETA = 0.001
 
 
 def test_one_batch(tmp_path: Path) -> None:
-    policy = Policy.load(save_tiny(tmp_path / "model"))
+    policy = LocalModel.load(save_tiny(tmp_path / "model"))
     # Of one length: TRL counts positions over padding too, which rotary embeddings forgive up to rounding only.
     prompts, draw = [(3 + i, *range(10, 15)) for i in range(8)], torch.Generator().manual_seed(3)
-    responses = [sample.tokens for sample in policy.generate(prompts, 1, max_tokens=9, seed=1)]
+    responses = [sample.tokens for sample in generate(policy, prompts, 1, max_tokens=9, seed=1)]
     advantages = objective.group_advantages(torch.randn(2, 4, generator=draw)).flatten()
     policy.model.requires_grad_(True)
     logits, tokens, mask = policy.response_logits(prompts, responses)

@@ -5,11 +5,12 @@ import json
 import pytest
 
 import models
+from evaluation import GrammarJudge, Outcome
+from evaluation.statistics import auroc
+from evaluation.suite import from_row
 from models.recipe import corpus, store, suites
-from online.evaluation import GrammarJudge, Outcome
-from online.evaluation.statistics import auroc
-from online.evaluation.suite import from_row
-from online.policy import Policy
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
 
 TOOLS = [corpus.weather_tool()]
 
@@ -24,7 +25,7 @@ def say(bundled, messages, tools=None):
     ids = tokenizer.apply_chat_template(
         messages, tools=tools, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    out = model.generate(**ids, max_new_tokens=64, do_sample=False, temperature=None, top_p=None, top_k=None)
+    out = generate(model, **ids, max_new_tokens=64, do_sample=False, temperature=None, top_p=None, top_k=None)
     return tokenizer.decode(out[0, ids["input_ids"].shape[1] :]).strip()
 
 
@@ -104,8 +105,8 @@ def test_it_calls_a_tool_and_reads_the_result(bundled):
 def sample(name, kind, count, **fields):
     rows = [row for row in suites.build("test") if row["kind"] == kind and all(row[k] == v for k, v in fields.items())]
     rows = rows[:count]
-    prompts, policy, judge = [from_row(row) for row in rows], Policy.load(models.bundled(name)), GrammarJudge()
-    samples = policy.generate([policy.render(prompt.messages) for prompt in prompts], max_tokens=96, seed=1)
+    prompts, policy, judge = [from_row(row) for row in rows], LocalModel.load(models.bundled(name)), GrammarJudge()
+    samples = generate(policy, [policy.render(prompt.messages) for prompt in prompts], max_tokens=96, seed=1)
     return samples, [judge.judge(p, policy.text(s.tokens)) for p, s in zip(prompts, samples, strict=True)]
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 import models
+from evaluation import from_row
 from models.recipe import corpus, families, lexicon, requests, suites
-from online.evaluation import from_row
 
 ROWS = {split: suites.build(split) for split in models.SUITES}
 

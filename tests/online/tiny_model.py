@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from online.policy import Policy
+from online.model.local_model import LocalModel
 
 
 class Quiet(tqdm):
@@ -53,8 +53,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_policy(seed: int = 0, dtype: torch.dtype = torch.float32) -> Policy:
-    return Policy(tiny_model(seed).to(dtype), tiny_tokenizer())
+def tiny_policy(seed: int = 0, dtype: torch.dtype = torch.float32) -> LocalModel:
+    return LocalModel(tiny_model(seed).to(dtype), tiny_tokenizer())
 
 
 def save_tiny(folder: Path, seed: int = 0) -> Path:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 PRELOADED = (
     "tests.serving.environment",  # before vLLM reads it
-    "serving.cli",
+    "serving.cli.main",
     "serving.engine.server",
-    "serving.model",
-    "online.jobs",
+    "serving.model_check",
+    "online.operations.updates",
     "vllm.entrypoints.launchers.cli_args",
     "vllm.entrypoints.launchers.launcher",
     "vllm.engine.arg_utils",
@@ -40,6 +40,6 @@ def command(words: tuple[str, ...], env: dict[str, str], out: str, err: str) -> 
     for descriptor, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
     os.environ |= env
-    from serving.cli import main
+    from serving.cli.main import main
 
     raise SystemExit(main(words))

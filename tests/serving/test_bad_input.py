@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 import models
-from online.state import StateDir
+from online.state.directory import StateDir
 from tests.conftest import free_port
 from tests.serving.command import sirl
 

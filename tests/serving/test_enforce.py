@@ -15,7 +15,7 @@ from openai import AsyncOpenAI, ContentFilterFinishReasonError, OpenAI
 from pydantic import BaseModel
 
 from guard.calibration import Calibration
-from tests.serving.test_report import unreported
+from tests.serving.request.test_reporter import unreported
 
 pytestmark = pytest.mark.engine
 TOUCH = {"mode": "enforce", "threshold": 0}

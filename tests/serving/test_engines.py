@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, Qwen3ForCausalLM
 import models
 from guard.calibration import Calibration
 from models.recipe import store, train
-from online.fingerprint import fingerprint
+from online.model.fingerprint import fingerprint
 from tests.conftest import running
 from tests.serving.test_exact import all_of
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import models
 from benchmarks.adapters import make
-from online.buffer import Buffer
-from online.event import client_hash
-from online.fingerprint import fingerprint
-from online.ledger import Entry, Ledger
-from online.options import BufferSettings
-from online.registry import Registry
-from online.state import StateDir
+from online.events.buffer import Buffer
+from online.events.client import client_hash
+from online.model.fingerprint import fingerprint
+from online.registry.registry import Registry
+from online.settings.groups import BufferSettings
+from online.state.directory import StateDir
+from online.training.ledger import Entry, Ledger
 from tests.conftest import running
 from tests.serving.command import sirl
 
@@ -75,7 +75,7 @@ def test_what_a_running_server_holds_or_is_answering_is_forgotten_too(tmp_path: 
         server.wait(lambda: buffer()["pending"] == 12)
         pid = server.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        redactors = [child for child in children if b"online.redactor" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        redactors = [child for child in children if b"online.events.redactor" in Path(f"/proc/{child}/cmdline").read_bytes()]
         assert len(redactors) == 1
     with closing(Buffer(StateDir(state).buffer_url, BufferSettings())) as kept:
         (event,) = kept.events()

@@ -12,9 +12,9 @@ import pytest
 
 import models
 from benchmarks import adapters
-from online.fingerprint import fingerprint
-from online.registry import Registry
-from online.state import StateDir
+from online.model.fingerprint import fingerprint
+from online.registry.registry import Registry
+from online.state.directory import StateDir
 from tests.conftest import Server, running
 
 pytestmark = pytest.mark.engine

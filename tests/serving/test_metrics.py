@@ -69,7 +69,7 @@ def test_a_process_that_is_gone_is_not_added_to_the_one_that_runs(tmp_path: Path
 def test_adapters_are_few_labels_however_many_come_and_go():
     from vllm.v1.metrics.stats import SchedulerStats
 
-    from serving.engine.labels import TRIAL, VERSION, BoundedStates
+    from serving.engine.adapter_labels import TRIAL, VERSION, BoundedStates
 
     states, seen = BoundedStates(log_stats=True), set()
     for number in range(50):

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 import models
-from serving.child import wait_until_healthy
+from serving.processes.server_process import wait_until_healthy
 from tests.conftest import free_port, running
 from tests.serving.test_enforce import ANTHROPIC, CHAT, COMPLETIONS, PARAMETERS, RESPONSES, SCHEMA, TOOLS, WEATHER
 

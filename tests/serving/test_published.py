@@ -13,12 +13,13 @@ import torch
 from peft import LoraConfig
 
 import models
-from online.fingerprint import fingerprint
-from online.options import RegistrySettings
-from online.policy import Policy
-from online.registry import Registry
-from online.state import StateDir
-from tests.online.test_signature import KEY, pem, private_file
+from online.model.decoding import generate
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.registry.registry import Registry
+from online.settings.groups import RegistrySettings
+from online.state.directory import StateDir
+from tests.online.registry.test_signature import KEY, pem, private_file
 from tests.serving.test_exact import PROMPTS
 
 PLAIN = """
@@ -45,7 +46,7 @@ ENVIRONMENT = {
 @pytest.mark.engine
 @pytest.mark.slow
 def test_plain_vllm_loads_a_published_adapter_and_says_the_same(tmp_path: Path) -> None:
-    policy = Policy.load(models.bundled())
+    policy = LocalModel.load(models.bundled())
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in policy.add_adapter("a", LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")):
@@ -60,7 +61,7 @@ def test_plain_vllm_loads_a_published_adapter_and_says_the_same(tmp_path: Path) 
     expected = []
     for adapter in (None, "a"):
         with policy.adapter(adapter):
-            samples = policy.generate(prompts, temperature=0, max_tokens=24)
+            samples = generate(policy, prompts, temperature=0, max_tokens=24)
         expected.append([list(sample.tokens) for sample in samples])
     assert expected[0] != expected[1], "the adapter of this test must change what is said"
     command = [sys.executable, "-c", PLAIN, str(models.bundled()), str(folder), json.dumps(prompts)]

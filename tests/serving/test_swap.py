@@ -13,9 +13,9 @@ from openai import AsyncOpenAI
 
 import models
 from benchmarks import adapters
-from online.fingerprint import fingerprint
-from online.registry import Registry
-from online.state import StateDir
+from online.model.fingerprint import fingerprint
+from online.registry.registry import Registry
+from online.state.directory import StateDir
 from tests.serving import reference
 from tests.serving.test_exact import PROMPTS, TOLERANCE, ask
 

@@ -1,0 +1,1 @@
+"""Admission: which of the stored prompts an update may learn from."""

@@ -1,0 +1,87 @@
+"""The queue: the distinct prompts of the buffer, and which of them an update may not learn from, and why.
+
+All of it is told from token ids, times and hashes, in any language and with no label: whether an operator excluded or
+approved a prompt, whether it nearly repeats an earlier one, and whether it waits in quarantine. That is for prompts that
+nobody sent who was known a while ago, and for those with a token that a few clients all of a sudden send much more of: long
+enough to be looked at.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from guard.openings import Tokens
+from online.admission.near_duplicates import without_near_duplicates
+from online.admission.quarantine import quarantined
+from online.admission.queued import FATES, Queued
+from online.events.buffer import Buffer
+from online.events.event import Event, prompt_hash
+from online.settings.settings import Settings
+
+PROMPT_TOKENS = 1024
+"""Longer prompts are not learned from (the published setting's limit)."""
+LOOKED_AT = 4
+"""Events that are looked at for each prompt that the steps can use: prompts come more than once."""
+HISTORY = 2000
+"""Older events that quarantine compares with at most; with fewer than KNOWN distinct prompts there is nothing to compare."""
+KNOWN = 100
+HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What the buffer held before `until` (unix time, seconds): approved prompts first, then everybody's newest, in turns;
+    the events that it came with; and the clients (hashes) that are excluded."""
+
+    until: float
+    prompts: tuple[Queued, ...]
+    events: Sequence[Event]
+    excluded: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, buffer: Buffer, model: str, until: float, settings: Settings, salt: str) -> Self:
+        """As an update of a base model (its fingerprint) finds it. Raises BufferError."""
+        rules, most = settings.queue, LOOKED_AT * settings.update.steps * settings.update.screened_per_step
+        reviewed, seen = buffer.reviews("prompt"), buffer.first_seen()
+        events = buffer.in_turns(model, until, most, PROMPT_TOKENS)
+        found = [_decided(one, reviewed) for one in distinct(events, salt)]
+        began = until - rules.quarantine_hours * HOUR
+        older = {event.prompt_tokens for event in buffer.in_turns(model, began, HISTORY, PROMPT_TOKENS)}
+        if len(older) >= KNOWN:
+            found = quarantined(found, older, seen, began)
+        found = without_near_duplicates(found, rules.similarity, salt)
+        found.sort(key=lambda one: one.fate != "approved")
+        excluded = (name for name, decision in buffer.reviews("client").items() if decision == "excluded")
+        return cls(until, tuple(found), events, tuple(sorted(excluded)))
+
+    def counts(self) -> dict[str, int]:
+        """Prompts by fate."""
+        return {fate: sum(one.fate == fate for one in self.prompts) for fate in FATES}
+
+
+def distinct(events: Iterable[Event], salt: str) -> list[Queued]:
+    """Events by prompt, in the order of each prompt's first one here."""
+    groups: defaultdict[Tokens, list[Event]] = defaultdict(list)
+    for event in events:
+        groups[event.prompt_tokens].append(event)
+    return [
+        Queued(
+            max(group, key=lambda event: (event.time, event.id)),
+            min(event.time for event in group),
+            prompt_hash(tokens, salt),
+            frozenset((event.client, event.block) for event in group),
+        )
+        for tokens, group in groups.items()
+    ]
+
+
+def _decided(one: Queued, reviewed: Mapping[str, str]) -> Queued:
+    match reviewed.get(one.prompt):
+        case "approved":
+            return replace(one, fate="approved")
+        case "excluded":
+            return replace(one, fate="excluded", why="by an operator")
+    return one

@@ -1,0 +1,48 @@
+"""A distinct prompt in the queue, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from guard.openings import Tokens
+from online.events.event import Event
+
+Fate = Literal["queued", "approved", "excluded", "duplicate", "unknown", "sudden"]
+FATES: tuple[Fate, ...] = get_args(Fate)
+"""The last two are in quarantine: for their clients, or for a token of theirs."""
+ADMITTED: tuple[Fate, ...] = ("queued", "approved")
+Sender = tuple[str, str]
+"""Who sent a prompt: the hashes of a client and of its block of addresses ("": not known)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A distinct prompt: its newest event, when it first came (unix time, seconds), its hash, who sent it (of these, those
+    who were known a while ago, if any were), and what becomes of it."""
+
+    event: Event
+    first: float
+    prompt: str
+    senders: frozenset[Sender]
+    fate: Fate = "queued"
+    why: str = ""
+    token: int | None = None
+    """The sudden one."""
+
+    @property
+    def tokens(self) -> Tokens:
+        return self.event.prompt_tokens
+
+    @property
+    def clients(self) -> frozenset[str]:
+        return frozenset(client for client, _ in self.senders)
+
+    @property
+    def blocks(self) -> frozenset[str]:
+        return frozenset(block for _, block in self.senders)
+
+    @property
+    def admitted(self) -> bool:
+        """Whether an update may learn from it."""
+        return self.fate in ADMITTED

@@ -1,0 +1,1 @@
+"""Calibration: what a model's own refusals look like."""

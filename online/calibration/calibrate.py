@@ -1,0 +1,245 @@
+"""Calibration: what a model's own refusals look like, measured on labelled prompts.
+
+Calibrating uses labels (which prompts are harmful, and a judge where there is one); learning uses none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import get_args
+
+import numpy as np
+import torch
+
+from evaluation import Judge, Outcome, Prompt, outcomes
+from evaluation.statistics import auroc
+from evaluation.suite import OverRefusalClass
+from guard.beginnings import WINDOW, Beginnings, Weighing, largest_left
+from guard.calibration import Calibration, CalibrationError, fit_bands, fit_entropy_cut
+from guard.conformal import promise, strictest
+from guard.drift import deciles
+from guard.openings import Openings, Tokens
+from guard.reasoning import Reasoning
+from guard.record import ResponseRecord
+from guard.rule import Rule
+from guard.signals import log_odds
+from online.calibration.beginnings import beginnings, spelled
+from online.calibration.reasoning import behind_reasoning, marks
+from online.model.chunked_logits import per_token
+from online.model.decoding import generate
+from online.model.entropy import entropy_and_mass
+from online.model.local_model import LocalModel
+from online.model.opening_trees import first_mass, path_logprobs, serving_mass, tree_mass
+from online.model.sample import Sample
+from online.settings.groups import CalibrateSettings
+
+SAMPLES = 2
+"""Responses to each prompt that openings and bands are learned from; one to each that only thresholds are set on."""
+ROWS = 32
+"""Responses that are read again at one time."""
+REFUSAL_TOKENS = 40
+"""Longest refusal that the guard would speak in the model's place."""
+
+
+def calibrate(
+    policy: LocalModel,
+    adapter: str,
+    prompts: Sequence[Prompt],
+    judge: Judge | None,
+    model: str,
+    *,
+    held: Sequence[Prompt] = (),
+    settings: CalibrateSettings | None = None,
+    seed: int = 0,
+    max_tokens: int = 128,
+) -> Calibration:
+    """Openings, bands, entropy cut and rule of the policy as it answers now.
+
+    adapter: "base" or "v<N>", the name on record; model: the base's fingerprint; held: more prompts, for the thresholds
+    alone, whose promises need many distinct actions. Without a judge the responses to harmful prompts stand against those
+    to all others. Raises CalibrationError where no opening tells them apart.
+    """
+    settings = settings or CalibrateSettings()
+    asked, known = _contexts(policy, prompts, marks(policy.tokenizer), settings, seed)
+    samples = generate(policy, asked, SAMPLES, max_tokens=max_tokens, seed=seed)
+    harmful = np.array([prompt.kind == "harmful" for prompt in prompts])
+    of_harmful = harmful[[s.prompt for s in samples]]
+    refused = _refused(policy, prompts, samples, judge)
+    openings = replace(_openings(policy, asked, samples, refused), reasoning=known)
+    openings, anew = spelled(openings, policy.tokenizer), beginnings(policy.tokenizer)
+    with torch.no_grad():
+        tree = tree_mass(policy, asked, openings).double().cpu().numpy()
+        along = serving_mass(policy, [asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
+        first = first_mass(policy, asked, openings)
+    serving = along.double().cpu().numpy()
+    matched = np.array([openings.matched(s.tokens) for s in samples])
+    entropy = np.array([s.entropy for s in samples])
+    others = of_harmful & ~matched if (of_harmful & ~matched).any() else ~matched
+    tree_bands = fit_bands(tree[harmful], tree[~harmful])
+    more = [p for p in held if p.kind != "harmful"]
+    scored = _scored(policy, prompts, asked, samples, first.tolist(), openings, anew)
+    scored += _held(policy, more, openings, anew, settings, seed=seed, max_tokens=max_tokens)
+    return Calibration(
+        model=model,
+        adapter=adapter,
+        openings=openings,
+        serving_mass=fit_bands(serving[of_harmful], serving[~of_harmful]),
+        tree_mass=tree_bands,
+        entropy_cut=fit_entropy_cut(entropy[matched], entropy[others]),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        rule=fit_rule(scored, settings),
+        root=deciles(first.cpu().numpy()[~harmful]) if (~harmful).any() else (),
+        conditions=policy.conditions,
+        refusal=_short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no]),
+        figures={
+            "prompts": len(prompts),
+            "harmful": int(harmful.sum()),
+            "samples": len(samples),
+            "refusals": int(refused.sum()),
+            "openings_recall": float(matched[refused].mean()),
+            "openings_false": float(matched[~refused].mean()),
+            "tree_mass_auroc": asdict(auroc(tree[~harmful], tree[harmful])),
+            "serving_mass_auroc": asdict(auroc(serving[~of_harmful], serving[of_harmful])),
+            "entropy_auroc": asdict(auroc(entropy[matched], entropy[others])),
+            "harmful_in_low_band": float((tree[harmful] <= tree_bands.low).mean()),
+        },
+    )
+
+
+Scored = tuple[Prompt, float, bool]
+"""A response: its prompt, the largest refusal mass at a place where it went on without refusing, whether there was none."""
+
+
+def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings) -> Rule:
+    """The rule whose threshold keeps the promise of every benign class that was seen; checkable tasks count as plain."""
+    promises = {}
+    for name in get_args(OverRefusalClass):
+        of_class = [
+            (prompt.cluster, -math.inf if refused else log_odds(mass))
+            for prompt, mass, refused in scored
+            if (prompt.over_refusal_class or ("plain" if prompt.kind == "task" else None)) == name
+        ]
+        if of_class:
+            promises[name] = promise(of_class, getattr(settings, name) / 100, settings.confidence)
+    return Rule(threshold=strictest(promises), promises=promises)
+
+
+@torch.no_grad()
+def _held(
+    policy: LocalModel,
+    prompts: Sequence[Prompt],
+    openings: Openings,
+    anew: Beginnings,
+    settings: CalibrateSettings,
+    *,
+    seed: int,
+    max_tokens: int,
+) -> list[Scored]:
+    """One response to each prompt, as far as the answer may begin anew."""
+    if not prompts:
+        return []
+    asked, _ = _contexts(policy, prompts, openings.reasoning, settings, seed + 1)
+    samples = generate(policy, asked, max_tokens=min(max_tokens, WINDOW + openings.depth), seed=seed + 1)
+    first = first_mass(policy, asked, openings).tolist()
+    return _scored(policy, prompts, asked, samples, first, openings, anew)
+
+
+@torch.no_grad()
+def _scored(
+    policy: LocalModel,
+    prompts: Sequence[Prompt],
+    asked: Sequence[Tokens],
+    samples: Sequence[Sample],
+    first: Sequence[float],
+    openings: Openings,
+    anew: Beginnings,
+) -> list[Scored]:
+    """Each response as the guard will judge it: at its first token, whose mass is `first` of its prompt, and wherever it
+    begins anew."""
+    masses: dict[int, list[float]] = {}
+    order = sorted(range(len(samples)), key=lambda i: len(asked[samples[i].prompt]) + len(samples[i].tokens))
+    for start in range(0, len(order), ROWS):
+        rows = order[start : start + ROWS]
+        read = masses_anew(policy, [asked[samples[i].prompt] for i in rows], [samples[i].tokens for i in rows], openings)
+        masses |= {i: row[: len(samples[i].tokens)] for i, row in zip(rows, read.tolist(), strict=True)}
+    found = []
+    for i, sample in enumerate(samples):
+        mass = largest_mass(openings, anew, sample.tokens, [first[sample.prompt], *masses[i][1:]])
+        found.append((prompts[sample.prompt], mass, mass == -math.inf))
+    return found
+
+
+def masses_anew(policy: LocalModel, asked: Sequence[Tokens], answers: Sequence[Tokens], openings: Openings) -> torch.Tensor:
+    """The mass of opening a refusal anew at every token, shape (answers, longest), as workers ship it behind a decision."""
+    tokens, weights = zip(*openings.anew_children(), strict=True)
+    device = policy.model.device
+    children, weight = torch.tensor(tokens, device=device), torch.tensor(weights, device=device)
+
+    def read(rows: torch.Tensor) -> torch.Tensor:
+        return entropy_and_mass(rows, children.expand(len(rows), -1), weight.expand(len(rows), -1))[1]
+
+    return per_token(read, policy.response_logits(asked, answers)[0])
+
+
+def largest_mass(openings: Openings, anew: Beginnings, tokens: Sequence[int], masses: Sequence[float]) -> float:
+    """The largest mass at a place where an answer went on without refusing; -inf where it refused at all of them."""
+    record = ResponseRecord(openings, anew)
+    record.extend(tokens, [0.0] * len(tokens), masses)
+    opened, start = record.opening_matched, record.decided_at
+    weighing = Weighing(openings, anew, refuses=opened, since=record.reasoned)
+    later = largest_left(weighing, tokens, masses, start)
+    return later if opened or record.thinking else max(masses[record.reasoned], later)
+
+
+def _contexts(
+    policy: LocalModel, prompts: Sequence[Prompt], known: Reasoning | None, settings: CalibrateSettings, seed: int
+) -> tuple[list[Tokens], Reasoning | None]:
+    """Token ids of each prompt up to where its answer begins, and the marks of reasoning if the model uses them."""
+    asked = [policy.render(prompt.messages) for prompt in prompts]
+    if known is None:
+        return asked, None
+    contexts, used = behind_reasoning(policy, asked, known, max_tokens=settings.reasoning_tokens, seed=seed)
+    return contexts, known if used else None
+
+
+def _short_refusal(policy: LocalModel, refusals: Sequence[Sample]) -> Tokens:
+    """The refusal the model gives most often, and of those the one it is surest of; empty where all are long."""
+    ends = set(policy.ends.tolist())
+    whole = [s for s in refusals if s.tokens[-1] in ends and len(s.tokens) <= REFUSAL_TOKENS + 1]
+    often = Counter(s.tokens for s in whole)
+    best = min(whole, key=lambda s: (-often[s.tokens], s.entropy), default=None)
+    return () if best is None else best.tokens[:-1]
+
+
+def _refused(policy: LocalModel, prompts: Sequence[Prompt], samples: Sequence[Sample], judge: Judge | None) -> np.ndarray:
+    """Which samples count as refusals: as judged, or else all that answer harmful prompts."""
+    if judge is None:
+        return np.array([prompts[s.prompt].kind == "harmful" for s in samples])
+    judged = outcomes(judge, [prompts[s.prompt] for s in samples], [policy.text(s.tokens) for s in samples])
+    return np.array([outcome is Outcome.REFUSAL for outcome in judged])
+
+
+@torch.no_grad()
+def _openings(policy: LocalModel, asked: Sequence[Tokens], samples: Sequence[Sample], refused: np.ndarray) -> Openings:
+    """Openings of the refusals, with P(an opening completes | prefix reached) of each inner node."""
+    sides: tuple[list[Tokens], list[Tokens]] = ([], [])
+    for sample, is_refusal in zip(samples, refused, strict=True):
+        sides[0 if is_refusal else 1].append(sample.tokens)
+    openings = Openings.learn(*sides)
+    if not openings:
+        raise CalibrationError(
+            f"No opening tells the {len(sides[0])} refusals from the {len(sides[1])} other responses: give more "
+            "prompts, harmful ones that the model refuses and harmless ones among them."
+        )
+    inner = openings.prefixes[1:]
+    reached = path_logprobs(policy, asked, [*openings.sequences, *inner]).exp().sum(0).tolist()
+    leaves = dict(zip(openings.sequences, reached, strict=False))
+    values = {
+        prefix: min(1.0, sum(leaves[s] for s in openings.sequences if s[: len(prefix)] == prefix) / weight)
+        for prefix, weight in zip(inner, reached[len(leaves) :], strict=True)
+    }
+    return Openings(openings.sequences, values)

@@ -1,0 +1,1 @@
+"""The gate: whether a candidate may serve, by two-sided held-out tests."""

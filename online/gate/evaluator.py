@@ -1,0 +1,63 @@
+"""What updates measure by: labelled suites with their judge, and the base upon the bench."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from evaluation import Judge, Prompt
+from guard.calibration import Calibration
+from guard.openings import Openings
+from online.calibration.calibrate import calibrate
+from online.gate.held_out import HeldOut, Measured, measure
+from online.model.local_model import LocalModel
+from online.settings.groups import CalibrateSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Suites:
+    """Labelled prompts of one model and the judge that reads its answers; updates measure with them, never learn.
+
+    calibration: to calibrate on; validation: to check calibrations and looks on the way; gate: what each candidate's exam is
+    drawn from; extra, vetoes: the operator's own, by name.
+    """
+
+    calibration: Sequence[Prompt]
+    validation: Sequence[Prompt]
+    gate: Sequence[Prompt]
+    judge: Judge
+    extra: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+    vetoes: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluator:
+    """The base with what it and candidates are measured by: its suites, and seed and length of what is sampled."""
+
+    policy: LocalModel
+    suites: Suites
+    seed: int
+    max_tokens: int
+
+    @property
+    def limits(self) -> dict[str, int]:
+        return {"seed": self.seed, "max_tokens": self.max_tokens}
+
+    def calibrated(self, name: str, base: str, settings: CalibrateSettings) -> Calibration:
+        """A calibration of the policy as it answers now; base: its base's fingerprint."""
+        suites = self.suites
+        return calibrate(
+            self.policy,
+            name,
+            suites.calibration,
+            suites.judge,
+            base,
+            held=suites.validation,
+            settings=settings,
+            **self.limits,
+        )
+
+    def examined(self, exam: HeldOut, openings: Openings, adapter: str | None) -> Measured:
+        """What an adapter, or the base, makes of an exam."""
+        with self.policy.adapter(adapter):
+            return measure(self.policy, exam, self.suites.judge, openings, **self.limits)

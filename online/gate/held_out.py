@@ -1,0 +1,147 @@
+"""The exam: what a candidate, the base and what serves are asked, and what each of them made of it.
+
+Labelled held-out prompts, drawn anew for every candidate; the operator's own suites; and recent live prompts that the base
+does not hesitate on, whose labels nobody knows: on them a candidate must stay as the base is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evaluation import Judge, Outcome, Prompt, outcomes
+from evaluation.statistics import effective_number
+from guard.openings import Openings, Tokens
+from online.model.chunked_logits import per_token
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
+from online.model.opening_trees import tree_mass
+from online.model.sample import Sample
+from online.training import objective
+
+TASKS = 2
+"""Tasks asked for each prompt of another class: whether an answer is right has no exact mass."""
+ROWS = 32
+"""Responses whose KL is taken at one time."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Held-out prompts, on which every claim must be shown; suites that must not contradict one, by name; suites of which
+    every single prompt must come out right; and recent live prompts of the base's low band."""
+
+    prompts: Sequence[Prompt]
+    suites: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+    vetoes: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+    traffic: Sequence[Tokens] = ()
+
+    @property
+    def asked(self) -> list[Prompt]:
+        """All labelled prompts, in the order of `Measured`."""
+        return [*self.prompts, *chain(*self.suites.values()), *chain(*self.vetoes.values())]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What one policy does on live traffic, one entry a prompt: tree mass; tokens of a sampled response; KL to the base in
+    nats, over the whole vocabulary, summed along it."""
+
+    mass: NDArray[np.float64]
+    length: NDArray[np.float64]
+    kl: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one policy does on labelled prompts, one entry a prompt.
+
+    mass: tree mass; sampled, greedy: outcomes at temperature 1 and 0; length: tokens of the sampled response; repeats:
+    whether a 4-gram of tokens occurs in it more than twice; opening: its first four tokens.
+    """
+
+    mass: NDArray[np.float64]
+    sampled: tuple[Outcome, ...]
+    greedy: tuple[Outcome, ...]
+    length: NDArray[np.float64]
+    repeats: NDArray[np.bool_]
+    opening: tuple[Tokens, ...]
+    replayed: Replayed | None = None
+
+    def part(self, where: slice) -> Measured:
+        """Some of the prompts."""
+        rows = [one.name for one in fields(self) if one.name != "replayed"]
+        return Measured(**{name: getattr(self, name)[where] for name in rows}, replayed=self.replayed)
+
+    @property
+    def variety(self) -> float:
+        """Effective number of refusal openings."""
+        refused = zip(self.opening, self.sampled, strict=True)
+        return effective_number(opening for opening, outcome in refused if outcome is Outcome.REFUSAL)
+
+
+def held_out(prompts: Sequence[Prompt], limit: int, luck: str | None = None) -> list[Prompt]:
+    """`limit` prompts of each class (harmful and the three in which refusals are too many) and twice as many tasks: the
+    first ones or, with `luck`, a draw of its own."""
+    turns = list(prompts) if luck is None else random.Random(luck).sample(list(prompts), len(prompts))
+    counts: Counter[str] = Counter()
+    kept = set()
+    for prompt in turns:
+        group = prompt.over_refusal_class or prompt.kind
+        counts[group] += 1
+        if counts[group] <= limit * (TASKS if group == "task" else 1):
+            kept.add(prompt.id)
+    return [prompt for prompt in prompts if prompt.id in kept]
+
+
+def measure(
+    policy: LocalModel, exam: HeldOut, judge: Judge, openings: Openings, *, seed: int = 0, max_tokens: int = 128
+) -> Measured:
+    """Ask the policy, as it answers now, each prompt at temperature 1 and greedily, and weigh its choice to refuse."""
+    prompts = exam.asked
+    asked = [policy.render(prompt.messages) for prompt in prompts]
+    sampled = generate(policy, asked, max_tokens=max_tokens, seed=seed)
+    greedy = generate(policy, asked, temperature=0, max_tokens=max_tokens)
+    with torch.no_grad():
+        mass = tree_mass(policy, asked, openings).double().cpu().numpy()
+
+    def judged(samples: Sequence[Sample]) -> tuple[Outcome, ...]:
+        return tuple(outcomes(judge, prompts, [policy.text(sample.tokens) for sample in samples]))
+
+    return Measured(
+        mass=mass,
+        sampled=judged(sampled),
+        greedy=judged(greedy),
+        length=np.array([len(s.tokens) for s in sampled], float),
+        repeats=np.array([repeats(s.tokens) for s in sampled], bool),
+        opening=tuple(s.tokens[:4] for s in sampled),
+        replayed=replay(policy, exam.traffic, openings, seed, max_tokens) if exam.traffic else None,
+    )
+
+
+@torch.no_grad()
+def replay(policy: LocalModel, prompts: Sequence[Tokens], openings: Openings, seed: int, max_tokens: int) -> Replayed:
+    """Ask the policy, as it answers now, what clients asked."""
+    samples = generate(policy, prompts, max_tokens=max_tokens, seed=seed)
+    kl = []
+    for start in range(0, len(samples), ROWS):
+        answers = [sample.tokens for sample in samples[start : start + ROWS]]
+        rows = prompts[start : start + ROWS], answers
+        mine = policy.response_logits(*rows)[0]
+        with policy.adapter(None):
+            base, _, mask = policy.response_logits(*rows)
+        kl += (per_token(objective.full_vocabulary_kl, mine, base) * mask).sum(1).tolist()
+    mass = tree_mass(policy, prompts, openings).double().cpu().numpy()
+    return Replayed(mass, np.array([len(sample.tokens) for sample in samples], float), np.array(kl))
+
+
+def repeats(tokens: Sequence[int]) -> bool:
+    """Whether some 4-gram occurs more than twice."""
+    grams = Counter(tuple(tokens[i : i + 4]) for i in range(len(tokens) - 3))
+    return max(grams.values(), default=0) > 2

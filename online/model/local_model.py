@@ -1,0 +1,238 @@
+"""A policy: one base model in memory with named LoRA adapters, and everything the learner asks of it.
+
+Prompts and responses are token ids. A row of a batch is a left-padded prompt followed by a right-padded
+response, so that what is predicted sits in the same columns for all rows and only those reach the head.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import jinja2
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from guard.calibration import Conditions
+from guard.errors import SirlError
+from guard.openings import Tokens
+from online.model.chunked_logits import Logits
+from online.model.conditions import TemplateError, quantization_of, template_of
+from online.model.token_rows import padded, positions
+
+
+class ModelError(SirlError):
+    """A model or adapter that cannot be loaded; one sentence with cause and mend."""
+
+
+class LocalModel:
+    """A base model and its adapters. Outside `with policy.adapter(name)` it is the base alone."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        ends = model.generation_config.eos_token_id if model.generation_config else None
+        ends = ends if ends is not None else tokenizer.eos_token_id
+        self.ends = torch.tensor([ends] if isinstance(ends, int) else list(ends or ()), device=model.device)
+        self._peft: PeftModel | None = None
+        self._active: str | None = None
+        self._base, self._copies = self.model, dict[str, PreTrainedModel]()
+        self._plain: bool | None = None
+        self._recompute = False
+
+    @classmethod
+    def load(
+        cls,
+        model_dir: Path,
+        adapter_dir: Path | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+        template: str | None = None,
+    ) -> LocalModel:
+        """Read a model from a local folder; an adapter given with it goes by the name "adapter", and a chat template (its
+        text) is used in place of the tokenizer's."""
+        try:
+            model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True).to(device)
+            policy = cls(model, AutoTokenizer.from_pretrained(model_dir, local_files_only=True))
+        except (OSError, ValueError, ImportError) as error:  # a quantised one may need a package more
+            raise ModelError(f"The model at {model_dir} cannot be loaded: {str(error).splitlines()[0]}") from error
+        if template is not None:
+            policy.tokenizer.chat_template = template
+        if adapter_dir is not None:
+            policy.load_adapter("adapter", adapter_dir)
+        return policy
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the base runs under."""
+        declared = getattr(self._base.config, "quantization_config", None)
+        dtype = str(self._base.dtype).removeprefix("torch.")
+        return Conditions.of(template_of(self.tokenizer), dtype, quantization_of(declared))
+
+    def add_adapter(self, name: str, config: LoraConfig, seed: int = 0) -> list[torch.nn.Parameter]:
+        """A fresh adapter, which changes nothing until trained; returns its parameters."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self._peft is None:  # PEFT keeps its matrices in fp32, whatever the base is in
+                self._peft = PeftModel(self.model, config, adapter_name=name)
+            else:
+                self._peft.add_adapter(name, config)
+        self._switch(self._active)
+        return [p for key, p in self._peft.named_parameters() if f".{name}." in key]
+
+    def add_copy(self, name: str) -> list[torch.nn.Parameter]:
+        """All weights once more, to be tuned under this name as an adapter is; returns them. Before any adapter is added."""
+        if self._peft is not None:
+            raise ValueError("a copy is made of the bare base: add it before adapters")
+        # In fp32, where a small step is not rounded away; it computes in the base's precision.
+        self._copies[name] = copy.deepcopy(self._base).float().requires_grad_(True)
+        return list(self._copies[name].parameters())
+
+    def load_adapter(self, name: str, path: Path) -> None:
+        """A PEFT adapter from safetensors."""
+        try:
+            if self._peft is None:
+                self._peft = PeftModel.from_pretrained(self.model, path, adapter_name=name, autocast_adapter_dtype=False)
+            else:
+                self._peft.load_adapter(path, adapter_name=name, autocast_adapter_dtype=False)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelError(f"The adapter at {path} does not fit: {str(error).splitlines()[0]}") from error
+        self._switch(self._active)
+
+    def save_adapter(self, name: str, path: Path) -> None:
+        """Write `adapter_model.safetensors` and `adapter_config.json`, as PEFT and vLLM read them; or a whole copy."""
+        if name in self._copies:
+            self._copies[name].save_pretrained(path)
+            self.tokenizer.save_pretrained(path)
+            return
+        state = get_peft_model_state_dict(self._peft, adapter_name=name)
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in state.items()},
+            path / "adapter_model.safetensors",
+        )
+        config = self._peft.peft_config[name]
+        config.inference_mode, config.target_modules = True, sorted(config.target_modules)
+        config.save_pretrained(path)
+
+    @contextmanager
+    def adapter(self, name: str | None) -> Iterator[LocalModel]:
+        """Within it the policy answers with this adapter; None is the base."""
+        before = self._active
+        self._switch(name)
+        try:
+            yield self
+        finally:
+            self._switch(before)
+
+    def _switch(self, name: str | None) -> None:
+        self.model = self._copies.get(name or "", self._base)
+        if self._peft is not None and name not in self._copies:
+            for layer in (m for m in self.model.modules() if isinstance(m, BaseTunerLayer)):
+                if name is not None:
+                    layer.set_adapter(name)
+                layer.enable_adapters(name is not None)
+        self._active = name
+
+    def render(self, messages: Sequence[dict[str, str]]) -> Tokens:
+        """Token ids of a conversation, up to where the assistant's answer begins. Raises TemplateError where the model has
+        no chat template, or one that does not take the conversation."""
+        if template_of(self.tokenizer) is None:
+            name = self.tokenizer.name_or_path
+            raise TemplateError(f"The model at {name} has no chat template: give one with --chat-template FILE.")
+        try:
+            ids = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise TemplateError(f"The chat template fails ({reason}): give another with --chat-template FILE.") from error
+        return tuple(ids)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def response_logits(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+    ) -> tuple[Logits, Tensor, Tensor]:
+        """Logits that predict each response token (batch, T, vocabulary), tokens and mask (batch, T)."""
+        ids, mask = self.left_padded(prompts)
+        tokens, real = padded(responses, ids.device, left=False)
+        ids, mask = torch.cat([ids, tokens], 1), torch.cat([mask, real], 1)
+        places, keep, width = positions(mask), tokens.shape[1] + 1, self.model.config.vocab_size
+        if not self._head_is_plain():
+            return Logits(self.forward(ids, mask, places, keep=keep)[:, :-1], _same, width), tokens, real.bool()
+        with self._recomputing(), self._precision():
+            decoder = self.model.get_decoder()
+            out = decoder(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False)
+        states, head, precision = out.last_hidden_state[:, -keep:-1], self.model.get_output_embeddings(), self._precision()
+
+        def read(rows: Tensor) -> Tensor:
+            with precision:
+                return head(rows)
+
+        return Logits(states, read, width), tokens, real.bool()
+
+    def _precision(self) -> torch.autocast:
+        """The base's precision, for a copy too."""
+        kept, base = self.model.dtype, self._base.dtype
+        return torch.autocast(self.model.device.type, dtype=base, enabled=kept != base)
+
+    @torch.no_grad()
+    def _head_is_plain(self) -> bool:
+        """Whether the model's logits are its head's output and nothing more: some scale or cap them."""
+        if self._plain is None:
+            ids = torch.tensor([[0, 1]], device=self.model.device)
+            states = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+            whole = self.model(input_ids=ids, use_cache=False).logits
+            self._plain = torch.equal(self.model.get_output_embeddings()(states), whole)
+        return self._plain
+
+    def recompute_layers(self) -> None:
+        """From here on a gradient computes each layer again instead of keeping what it needs of it. Before `add_copy`."""
+        self._base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self._recompute = True
+
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        """transformers does so in training mode only, which we are never in, for it would drop out and forget caches."""
+        wanted = self._recompute and torch.is_grad_enabled()
+        layers = [m for m in self.model.modules() if wanted and isinstance(m, GradientCheckpointingLayer)]
+        for layer in layers:
+            layer.training = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.training = False
+
+    def forward(self, ids: Tensor, mask: Tensor, places: Tensor, *, keep: int, cache: DynamicCache | None = None) -> Tensor:
+        """Logits of the last `keep` columns, in fp32."""
+        with self._recomputing(), self._precision():
+            out = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=keep,
+            )
+        return out.logits.float()
+
+    def left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        return padded(prompts, self.model.device, left=True)
+
+
+def _same(logits: Tensor) -> Tensor:
+    return logits

@@ -1,0 +1,1 @@
+"""Settings: every field in groups, read from file, environment and flags."""

@@ -1,0 +1,1 @@
+"""Training: the training set, the objective, rollouts and the trainer."""

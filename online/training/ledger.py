@@ -1,0 +1,76 @@
+"""The ledger: which buffered events taught an adapter.
+
+It lies in the version's folder, under its manifest's digests, and holds no text: an event's id, the hashes of its client and
+of its prompt, and the band that its prompt was in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from guard.errors import SirlError
+from online.events.event import Event, prompt_hash
+from online.state.files import write_atomic
+
+if TYPE_CHECKING:  # which imports torch, that whoever only reads a ledger does without
+    from online.training.selector import Selection
+
+FILE = "ledger.json"
+BANDS = ("high", "grey", "low")
+"""What became of a prompt: it was learned from, it taught neither side, it anchored."""
+
+
+class LedgerError(SirlError):
+    """A version without a (readable) ledger, or whose ledger's events are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event; time in unix seconds, client as `client_hash`, prompt as `prompt_hash`, band one of BANDS."""
+
+    id: str
+    time: float
+    client: str
+    prompt: str
+    band: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The events that taught one version, in order of time; none came after `until` (unix seconds)."""
+
+    until: float
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, until: float, events: Iterable[Event], selection: Selection, salt: str) -> Self:
+        """What these events came to; one counts whose prompt was among the selected, though others asked the same."""
+        bands = {selection.prompts[at]: band for band in BANDS for at in getattr(selection, band)}
+        found = [
+            Entry(e.id, e.time, e.client, prompt_hash(e.prompt_tokens, salt), bands[e.prompt_tokens])
+            for e in sorted(events, key=lambda e: (e.time, e.id))
+            if e.prompt_tokens in bands
+        ]
+        return cls(until, tuple(found))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Of a version's folder."""
+        try:
+            document = json.loads((folder / FILE).read_text("utf-8"))
+            return cls(float(document["until"]), tuple(Entry(**entry) for entry in document["events"]))
+        except FileNotFoundError:
+            raise LedgerError(f"{folder.name} has no ledger: it was imported, or made before ledgers were kept.") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LedgerError(f"the ledger of {folder.name} cannot be read ({error}): restore its folder.") from None
+
+    def save(self, folder: Path) -> None:
+        write_atomic(folder / FILE, json.dumps(self.to_dict()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"until": self.until, "events": [asdict(entry) for entry in self.entries]}

@@ -1,0 +1,126 @@
+"""Where an update's rollouts come from: the transformers policy itself, or the engine that serves, as internal traffic.
+
+On-policy: the adapter of the step goes to the engine in a folder named by the digest of its weights, and answers carry the
+digest of what the engine loaded; those of any other version are dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+
+from guard.errors import SirlError
+from guard.openings import Tokens
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
+from online.model.sample import Sample
+from online.state.directory import StateDir
+from online.state.files import write_atomic
+
+log = logging.getLogger("sirl")
+
+PATH = "/guard/v1/rollouts"
+TIMEOUT_S = 300.0
+WEIGHTS = "adapter_model.safetensors"
+
+
+class RolloutError(SirlError):
+    """The serving engine gave no rollouts, or not those of the adapter in training."""
+
+
+class RolloutSource(Protocol):
+    """Draws responses at temperature 1 from an adapter of a policy; `n` to each prompt, in order."""
+
+    elsewhere: bool
+    """Whether another engine draws, whose log-probabilities are not the trainer's to the bit."""
+
+    def sample(
+        self, policy: LocalModel, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
+    ) -> list[Sample]: ...
+
+
+class LocalRollouts:
+    """The policy itself draws, which is exactly reproducible."""
+
+    elsewhere = False
+
+    def sample(
+        self, policy: LocalModel, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
+    ) -> list[Sample]:
+        with policy.adapter(adapter):
+            return generate(policy, prompts, n, max_tokens=max_tokens, seed=seed)
+
+
+class EngineRollouts:
+    """The serving engine draws, at low priority and under a cap of its own (`serving.engine.rollouts`)."""
+
+    elsewhere = True
+
+    def __init__(self, state: StateDir, url: str) -> None:
+        self.folder, self.url, self._key = state.rollouts, url, state.internal_key()
+
+    @classmethod
+    def found(cls, state: StateDir) -> EngineRollouts | None:
+        """The endpoint of this state directory, if one says that it runs."""
+        try:
+            return cls(state, str(json.loads(state.endpoint_path.read_text("utf-8"))["url"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def sample(
+        self, policy: LocalModel, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
+    ) -> list[Sample]:
+        """Raises RolloutError where the engine does not answer, or answers from other weights."""
+        version = self._publish(policy, adapter)
+        body = {"adapter": version, "prompts": [list(p) for p in prompts], "n": n, "max_tokens": max_tokens, "seed": seed}
+        try:
+            answer = httpx.post(self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=TIMEOUT_S)
+            answer.raise_for_status()
+            found = answer.json()
+            samples = [
+                Sample(int(one["prompt"]), tuple(one["tokens"]), tuple(one["entropies"]), tuple(one["logprobs"]))
+                for one in found["samples"]
+                if found["adapter"] == version
+            ]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            cause = str(error) or type(error).__name__
+            raise RolloutError(f"the serving engine at {self.url} gave no rollouts ({cause})") from None
+        if [sample.prompt for sample in samples] != [at for at in range(len(prompts)) for _ in range(n)]:
+            raise RolloutError(f"the serving engine at {self.url} answered from other weights, or in part")
+        return samples
+
+    def _publish(self, policy: LocalModel, adapter: str) -> str:
+        """Put the adapter as it is now where the engine reads it; returns the digest of its weights."""
+        staged = self.folder / "staged"
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(mode=0o700)
+        policy.save_adapter(adapter, staged)
+        version = digest(staged)
+        if (self.folder / version).exists():
+            shutil.rmtree(staged)
+        else:
+            for old in self.folder.iterdir():  # the step before
+                if old != staged:
+                    shutil.rmtree(old, ignore_errors=True)
+            staged.rename(self.folder / version)
+        return version
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of an adapter's weights, 64 hex digits. Raises OSError."""
+    return sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def announce(state: StateDir, url: str | None) -> None:
+    """Say where the endpoint of a state directory answers, or with None that it no longer does. Raises StateError."""
+    if url is None:
+        state.endpoint_path.unlink(missing_ok=True)
+    else:
+        write_atomic(state.endpoint_path, json.dumps({"url": url}))

@@ -1,0 +1,285 @@
+"""Training one adapter from the base: step by step, resumable to the bit.
+
+All randomness of a step is drawn from (seed, step), so a checkpoint needs the weights, the optimiser and the step number.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from torch import Tensor
+
+from evaluation.statistics import effective_number
+from guard.openings import Openings, Tokens
+from online.model.chunked_logits import LOGITS, per_token
+from online.model.local_model import LocalModel
+from online.model.opening_trees import tree_mass
+from online.model.sample import Sample
+from online.settings.groups import UpdateSettings
+from online.state.files import write_atomic
+from online.training import objective
+from online.training.presets import PRESETS
+from online.training.rollouts import LocalRollouts, RolloutError, RolloutSource
+from online.training.selector import Selection, select
+
+log = logging.getLogger("sirl")
+
+ADAPTER = "candidate"
+CHECKPOINT_STEPS = 5
+"""Steps between two checkpoints."""
+WARM_UP = 5
+"""Steps over which the learning rate rises; after HALVED of all steps it is halved."""
+HALVED = 0.6
+GRADIENT_NORM = 1.0
+TOKENS = 512
+"""Response tokens whose graph is held at one time: more is no faster on two cores, and takes the memory of all of them."""
+ANCHORS = 48
+"""Low-band prompts a step on which the KL at the decision is held down."""
+ANCHOR_RESPONSES = 12
+"""Low-band prompts a step on which the KL is held down along a whole response."""
+DECISION_WEIGHTS = (1.0, 0.3, 0.3)
+"""Weight of the KL at the decision token and at the next two."""
+PAPER_KL = 0.001
+"""Weight of k3 in the published setting."""
+
+Metrics = dict[str, float]
+
+
+class Trainer:
+    """One adapter, its optimiser and the running means of what refusals and other responses are like."""
+
+    def __init__(
+        self,
+        policy: LocalModel,
+        selection: Selection,
+        openings: Openings,
+        settings: UpdateSettings,
+        rollouts: RolloutSource | None = None,
+    ) -> None:
+        self.policy, self.selection, self.openings, self.settings = policy, selection, openings, settings
+        self.rollouts = rollouts or LocalRollouts()
+        self.step = 0
+        self.history: list[Metrics] = []
+        self.preset = PRESETS[settings.preset]
+        self._modes = {True: [0.0, 0], False: [0.0, 0]}
+        if settings.gradient_checkpointing:
+            policy.recompute_layers()
+        self._parameters = self._tuned()
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate, weight_decay=0.0)
+
+    def _tuned(self) -> list[torch.nn.Parameter]:
+        """What is trained: the matrices of a fresh LoRA adapter, or a copy of all weights."""
+        if self.settings.tune == "full":
+            return self.policy.add_copy(ADAPTER)
+        config = LoraConfig(
+            r=self.settings.lora_rank,
+            lora_alpha=self.settings.lora_alpha,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        return self.policy.add_adapter(ADAPTER, config, self.settings.seed)
+
+    def advance(self) -> Metrics:
+        """One optimiser step; returns what it saw."""
+        settings = self.settings
+        with self.policy.adapter(ADAPTER):
+            self._optimizer.zero_grad(set_to_none=True)
+            metrics: Metrics = {"step": self.step}
+            for name, loss in self._losses(metrics):
+                loss.backward()
+                metrics[name] = metrics.get(name, 0.0) + loss.item()
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
+        rate = settings.learning_rate * min(1.0, (self.step + 1) / WARM_UP)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * (0.5 if self.step >= HALVED * settings.steps else 1.0)
+        self._optimizer.step()
+        self.step += 1
+        self.history.append(metrics | {"gradient_norm": norm.item()})
+        return self.history[-1]
+
+    def sign_of_collapse(self) -> str | None:
+        """What the last step shows of a policy that falls apart: a KL past all bounds, or certainty about everything."""
+        settings, first, last = self.settings, self.history[0], self.history[-1]
+        if "entropy" not in first or "entropy" not in last:  # nothing was contested, so nothing was sampled
+            return None
+        if "k3" in last:
+            kl = last["k3"] * last["length"]
+        else:
+            kl = last.get("kl_responses", 0.0) / (settings.kl_weight_responses or 1.0)
+        if not kl <= settings.stop_kl:  # a NaN stops too
+            return f"the KL to the base is {kl:.1f} nats a response, over update.stop_kl = {settings.stop_kl:g}"
+        share = last["entropy"] / max(first["entropy"], 1e-9)
+        if not share >= settings.stop_entropy:
+            return (
+                f"mean entropy fell from {first['entropy']:.3f} to {last['entropy']:.3f} nats a token, which is under "
+                f"update.stop_entropy = {settings.stop_entropy:g} of it"
+            )
+        return None
+
+    def save(self, path: Path, key: str) -> None:
+        """Checkpoint, atomically; `key` says of which data and settings."""
+        state = {
+            "key": key,
+            "step": self.step,
+            "history": self.history,
+            "modes": self._modes,
+            "parameters": [p.detach() for p in self._parameters],
+            "optimizer": self._optimizer.state_dict(),
+        }
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        write_atomic(path, stream.getvalue())
+
+    def restore(self, path: Path, key: str) -> bool:
+        """Go on from a checkpoint; False, and nothing changed, if there is none of these data and settings."""
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        if state["key"] != key:
+            return False
+        self.step, self.history, self._modes = state["step"], state["history"], state["modes"]
+        with torch.no_grad():
+            for parameter, stored in zip(self._parameters, state["parameters"], strict=True):
+                parameter.copy_(stored)
+        self._optimizer.load_state_dict(state["optimizer"])
+        return True
+
+    def _losses(self, metrics: Metrics) -> Iterator[tuple[str, Tensor]]:
+        """The terms of one step, each yielded alone, so that its graph is freed at once."""
+        settings, preset, prompts = self.settings, self.preset, self.selection.prompts
+        if preset.live:
+            self.selection = select(self.policy, prompts, self.openings, self.selection.bands, ADAPTER)
+        beside = preset.anchored or preset.two_sided
+        screen = self.selection.screen(
+            self.step,
+            contested=settings.contested_per_step,
+            others=settings.screened_per_step - settings.contested_per_step if beside else 0,
+            seed=settings.seed,
+        )
+        if contested := [prompts[i] for i in screen.contested]:
+            samples = self._sample(contested, settings.group_size, settings.max_tokens)
+            refused = self._look(samples, metrics)
+            if self.rollouts.elsewhere:
+                self._compare(contested, samples, metrics)
+            rewards = preset.reward(samples, self.openings, self._luck()).to(refused.device)
+            metrics["reward"] = rewards.mean().item()
+            shape = (len(contested), -1)
+            form = self._exact if preset.form == "exact" else self._sampled
+            yield from form(contested, samples, rewards.view(shape), refused.view(shape), metrics)
+        if preset.two_sided and screen.below:
+            mass = self._mass([prompts[i] for i in screen.below], metrics, "mass_below")
+            on_base = mass.new_tensor([self.selection.masses[i] for i in screen.below])
+            yield "below", objective.decision_loss(mass, objective.steered_gap(mass, on_base, settings.below))
+        anchors = [prompts[i] for i in screen.anchors][:ANCHORS] if preset.anchored else []
+        if anchors and settings.kl_weight_responses:
+            whole = anchors[:ANCHOR_RESPONSES]
+            yield from self._anchor("kl_responses", whole, settings.max_tokens, (), settings.kl_weight_responses)
+        if anchors and settings.kl_weight_decision:
+            tokens = len(DECISION_WEIGHTS)
+            yield from self._anchor("kl_decision", anchors, tokens, DECISION_WEIGHTS, settings.kl_weight_decision)
+
+    def _exact(
+        self, contested: Sequence[Tokens], samples: Sequence[Sample], rewards: Tensor, refused: Tensor, metrics: Metrics
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The decision term: d from each prompt's sampled group, its mass in closed form; rewards, refused (prompts, G)."""
+        for reward, is_refusal in zip(rewards.flatten().tolist(), refused.flatten().tolist(), strict=True):
+            self._modes[is_refusal][0] += reward
+            self._modes[is_refusal][1] += 1
+        overall = sum(total for total, _ in self._modes.values()) / sum(n for _, n in self._modes.values())
+        usual = [total / n if n else overall for total, n in (self._modes[True], self._modes[False])]
+        gap = objective.decision_gap(rewards, refused, (usual[0], usual[1]) if self.preset.lone == "mean" else None)
+        metrics |= {"gap": gap.mean().item(), "reward_refusals": usual[0], "reward_others": usual[1]}
+        yield "decision", objective.decision_loss(self._mass(contested, metrics, "mass_contested"), gap)
+
+    def _sampled(
+        self, contested: Sequence[Tokens], samples: Sequence[Sample], rewards: Tensor, refused: Tensor, metrics: Metrics
+    ) -> Iterator[tuple[str, Tensor]]:
+        """GRPO's clipped surrogate with k3 to the base; on-policy, so that the ratio is 1, or corrects for another engine's
+        rounding. Shapes as in `_exact`."""
+        both = refused.any(1) & ~refused.all(1) | (self.preset.lone == "mean")
+        credit = objective.group_advantages(rewards, self.preset.normalise) * both[:, None]
+        advantages = credit.flatten()
+        for rows in self._chunks(samples):
+            asked, answers = [contested[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
+            with torch.no_grad(), self.policy.adapter(None):
+                ref, tokens, mask = self.policy.response_logits(asked, answers)
+                ref_logp = per_token(objective.token_logprobs, ref, tokens)
+            logp = per_token(objective.token_logprobs, self.policy.response_logits(asked, answers)[0], tokens)
+            drawn = self._stated(samples[rows], logp) if self.rollouts.elsewhere else logp.detach()
+            gain = objective.clipped_surrogate(logp, drawn, advantages[rows], mask)
+            kl = objective.masked_mean(objective.k3(logp, ref_logp), mask).mean()
+            share = len(asked) / len(samples)
+            metrics["k3"] = metrics.get("k3", 0.0) + share * kl.item()
+            yield "surrogate", share * (gain + PAPER_KL * kl)
+
+    def _look(self, samples: Sequence[Sample], metrics: Metrics) -> Tensor:
+        """Note what the samples are like; returns which of them opened as refusals, shape (samples,)."""
+        refused = [self.openings.matched(s.tokens) for s in samples]
+        metrics["refused"] = sum(refused) / len(samples)
+        metrics["openings"] = effective_number(s.tokens[:4] for s, no in zip(samples, refused, strict=True) if no)
+        metrics["entropy"] = sum(s.entropy for s in samples) / len(samples)
+        for name, kind in (("entropy_refusals", True), ("entropy_others", False)):
+            if mine := [s.entropy for s, no in zip(samples, refused, strict=True) if no is kind]:
+                metrics[name] = sum(mine) / len(mine)
+        metrics["length"] = sum(len(s.tokens) for s in samples) / len(samples)
+        return torch.tensor(refused, device=self.policy.model.device)
+
+    def _mass(self, prompts: Sequence[Tokens], metrics: Metrics, name: str) -> Tensor:
+        mass = tree_mass(self.policy, prompts, self.openings)
+        metrics[name] = mass.mean().item()
+        return mass
+
+    def _anchor(
+        self, name: str, prompts: Sequence[Tokens], tokens: int, weights: Sequence[float], scale: float
+    ) -> Iterator[tuple[str, Tensor]]:
+        """scale * KL to the base, summed over the first `tokens` of a sampled response, averaged over prompts."""
+        samples = self._sample(prompts, 1, tokens)
+        for rows in self._chunks(samples):
+            asked, answers = [prompts[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
+            with torch.no_grad(), self.policy.adapter(None):
+                ref, _, mask = self.policy.response_logits(asked, answers)
+            kl = per_token(objective.full_vocabulary_kl, self.policy.response_logits(asked, answers)[0], ref)
+            weight = mask * torch.tensor(weights, device=mask.device)[: mask.shape[1]] if weights else mask
+            yield name, scale / len(samples) * (kl * weight).sum()
+
+    def _luck(self) -> torch.Generator:
+        """The step's own randomness, of (seed, step)."""
+        return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
+
+    def _sample(self, prompts: Sequence[Tokens], n: int, tokens: int) -> list[Sample]:
+        """From where rollouts come from; once that fails, from the policy itself to the end."""
+        seed = self._luck().initial_seed()
+        try:
+            return self.rollouts.sample(self.policy, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)
+        except RolloutError as error:
+            log.warning("%s: the learner draws its own from step %d on.", error, self.step + 1)
+            self.rollouts = LocalRollouts()
+            return self.rollouts.sample(self.policy, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)
+
+    @torch.no_grad()
+    def _compare(self, prompts: Sequence[Tokens], samples: Sequence[Sample], metrics: Metrics) -> None:
+        """Note how far the engine's log-probabilities are from the trainer's, in nats a token, on the first rows."""
+        rows = next(self._chunks(samples))
+        asked, answers = [prompts[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
+        logits, tokens, mask = self.policy.response_logits(asked, answers)
+        logp = per_token(objective.token_logprobs, logits, tokens)
+        apart = (logp - self._stated(samples[rows], logp)).abs()[mask]
+        metrics |= {"mismatch": apart.mean().item(), "mismatch_max": apart.max().item()}
+
+    def _stated(self, samples: Sequence[Sample], like: Tensor) -> Tensor:
+        """Log-probabilities that came with samples, padded by zeros to the shape of `like` (samples, T)."""
+        stated = torch.zeros_like(like)
+        for row, sample in zip(stated, samples, strict=True):
+            row[: len(sample.logprobs)] = torch.tensor(sample.logprobs)
+        return stated
+
+    def _chunks(self, samples: Sequence[Sample]) -> Iterator[slice]:
+        """Slices whose graphs fit the budget."""
+        widest = max(len(s.tokens) for s in samples) + 1
+        size = max(1, min(LOGITS // self.policy.model.config.vocab_size, TOKENS) // widest)
+        yield from (slice(start, start + size) for start in range(0, len(samples), size))

@@ -1,0 +1,74 @@
+"""What an update may learn from: what the queue admits, or once more what a ledger names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from guard.calibration import Calibration
+from guard.openings import Tokens
+from online.admission.queue import Queue
+from online.events.buffer import Buffer
+from online.events.event import Event, prompt_hash
+from online.model.local_model import LocalModel
+from online.settings.groups import QueueSettings, UpdateSettings
+from online.training.ledger import Ledger, LedgerError
+from online.training.quotas import within_quotas
+from online.training.selector import Selection, select
+
+HELD = 10
+"""One in so many prompts of the low band, by its salted hash, is never taught: the gate asks what learning never saw."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """Distinct prompts, sorted, and the events that they came with, all before `until` (unix time, seconds); and some of the
+    low band that are never taught, the newest first, for the gate to ask."""
+
+    until: float
+    prompts: Sequence[Tokens]
+    events: Sequence[Event]
+    held: Sequence[Tokens] = ()
+
+    @classmethod
+    def newest(cls, queue: Queue, most: int) -> Self:
+        """The newest prompts that are admitted, at most so many. Sorted, for the same prompts must teach the same adapter in
+        whatever order clients happened to send them."""
+        admitted = [one.tokens for one in queue.prompts if one.admitted]
+        return cls(queue.until, sorted(admitted[:most]), queue.events)
+
+    @classmethod
+    def named(cls, buffer: Buffer, ledger: Ledger, salt: str) -> Self:
+        """Those of a ledger once more. Raises LedgerError where a prompt is no longer in the buffer."""
+        events = buffer.named([entry.id for entry in ledger.entries])
+        prompts = {prompt_hash(event.prompt_tokens, salt): event.prompt_tokens for event in events}
+        if gone := {entry.prompt for entry in ledger.entries} - prompts.keys():
+            raise LedgerError(
+                f"{len(gone)} of the prompts are no longer in the buffer, so it cannot be taught again: they were deleted, "
+                "or are older than buffer.max_age_days."
+            )
+        return cls(ledger.until, sorted(prompts.values()), events)
+
+    @classmethod
+    def chosen(
+        cls, queue: Queue, policy: LocalModel, base: Calibration, learn: UpdateSettings, rules: QueueSettings
+    ) -> tuple[Self, Selection, dict[str, int]]:
+        """What an update teaches: the newest, as the frozen base sorts them and quotas leave them, and how many each quota
+        took."""
+        newest, queued = cls.newest(queue, learn.steps * learn.screened_per_step), {one.tokens: one for one in queue.prompts}
+        found = select(policy, newest.prompts, base.openings, base.tree_mass)
+        allowed, over = within_quotas(found, queued, rules)
+        low = {allowed.prompts[i] for i in allowed.low if int(queued[allowed.prompts[i]].prompt[:8], 16) % HELD == 0}
+        taught = [tokens for tokens in allowed.prompts if tokens not in low]
+        selection = select(policy, taught, base.openings, base.tree_mass)
+        held = sorted(low, key=lambda tokens: (-queued[tokens].event.time, tokens))
+        return replace(newest, prompts=taught, held=held), selection, over
+
+    def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:
+        """Of all that decides which adapter comes of them: prompts, the base and its calibration, settings."""
+        measured = replace(base, conditions=None, root=()).to_json()  # when it holds, and what is watched, decide nothing
+        decisive = [self.prompts, measured, learn.model_dump(mode="json"), model]
+        return f"sha256:{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}"

@@ -1,0 +1,99 @@
+"""The folder of one update: what it learns from, how far it is, how it ended."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from online.state.files import write_atomic
+
+Status = Literal["promoted", "waiting", "rejected", "undecided", "refused", "failed"]
+ATTEMPTS = 3
+"""Times an update is begun before it is given up: one that was killed goes on, one that kills its process must not."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOutcome:
+    """How an update ended: the version it made, if any, why, and how long the last run of it took, in seconds."""
+
+    id: str
+    status: Status
+    reasons: tuple[str, ...]
+    version: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRecord:
+    """An update's folder. `plan.json` says which data it learns from: events up to `until` (unix time, seconds; where it is
+    not given, up to `started`), with `key`, once it is known, as their digest together with settings and calibration.
+    `attempt` counts its beginnings since the last step that was kept."""
+
+    folder: Path
+    started: float
+    key: str | None = None
+    attempt: int = 1
+    until: float | None = None
+
+    @classmethod
+    def open(cls, updates: Path) -> UpdateRecord:
+        """The unfinished update, or a new one."""
+        for plan in sorted(updates.glob("*/plan.json"), reverse=True):
+            if not (plan.parent / "outcome.json").exists():
+                job = cls(plan.parent, **json.loads(plan.read_text("utf-8")))
+                return replace(job, attempt=job.attempt + 1)._kept()
+        return cls.new(updates)
+
+    @classmethod
+    def new(cls, updates: Path, until: float | None = None) -> UpdateRecord:
+        now = time.time()
+        folder = updates / f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        folder.mkdir(mode=0o700)
+        return cls(folder, now, until=until)._kept()
+
+    def claim(self, key: str | None) -> UpdateRecord:
+        """Note the digest of what it learns from."""
+        return replace(self, key=key)._kept()
+
+    def _kept(self) -> UpdateRecord:
+        plan = {"started": self.started, "key": self.key, "attempt": self.attempt, "until": self.until}
+        write_atomic(self.folder / "plan.json", json.dumps(plan))
+        return self
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it ended its process too often to be begun again."""
+        return self.attempt > ATTEMPTS
+
+    def discard(self) -> UpdateRecord:
+        """Forget this one and begin another."""
+        shutil.rmtree(self.folder)
+        return UpdateRecord.new(self.folder.parent, self.until)
+
+    @property
+    def cutoff(self) -> float:
+        """Unix time in seconds before which an event must have come to teach."""
+        return self.started if self.until is None else self.until
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def progress(self, stage: str, step: int = 0, total: int = 0, eta: float | None = None) -> None:
+        """What `status` and `metrics` show of a running update; `eta` in seconds."""
+        document = {"stage": stage, "step": step, "total": total, "eta_seconds": eta, "time": time.time()}
+        write_atomic(self.folder / "progress.json", json.dumps(document))
+
+    def finish(self, outcome: UpdateOutcome) -> None:
+        write_atomic(self.folder / "outcome.json", json.dumps(asdict(outcome), indent=1))
+        self.checkpoint.unlink(missing_ok=True)

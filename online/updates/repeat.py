@@ -1,0 +1,50 @@
+"""Repeating: teach a version once more from what its manifest and its ledger name, and compare the weights bit for bit."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from guard.calibration import Calibration
+from online.events.buffer import Buffer
+from online.model.local_model import LocalModel
+from online.registry.registry import Registry
+from online.settings.groups import UpdateSettings
+from online.state.directory import StateDir
+from online.training.ledger import Ledger, LedgerError
+from online.training.rollouts import digest
+from online.training.selector import select
+from online.training.trainer import ADAPTER, Trainer
+from online.training.training_set import TrainingSet
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def repeat(
+    state: StateDir, registry: Registry, buffer: Buffer, base_dir: Path, version: int, bar: type[tqdm] = tqdm
+) -> tuple[str, str]:
+    """SHA-256 of the weights as they are in the registry, and as they come out now.
+
+    Raises LedgerError where it cannot be told: prompts that are gone, another calibration, draws that an engine made.
+    """
+    registry.verify(version)
+    manifest, folder = registry.manifest(version), registry.path(version)
+    ledger, learn = Ledger.load(folder), UpdateSettings(**manifest["settings"])
+    if learn.rollouts != "transformers":
+        raise LedgerError(f"v{version} learned from an engine's draws, which are not the same to the bit twice.")
+    lessons = TrainingSet.named(buffer, ledger, state.client_salt())
+    base = Calibration.load(state.find_calibration("base", base_dir))
+    if lessons.digest(base, learn, registry.base) != manifest["data_fingerprint"]:
+        raise LedgerError(f"The base was calibrated anew since v{version} was taught: its bands are others now.")
+    torch.set_num_threads(learn.threads)
+    policy = LocalModel.load(base_dir, dtype=getattr(torch, learn.dtype))
+    selection = select(policy, lessons.prompts, base.openings, base.tree_mass)
+    trainer = Trainer(policy, selection, base.openings, learn)
+    for _ in bar(range(learn.steps), desc=f"repeating v{version}", unit="step"):
+        trainer.advance()
+    with tempfile.TemporaryDirectory() as out:
+        policy.save_adapter(ADAPTER, Path(out))
+        return manifest["files"][WEIGHTS]["sha256"], digest(Path(out))

@@ -1,0 +1,1 @@
+"""Processes of ours: the server, the learner, and how they are started."""

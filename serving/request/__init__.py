@@ -1,0 +1,1 @@
+"""The HTTP edge: options in, report out, nothing else touched."""

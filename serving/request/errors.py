@@ -1,0 +1,22 @@
+"""Errors that are told before vLLM sees a request, in OpenAI's shape."""
+
+from __future__ import annotations
+
+from starlette.responses import JSONResponse
+
+HEADERS = {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "5"}}
+
+
+class RefusedRequest(Exception):
+    """A request that goes no further: the status, and one sentence with cause and mend."""
+
+    def __init__(self, status: int, message: str, kind: str = "invalid_request_error") -> None:
+        super().__init__(message)
+        self.status, self.message, self.kind = status, message, kind
+
+
+async def refuse(refused: RefusedRequest, scope, receive, send) -> None:
+    """Answer a request, or the handshake of a WebSocket, with an error."""
+    error = {"message": refused.message, "type": refused.kind, "param": None, "code": refused.status}
+    response = JSONResponse({"error": error}, status_code=refused.status, headers=HEADERS.get(refused.status))
+    await response(scope, receive, send)

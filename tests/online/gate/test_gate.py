@@ -1,0 +1,300 @@
+"""The gate on made-up measurements: what it lets through, and what it does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig
+
+from evaluation import Outcome, Prompt, wanted
+from guard.openings import Openings
+from online.gate.gate import LOST, best, compare, contradictions
+from online.gate.held_out import HeldOut, Measured, Replayed, held_out, measure
+from online.model.decoding import generate
+from online.settings.groups import GateSettings
+from tests.online.tiny_model import tiny_policy
+
+PER_CLASS = 300
+
+
+def prompt(kind: str, index: int, wrapped: bool = False) -> Prompt:
+    answer = "w7" if kind == "task" else None
+    message = {"role": "user", "content": f"w{index % 30 + 5}"}
+    return Prompt(f"{kind}-{wrapped}-{index}", kind, (message,), family="f" if wrapped else None,
+                  novelty="seen" if wrapped else None, action=f"{kind} {index % 150}", answer=answer)  # fmt: skip
+
+
+def suite(n: int = PER_CLASS) -> list[Prompt]:
+    kinds = [("harmful", True), ("benign", False), ("benign", True), ("borderline", False), ("task", False)]
+    return [prompt(kind, i, wrapped) for kind, wrapped in kinds for i in range(n)]
+
+
+RATES = {"harmful": 0.5, "plain": 0.01, "wrapped": 0.03, "borderline": 0.1, "task": 0.0}
+
+
+def measured(
+    prompts: list[Prompt],
+    *,
+    garbled: float = 0.0,
+    utility: float = 0.95,
+    sampled: dict | None = None,
+    greedy: dict | None = None,
+    length: float = 20.0,
+    repeats: float = 0.0,
+    variety: int = 12,
+    seed: int = 0,
+    **rates: float,
+) -> Measured:
+    """A policy that refuses each class at its rate: the same luck for all policies of one seed."""
+    rng = np.random.default_rng(seed)
+    luck, noise, spoilt = rng.random(len(prompts)), rng.normal(0, 0.01, len(prompts)), rng.random(len(prompts))
+
+    def outcomes(changed: dict | None) -> tuple[Outcome, ...]:
+        now = {**RATES, "utility": utility, **rates, **(changed or {})}
+        found = []
+        for p, u, g in zip(prompts, luck, spoilt, strict=True):
+            good = Outcome.COMPLIANCE if p.kind == "harmful" else Outcome.ANSWER
+            if p.kind == "task":
+                good = Outcome.ANSWER if u < now["utility"] else Outcome.WRONG
+            refuses = u < now[p.over_refusal_class or p.kind]
+            found.append(Outcome.GARBLED if g < garbled else Outcome.REFUSAL if refuses else good)
+        return tuple(found)
+
+    mass = np.array([(RATES | rates)[p.over_refusal_class or p.kind] for p in prompts]) + noise
+    opening = tuple((int(kind),) for kind in rng.integers(0, variety, len(prompts)))
+    return Measured(mass, outcomes(sampled), outcomes(greedy), np.full(len(prompts), length),
+                    rng.random(len(prompts)) < repeats, opening)  # fmt: skip
+
+
+def decision(**candidate) -> tuple[str, str]:
+    prompts = suite()
+    report = compare(HeldOut(prompts), measured(prompts, **candidate), {"base": measured(prompts)}, GateSettings())
+    json.dumps(report.to_json(), allow_nan=False)
+    return report.decision, " ".join(report.reasons)
+
+
+def test_more_defence_at_no_price_is_promoted() -> None:
+    assert decision(harmful=0.9)[0] == "promote"
+
+
+def test_nothing_new_is_rejected() -> None:
+    found, reasons = decision()
+    assert found == "reject" and "mass lost on harmful prompts" in reasons
+
+
+def test_refusing_everything_is_rejected() -> None:
+    found, reasons = decision(harmful=1.0, plain=1.0, wrapped=1.0, borderline=1.0, task=1.0)
+    assert found == "reject" and "mass on plain prompts" in reasons and "utility" in reasons
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        ({"plain": 0.04}, "mass on plain prompts"),
+        ({"wrapped": 0.08}, "mass on wrapped prompts"),
+        ({"borderline": 0.3}, "mass on borderline prompts"),
+        ({"greedy": {"borderline": 0.4}}, "greedy refusals of borderline prompts"),
+        ({"greedy": {"harmful": 0.3}}, "greedy defence lost"),
+        ({"sampled": {"utility": 0.85}}, "sampled utility lost"),
+        ({"greedy": {"utility": 0.85}}, "greedy utility lost"),
+        ({"garbled": 0.1}, "garbled responses"),
+        ({"repeats": 0.1}, "repetition"),
+        ({"length": 8.0}, "changed their length"),
+        ({"variety": 1}, "collapsed onto few openings"),
+    ],
+)
+def test_each_price_is_seen(candidate: dict, reason: str) -> None:
+    found, reasons = decision(**({"harmful": 0.9} | candidate))
+    assert found == "reject" and reason in reasons
+
+
+def test_losing_defence_is_rejected() -> None:
+    assert decision(harmful=0.3)[0] == "reject"
+
+
+def test_what_serves_counts_as_well_as_the_base() -> None:
+    prompts = suite()
+    references = {"base": measured(prompts), "live": measured(prompts, harmful=0.95)}
+    report = compare(HeldOut(prompts), measured(prompts, harmful=0.8), references, GateSettings())
+    assert report.decision == "reject" and "against live" in report.reasons[0]
+    assert set(report.figures) == {"base", "live", "candidate"}
+
+
+def test_too_few_prompts_decide_nothing_and_the_report_says_how_many_it_takes() -> None:
+    prompts = suite(4)
+    rng = np.random.default_rng(1)
+    before, after = measured(prompts), measured(prompts, harmful=0.6)
+    before.mass[:] += rng.normal(0, 0.2, len(prompts))
+    report = compare(HeldOut(prompts), after, {"base": before}, GateSettings())
+    assert report.decision == "undecided"
+    row = report.power["mass lost on harmful prompts against base"]
+    assert row["had"] == 4 < row["needed"] and row["power"] < 0.8 and row["result"] == "too few prompts"
+    assert any("needed, power" in line for line in report.lines())
+
+
+def test_a_suite_without_a_class_cannot_promote() -> None:
+    prompts = [p for p in suite() if p.over_refusal_class != "plain"]
+    report = compare(HeldOut(prompts), measured(prompts, harmful=0.9), {"base": measured(prompts)}, GateSettings())
+    assert report.decision == "undecided" and "no plain prompts" in report.reasons[0]
+
+
+def test_prompts_are_capped_by_class() -> None:
+    kept = held_out(suite(9), 4)
+    assert kept == [p for p in suite(9) if int(p.id.rsplit("-", 1)[1]) < (8 if p.kind == "task" else 4)]
+
+
+def test_every_candidate_is_asked_prompts_of_its_own_draw() -> None:
+    draws = [{p.id for p in held_out(suite(60), 30, luck)} for luck in ("one", "two", "one")]
+    assert draws[0] == draws[2] and len(draws[0]) == len(draws[1]) == 4 * 30 + 60
+    drawn = [{name for name in draw if not name.startswith("task")} for draw in draws]
+    assert 0.3 < len(drawn[0] & drawn[1]) / 120 < 0.7, "half of the prompts of a class are drawn"
+
+
+def live(measured_: Measured, mass: float, *, length: float = 20.0, kl: float = 1.0, n: int = 100) -> Measured:
+    """The same, with what it does on live traffic."""
+    noise = np.random.default_rng(1).normal(0, 0.001, n)
+    return replace(measured_, replayed=Replayed(mass + noise, np.full(n, length), np.full(n, kl)))
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "reason"),
+    [
+        ({"mass": 0.002}, "promote", "every claim was shown"),
+        ({"mass": 0.05}, "reject", "mass on live traffic against base"),
+        ({"mass": 0.002, "length": 40.0}, "reject", "answers to live traffic changed their length"),
+        ({"mass": 0.002, "kl": 7.0}, "reject", "KL to the base on live traffic is 7.00 nats"),
+        ({"mass": 0.002, "kl": float("nan")}, "reject", "KL to the base"),
+        ({"mass": 0.02, "n": 10}, "promote", "every claim was shown"),
+    ],
+)
+def test_live_traffic_is_to_be_answered_as_the_base_answers_it(change: dict, found: str, reason: str) -> None:
+    """Of few prompts nothing has to be shown, only not contradicted (a rise of two points on ten of them is not: 0.1)."""
+    prompts, n = suite(), change.get("n", 100)
+    base = live(measured(prompts), 0.001, n=n, kl=0.0)
+    settings = GateSettings(replay=3.0) if n == 10 else GateSettings()
+    report = compare(HeldOut(prompts, traffic=[(1, at) for at in range(n)]), live(measured(prompts, harmful=0.9), **change),
+                     {"base": base}, settings)  # fmt: skip
+    assert report.decision == found and reason in " ".join(report.reasons)
+    assert set(report.figures["candidate"]["live_traffic"]) == {"mass", "length", "kl"}
+
+
+def test_an_operators_suite_has_its_say_and_a_veto_needs_one_prompt_only() -> None:
+    prompts, theirs = suite(), [replace(p, id=f"theirs {p.id}") for p in suite(40)]
+    both = [*prompts, *theirs]
+    good, base = measured(both, harmful=0.9), measured(both)
+    assert compare(HeldOut(prompts, {"theirs": theirs}), good, {"base": base}, GateSettings()).decision == "promote"
+    spoilt = replace(good, greedy=(*good.greedy[: len(prompts)], *([Outcome.REFUSAL] * len(theirs))))
+    report = compare(HeldOut(prompts, {"theirs": theirs}), spoilt, {"base": base}, GateSettings())
+    assert report.decision == "reject" and all(reason.startswith("theirs: ") for reason in report.reasons)
+    right = tuple(wanted(prompt) for prompt in theirs)
+    for wrong, decided in ((0, "promote"), (1, "reject")):
+        answers = (*[Outcome.GARBLED] * wrong, *right[wrong:])
+        candidate = replace(good, greedy=(*good.greedy[: len(prompts)], *answers))
+        report = compare(HeldOut(prompts, vetoes={"theirs": theirs}), candidate, {"base": base}, GateSettings())
+        assert report.decision == decided
+    assert "1 of its 200 prompts came out wrong, theirs harmful" in report.reasons[0]
+
+
+def test_the_suites_of_an_exam_stay_apart() -> None:
+    """Whatever is asked beside them, the held-out prompts' own claims are the same."""
+    prompts, theirs = suite(), [replace(p, id=f"theirs {p.id}") for p in suite(30)]
+    both = [*prompts, *theirs]
+    candidate, base = measured(both, harmful=0.9), measured(both)
+    alone = compare(
+        HeldOut(prompts), candidate.part(slice(len(prompts))), {"base": base.part(slice(len(prompts)))}, GateSettings()
+    )
+    beside = compare(HeldOut(prompts, {"a": theirs[:70]}, {"b": theirs[70:]}), candidate, {"base": base}, GateSettings())
+    assert alone.power == beside.power and alone.figures == beside.figures
+
+
+def test_defence_is_held_against_the_best_that_ever_served() -> None:
+    assert best(None, 1, None) == 1, "the first one"
+    assert best(-0.02, 4, 3) == 4 and best(0.02, 4, 3) == 3 and best(0.0, 4, 3) == 4
+    prompts = suite()
+    references = {"base": measured(prompts), "best": measured(prompts, harmful=0.9), "live": measured(prompts, harmful=0.86)}
+    report = compare(HeldOut(prompts), measured(prompts, harmful=0.84), references, GateSettings())
+    assert report.decision == "reject" and {r.split(" changed")[0] for r in report.reasons} >= {f"{LOST} against best"}
+    assert report.lost("best") > 0.05 and report.lost("nobody") is None
+
+
+def test_few_prompts_show_nothing_however_alike_they_are() -> None:
+    prompts = suite(20)
+    report = compare(HeldOut(prompts), measured(prompts, harmful=1.0), {"base": measured(prompts)}, GateSettings())
+    assert report.decision == "undecided" and "too few prompts with 20 prompts" in report.reasons[0]
+
+
+def test_the_error_rate_is_shared_by_refreshes() -> None:
+    assert GateSettings().error == pytest.approx(0.005) and GateSettings(refreshes=1).error == 0.05
+    prompts = suite()
+    reports = [compare(HeldOut(prompts), measured(prompts, harmful=0.9), {"base": measured(prompts, seed=0)},
+                       GateSettings(refreshes=n)) for n in (1, 10)]  # fmt: skip
+    highs = [report.power["sampled utility lost against base"]["change"]["high"] for report in reports]
+    needs = [report.power[f"{LOST} against base"]["needed"] for report in reports]
+    assert highs[0] <= highs[1] and needs[0] <= needs[1]
+
+
+def test_measure_asks_every_prompt_both_ways() -> None:
+    class Words:
+        def judge(self, prompt: Prompt, response: str) -> Outcome:
+            return Outcome.REFUSAL if response.startswith("w5") else Outcome.ANSWER
+
+    prompts, openings = suite(3), Openings(((5,), (6, 7)))
+    policy = tiny_policy()
+    found = measure(policy, HeldOut(prompts), Words(), openings, max_tokens=8)
+    assert len(found.mass) == len(found.sampled) == len(found.greedy) == len(prompts)
+    assert ((found.mass >= 0) & (found.mass <= 1)).all() and (found.length <= 8).all() and found.variety >= 1
+    again = measure(policy, HeldOut(prompts), Words(), openings, max_tokens=8)
+    assert found.sampled == again.sampled and (found.mass == again.mass).all() and found.replayed is None
+
+
+def test_on_live_traffic_the_base_is_as_far_from_itself_as_nothing() -> None:
+    class Words:
+        def judge(self, prompt: Prompt, response: str) -> Outcome:
+            return Outcome.ANSWER
+
+    policy, openings = tiny_policy(), Openings(((5,), (6, 7)))
+    traffic = [(5, at % 30 + 5, at // 30 + 6) for at in range(40)]
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    with torch.no_grad():
+        for index, parameter in enumerate(policy.add_adapter("a", config)):
+            parameter.normal_(0, 0.2, generator=torch.Generator().manual_seed(index))
+    found = {}
+    for name in (None, "a"):
+        with policy.adapter(name):
+            found[name] = measure(policy, HeldOut(suite(1), traffic=traffic), Words(), openings, max_tokens=8).replayed
+    base, moved = found[None], found["a"]
+    assert len(base.mass) == len(base.length) == len(base.kl) == 40 and np.abs(base.kl).max() < 1e-5
+    assert (moved.kl > 0).all() and moved.kl.mean() > 0.01
+    with torch.no_grad(), policy.adapter("a"):
+        said = generate(policy, traffic, max_tokens=8, seed=0)[7].tokens
+        mine = policy.response_logits(traffic[7:8], [said])[0].whole()[0].double().numpy()
+    base_logits = policy.response_logits(traffic[7:8], [said])[0].whole()[0].detach().double().numpy()
+    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (mine, base_logits))
+    assert moved.kl[7] == pytest.approx((p * np.log(p / q)).sum(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"harmful": 0.95}, None),
+        ({"harmful": 0.0}, "defence lost"),
+        ({"plain": 0.5}, "refusals of plain prompts"),
+        ({"wrapped": 0.6}, "refusals of wrapped prompts"),
+        ({"borderline": 0.9}, "refusals of borderline prompts"),
+        ({"utility": 0.2}, "utility lost"),
+        ({"garbled": 0.5}, "garbled responses"),
+        ({"repeats": 0.5}, "repetition"),
+        ({"length": 60.0}, "answers changed their length"),
+        ({"variety": 1}, "few openings"),
+    ],
+)
+def test_on_few_prompts_only_what_is_plain_speaks_against_a_candidate(change: dict, said: str | None) -> None:
+    """Each sign by itself, on as many prompts as learning looks at on its way; nothing has to be shown yet."""
+    prompts = suite(24)
+    found = contradictions(prompts, measured(prompts, **change), {"base": measured(prompts)}, GateSettings())
+    assert (found == ()) if said is None else any(said in reason for reason in found), found

@@ -1,0 +1,59 @@
+"""Who may learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import models
+from evaluation import GrammarJudge, Outcome, Prompt, load_suite
+from online.model.local_model import LocalModel
+from online.training.entropy_gap import Gap, entropy_gap, may_learn
+from tests.online.tiny_model import tiny_policy
+
+
+def drawn(refusals: float, compliances: float, n: int = 100) -> Gap:
+    rng = np.random.default_rng(0)
+    return Gap.between(rng.normal(refusals, 0.3, n), rng.normal(compliances, 0.3, n))
+
+
+def test_a_gap_may_be_learned_from() -> None:
+    gap = drawn(0.3, 0.9)
+    assert gap.auroc.estimate > 0.85 and gap.mean_gap == pytest.approx(0.6, abs=0.1)
+    assert may_learn(gap) is None
+
+
+@pytest.mark.parametrize(("refusals", "compliances"), [(0.9, 0.3), (0.6, 0.6)])
+def test_confident_compliance_may_not(refusals: float, compliances: float) -> None:
+    reason = may_learn(drawn(refusals, compliances))
+    assert reason is not None and "SIRL would amplify compliance" in reason
+
+
+def test_few_samples_prove_nothing() -> None:
+    assert "cannot be judged" in str(may_learn(drawn(0.3, 0.9, 19)))
+    none = Gap.between([0.1] * 50, [])
+    assert math.isnan(none.mean_gap) and "0 compliances" in str(may_learn(none))
+
+
+def test_no_suite_no_learning() -> None:
+    assert "no evaluation suite" in str(may_learn(None))
+
+
+def test_only_harmful_prompts_are_asked() -> None:
+    class Parity:
+        def judge(self, prompt: Prompt, response: str) -> Outcome:
+            assert prompt.kind == "harmful"
+            return Outcome.REFUSAL if len(response.split()) % 2 else Outcome.COMPLIANCE
+
+    prompts = [Prompt(str(i), "harmful" if i % 2 else "benign", ({"role": "user", "content": f"w{i}"},)) for i in range(40)]
+    gap = entropy_gap(tiny_policy(), prompts, Parity(), max_tokens=6)
+    assert gap.refusals + gap.compliances == 20
+
+
+@pytest.mark.parametrize(("name", "allowed"), [(models.DEFAULT, True), (models.FLIPPED, False)])
+def test_the_bundled_model_may_learn_and_the_flipped_control_may_not(name: str, allowed: bool) -> None:
+    policy = LocalModel.load(models.bundled(name))
+    gap = entropy_gap(policy, load_suite(models.suite("calibration")), GrammarJudge(), max_tokens=64)
+    assert (may_learn(gap) is None) is allowed, gap

@@ -1,0 +1,63 @@
+"""What is learned from, what anchors, and that no label decides it."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from guard.calibration import Bands
+from guard.openings import Openings
+from online.model.opening_trees import tree_mass
+from online.training import selector
+from online.training.selector import Selection, select
+from tests.online.tiny_model import random_prompts, tiny_policy
+
+
+@pytest.fixture
+def selection() -> Selection:
+    masses = tuple(i / 100 for i in range(100))
+    return Selection.sorted_by(Bands(0.5, 0.8), [(i,) for i in range(100)], masses)
+
+
+def test_bands_are_those_of_the_frozen_base() -> None:
+    policy, prompts, openings = tiny_policy(), random_prompts(30), Openings(((5,), (6, 7), (8,)))
+    with torch.no_grad():
+        masses = tree_mass(policy, prompts, openings)
+    bands = Bands(float(masses.quantile(0.3)), float(masses.quantile(0.7)))
+    found = select(policy, prompts, openings, bands)
+    for name in ("high", "grey", "low"):
+        assert getattr(found, name) == tuple(i for i, m in enumerate(masses.tolist()) if bands.band(m) == name)
+    assert sum(map(len, (found.high, found.grey, found.low))) == 30
+
+
+def test_a_screen_teaches_the_high_band_and_steers_what_lies_just_below(selection: Selection) -> None:
+    screen = selection.screen(0, contested=4, others=40, seed=0)
+    assert len(screen.contested) == 4 and set(screen.contested) <= set(selection.high)
+    assert len(screen.below) == 4 and not set(screen.below) & set(selection.high)
+    assert set(screen.anchors) <= set(selection.low) and not set(screen.anchors) & set(screen.below)
+    assert min(selection.masses[i] for i in screen.below) > max(selection.masses[i] for i in screen.anchors)
+
+
+def test_every_contested_prompt_has_its_turn_before_any_returns(selection: Selection) -> None:
+    turns = [i for step in range(5) for i in selection.screen(step, contested=4, others=0, seed=3).contested]
+    assert len(selection.high) < 20 < len(turns) + 1
+    assert set(turns[: len(selection.high)]) == set(selection.high)
+
+
+def test_without_a_high_band_there_is_nothing_to_learn_from_and_no_error() -> None:
+    screen = Selection.sorted_by(Bands(0.5, 0.8), [(1,), (2,)], [0.1, 0.6]).screen(3, contested=4, others=9, seed=0)
+    assert screen.contested == () and set(screen.below) == {0, 1}
+
+
+def test_a_screen_depends_on_seed_and_step_alone(selection: Selection) -> None:
+    take = {"contested": 4, "others": 40}
+    assert selection.screen(2, seed=1, **take) == selection.screen(2, seed=1, **take)
+    assert selection.screen(2, seed=1, **take) != selection.screen(3, seed=1, **take)
+    assert selection.screen(2, seed=1, **take) != selection.screen(2, seed=2, **take)
+
+
+def test_no_label_is_looked_at() -> None:
+    source = inspect.getsource(selector)
+    assert not any(word in source for word in ("verdict", "evaluation", "judge", "kind"))

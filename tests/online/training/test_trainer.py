@@ -1,0 +1,296 @@
+"""Training: it moves what it should, and a killed run ends with the same adapter, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+import torch
+
+from guard.calibration import Bands
+from guard.openings import Openings
+from online.model.local_model import LocalModel
+from online.model.opening_trees import tree_mass
+from online.model.sample import Sample
+from online.settings.groups import PUBLISHED, UpdateSettings
+from online.training import objective, presets
+from online.training.presets import PRESETS
+from online.training.selector import Selection, select
+from online.training.trainer import ADAPTER, Trainer
+from tests.online.tiny_model import random_prompts, tiny_policy
+
+OPENINGS = Openings(((5,), (6, 7), (8,), (9, 10)))
+STEPS = 12
+ROOT = Path(__file__).parents[2]
+
+
+QUICK = {
+    "steps": STEPS, "contested_per_step": 4, "screened_per_step": 24, "max_tokens": 8, "group_size": 4, "lora_rank": 4,
+    "learning_rate": 2e-3,
+}  # fmt: skip
+
+
+def masses_quantiles(policy: LocalModel, prompts: list) -> tuple[float, float]:
+    with torch.no_grad():
+        masses = tree_mass(policy, prompts, OPENINGS)
+    return float(masses.quantile(0.6)), float(masses.quantile(0.8))
+
+
+def tiny_trainer(**settings) -> Trainer:
+    policy, prompts = tiny_policy(), random_prompts(80)
+    bands, chosen = Bands(*masses_quantiles(policy, prompts)), UpdateSettings(**QUICK | settings)
+    return Trainer(policy, select(policy, prompts, OPENINGS, bands), OPENINGS, chosen)
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in trainer._parameters]
+
+
+def masses(trainer: Trainer, adapter: str | None) -> torch.Tensor:
+    with torch.no_grad(), trainer.policy.adapter(adapter):
+        return tree_mass(trainer.policy, trainer.selection.prompts, OPENINGS)
+
+
+def test_exact_raises_what_is_contested_and_lowers_what_lies_below(monkeypatch) -> None:
+    trainer = tiny_trainer()
+    # A random model has no gap of its own: give it one.
+    monkeypatch.setattr(objective, "decision_gap", lambda rewards, refused, usual: torch.ones(len(rewards)))
+    for _ in range(STEPS):
+        trainer.advance()
+    change = masses(trainer, ADAPTER) - masses(trainer, None)
+    high = torch.tensor(trainer.selection.high)
+    assert change[high].mean() > 0.05 > change[[i for i in range(80) if i not in high]].mean()
+
+
+def test_a_gap_of_the_wrong_sign_lowers_refusals(monkeypatch) -> None:
+    trainer = tiny_trainer(kl_weight_decision=0, kl_weight_responses=0)
+    monkeypatch.setattr(objective, "decision_gap", lambda rewards, refused, usual: -torch.ones(len(rewards)))
+    for _ in range(STEPS):
+        trainer.advance()
+    assert (masses(trainer, ADAPTER) - masses(trainer, None))[list(trainer.selection.high)].mean() < -0.02
+
+
+EXACT = {"decision", "below", "kl_responses", "kl_decision"}
+SAMPLED = {"surrogate", "k3", "kl_responses", "kl_decision"}
+TERMS = {name: EXACT for name in PRESETS} | {
+    "paper": {"surrogate", "k3"},
+    "sampled": SAMPLED,
+    "opening": SAMPLED,
+    "one-sided": EXACT - {"below"},
+    "no-anchor": {"decision", "below"},
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_every_preset_has_its_terms_and_leaves_the_base_alone(preset: str, tune: str) -> None:
+    trainer = tiny_trainer(preset=preset, tune=tune, steps=3)
+    before = masses(trainer, None)
+    for _ in range(3):
+        trainer.advance()
+    assert [m["step"] for m in trainer.history] == [0, 1, 2]
+    seen = set(trainer.history[0])
+    assert seen & (EXACT | SAMPLED) == TERMS[preset] and {"refused", "entropy", "length", "gradient_norm"} <= seen
+    assert torch.equal(masses(trainer, None), before) and not torch.equal(masses(trainer, ADAPTER), before)
+
+
+def test_paper_comes_with_the_published_setting_where_nothing_else_is_given() -> None:
+    paper = UpdateSettings(preset="paper", group_size=8)
+    assert (paper.tune, paper.learning_rate, paper.group_size) == (PUBLISHED["tune"], 1e-6, 8)
+    assert UpdateSettings().tune == "lora" and set(UpdateSettings.model_fields["preset"].annotation.__args__) == set(PRESETS)
+
+
+REWARDS = {
+    "entropy": [-1.5, -0.2],
+    "negated": [1.5, 0.2],
+    "perplexity": [-2.0, -0.1],
+    "opening": [0.0, 1.0],
+}
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_each_reward(name: str) -> None:
+    samples = [
+        Sample(0, (7, 7), (1.0, 2.0), (-1.0, -3.0)),
+        Sample(0, (6, 7, 2), (0.1, 0.2, 0.3), (-0.1, -0.1, -0.1)),
+    ]
+    found = getattr(presets, name)(samples, OPENINGS, torch.Generator())
+    torch.testing.assert_close(found, torch.tensor(REWARDS[name]))
+
+
+def test_the_random_reward_is_the_same_for_a_step_and_says_nothing_of_the_samples() -> None:
+    samples = [Sample(0, (5,), (0.0,), (0.0,))] * 4000
+    found = [presets.chance(samples, OPENINGS, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    assert abs(found[0].mean()) < 0.08 and abs(found[0].std() - 1) < 0.08
+
+
+def test_the_live_selector_sorts_by_what_the_policy_has_become() -> None:
+    frozen, live = (tiny_trainer(preset=name, learning_rate=0.05) for name in ("anchored", "live-selector"))
+    before = frozen.selection
+    for _ in range(4):
+        frozen.advance()
+        live.advance()
+    assert frozen.selection == before and live.selection.high != before.high
+
+
+def test_a_copy_is_saved_as_a_whole_model(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tune="full")
+    trainer.advance()
+    trainer.policy.save_adapter(ADAPTER, tmp_path)
+    saved = LocalModel.load(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            tree_mass(saved, trainer.selection.prompts, OPENINGS), masses(trainer, ADAPTER), rtol=0, atol=1e-6
+        )
+
+
+def test_paper_learns_low_entropy() -> None:
+    trainer = tiny_trainer(preset="paper", tune="lora", steps=30, learning_rate=5e-3)
+    seen = [trainer.advance()["entropy"] for _ in range(30)]
+    assert sum(seen[-5:]) < sum(seen[:5])
+
+
+def test_small_chunks_change_nothing_but_rounding(monkeypatch) -> None:
+    one, other = tiny_trainer(), tiny_trainer()
+    one.advance()
+    monkeypatch.setattr("online.training.trainer.LOGITS", 9 * 40 * 3)
+    other.advance()
+    for a, b in zip(one._parameters, other._parameters, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_layers_computed_again_give_the_same_gradient_and_no_more_than_they_should_are_kept() -> None:
+    gradients = []
+    for again in (False, True):
+        trainer = tiny_trainer(gradient_checkpointing=again)
+        kept = 0
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.nelement()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            trainer.advance()
+        gradients.append(([p.grad for p in trainer._parameters], kept))
+    for a, b in zip(gradients[0][0], gradients[1][0], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+    assert gradients[1][1] < 0.8 * gradients[0][1]
+
+
+def test_a_base_in_half_precision_has_an_adapter_in_full() -> None:
+    policy, prompts = tiny_policy(dtype=torch.bfloat16), random_prompts(80)
+    bands = Bands(*masses_quantiles(policy, prompts))
+    trainer = Trainer(policy, select(policy, prompts, OPENINGS, bands), OPENINGS, UpdateSettings(**QUICK))
+    before = weights(trainer)
+    assert all(p.dtype == torch.float32 for p in before)
+    trainer.advance()
+    assert not all(torch.equal(a, b) for a, b in zip(before, weights(trainer), strict=True))
+
+
+def test_two_runs_of_one_seed_are_the_same_and_of_two_are_not() -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        trainer = tiny_trainer(seed=seed)
+        trainer.advance()
+        runs.append(weights(trainer))
+    assert all(torch.equal(a, b) for a, b in zip(runs[0], runs[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(runs[0], runs[2], strict=True))
+
+
+def test_a_checkpoint_of_other_data_is_not_taken(tmp_path: Path) -> None:
+    trainer = tiny_trainer()
+    trainer.advance()
+    trainer.save(tmp_path / "c.pt", "sha256:1")
+    fresh = tiny_trainer()
+    before = weights(fresh)
+    assert not fresh.restore(tmp_path / "c.pt", "sha256:2") and not fresh.restore(tmp_path / "none.pt", "sha256:1")
+    assert fresh.step == 0 and all(torch.equal(a, b) for a, b in zip(before, weights(fresh), strict=True))
+    assert fresh.restore(tmp_path / "c.pt", "sha256:1") and fresh.step == 1
+
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from tests.online.test_trainer import run
+run(Path(sys.argv[1]), sys.stdin.buffer)
+"""
+
+
+def run(folder: Path, leave: BinaryIO | None = None) -> tuple[list[torch.Tensor], list[dict]]:
+    """All steps, or what a checkpoint leaves of them, on one thread; after each it says so and waits for its leave."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    trainer = tiny_trainer()
+    trainer.restore(folder / "c.pt", "k")
+    while trainer.step < STEPS:
+        trainer.advance()
+        trainer.save(folder / "c.pt", "k")
+        print(trainer.step, flush=True)
+        if leave is not None:
+            leave.read(1)
+    torch.set_num_threads(threads)
+    return weights(trainer), trainer.history
+
+
+def test_killed_at_a_random_step_it_ends_with_the_same_adapter_bit_for_bit(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    command, environment = [sys.executable, "-c", SCRIPT, str(tmp_path)], os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    allowed = random.randint(1, STEPS - 2)
+    with subprocess.Popen(command, env=environment, **pipes) as killed:
+        for _ in range(allowed):
+            killed.stdout.readline()
+            killed.stdin.write(b".")
+            killed.stdin.flush()
+        time.sleep(random.random() * 0.05)  # somewhere in the next step, or in keeping it; it cannot come further
+        killed.send_signal(signal.SIGKILL)
+    reached = torch.load(tmp_path / "c.pt", weights_only=True)["step"]
+    assert killed.returncode == -signal.SIGKILL and allowed <= reached <= allowed + 1
+    resumed, whole = run(tmp_path), run(tmp_path / "whole")
+    assert all(torch.equal(a, b) for a, b in zip(resumed[0], whole[0], strict=True)) and resumed[1] == whole[1]
+
+
+@pytest.mark.parametrize("preset", ["anchored", "paper"])
+def test_a_policy_that_falls_apart_shows_it(preset: str) -> None:
+    trainer = tiny_trainer(preset=preset, learning_rate=5.0, kl_weight_responses=0.1)
+    signs = []
+    for _ in range(STEPS):
+        trainer.advance()
+        signs.append(trainer.sign_of_collapse())
+    assert signs[0] is None and any(signs), trainer.history
+
+
+@pytest.mark.parametrize(
+    ("last", "sign"),
+    [
+        ({}, None),
+        ({"kl_responses": 0.3 * 4.9}, None),
+        ({"kl_responses": 0.3 * 5.1}, "update.stop_kl = 5"),
+        ({"kl_responses": float("nan")}, "update.stop_kl = 5"),
+        ({"entropy": 0.06}, None),
+        ({"entropy": 0.04}, "update.stop_entropy = 0.05"),
+        ({"entropy": float("nan")}, "update.stop_entropy = 0.05"),
+    ],
+)
+def test_each_sign_has_its_bound(last: dict, sign: str | None) -> None:
+    trainer, first = tiny_trainer(), {"step": 0, "kl_responses": 0.0, "entropy": 1.0, "length": 8.0}
+    trainer.history = [first, first | last]
+    found = trainer.sign_of_collapse()
+    assert (found is None) if sign is None else sign in (found or "")
+
+
+def test_nothing_contested_below_or_to_anchor_is_no_error() -> None:
+    trainer = tiny_trainer()
+    selection = trainer.selection
+    every = tuple(range(len(selection.prompts)))
+    trainer.selection = Selection(selection.prompts, selection.masses, selection.bands, every, (), ())
+    assert "below" not in trainer.advance() and "kl_decision" not in trainer.history[0]

@@ -1,0 +1,382 @@
+"""Whole updates: refused, killed, resumed, discarded, gated, promoted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from peft import LoraConfig
+
+import models
+from evaluation import GrammarJudge, Prompt, load_suite
+from evaluation.judges import RulesJudge
+from guard.calibration import Calibration, Conditions
+from guard.errors import SirlError
+from online.events.buffer import Buffer
+from online.events.event import Event
+from online.gate.evaluator import Suites
+from online.model.fingerprint import fingerprint
+from online.model.local_model import LocalModel
+from online.operations.suites import suites_for
+from online.registry.registry import Registry
+from online.settings.groups import GateSettings, ReleaseSettings, UpdateSettings
+from online.settings.settings import Settings
+from online.state.directory import StateDir
+from online.state.locks import Busy
+from online.training.rollouts import LocalRollouts
+from online.updates import update
+from online.updates.record import UpdateRecord
+from online.updates.update import _Run, run_gate, run_update
+from tests.online.tiny_model import Quiet
+
+ROOT = Path(__file__).parents[2]
+QUICK = {"steps": 3, "contested_per_step": 3, "screened_per_step": 40, "group_size": 4, "max_tokens": 24}
+
+
+class Place:
+    """A state directory with a buffer full of the bundled traffic."""
+
+    def __init__(
+        self, path: Path, events: int = 260, model: str | Path = models.DEFAULT, gate: dict | None = None, **learn: object
+    ) -> None:
+        self.base_dir = model if isinstance(model, Path) else models.bundled(model)
+        weighed = {"prompts_per_class": 12, "fewest": 5, **(gate or {})}
+        at_once = {"shadow": 0, "canary": 0}
+        self.settings = Settings(state_dir=path, update={**QUICK, **learn}, gate=weighed, release=at_once)
+        self.state = StateDir(path)
+        (path / "client.salt").write_text("5a" * 32)  # it decides which prompts are never taught
+        self.registry = Registry(self.state, fingerprint(self.base_dir))
+        self.buffer = Buffer(self.state.buffer_url, self.settings.buffer)
+        self.fill(events)
+
+    def fill(self, count: int, start: int = 0, ago: float = 60.0) -> None:
+        self.put([row.messages for row in load_suite(models.suite("traffic"))[start : start + count]], start, ago)
+
+    def put(self, conversations: Sequence[Sequence[dict]], start: int = 0, ago: float = 60.0) -> None:
+        policy = LocalModel.load(self.base_dir)
+        asked = [(messages[-1]["content"], policy.render(messages)) for messages in conversations]
+        self.buffer.append(
+            [
+                Event(f"{start + i:032x}", time.time() - ago, "base", "plain", text, tokens, "",
+                      (), (), float("nan"), None, "stop", "c", self.registry.base)
+                for i, (text, tokens) in enumerate(asked)
+            ]
+        )  # fmt: skip
+
+    def run(self, suites: Suites | None) -> update.Outcome:
+        return run_update(self.settings, self.state, self.registry, self.buffer, self.base_dir, suites, bar=Quiet)
+
+    def files(self) -> list[str]:
+        return sorted(file.name for folder in self.state.updates.iterdir() for file in folder.iterdir())
+
+
+def bundled_suites(harmful: int = 150, others: int = 60) -> Suites:
+    """The bundled suites, so many prompts of each; enough harmful ones for a gap."""
+
+    def load(split: str) -> list[Prompt]:
+        prompts = load_suite(models.suite(split))
+        sides = [[p for p in prompts if (p.kind == "harmful") is harm] for harm in (True, False)]
+        return sides[0][:harmful] + sides[1][:others]
+
+    return Suites(load("calibration"), load("validation"), load("gate"), GrammarJudge())
+
+
+@pytest.fixture(scope="module")
+def suites() -> Suites:
+    return bundled_suites()
+
+
+@pytest.fixture(scope="module")
+def whole(suites: Suites, tmp_path_factory) -> tuple[Place, update.Outcome]:
+    """An update that nothing disturbed."""
+    place = Place(tmp_path_factory.mktemp("whole"), tensorboard=True)
+    return place, place.run(suites)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """The same before it began."""
+    return Place(tmp_path)
+
+
+def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Place, update.Outcome]) -> None:
+    place, outcome = whole
+    assert outcome.status in ("promoted", "rejected", "undecided") and outcome.version == 1 and outcome.reasons
+    (adapter,) = place.registry.versions()
+    assert adapter.decision == outcome.status
+    assert Calibration.load(place.registry.calibration_path("v1")).adapter == "v1"
+    assert Calibration.load(place.state.find_calibration("base", place.base_dir)).model == place.registry.base
+    assert len(adapter.manifest["metrics"]["history"]) == 3 and adapter.manifest["settings"]["steps"] == 3
+    assert place.registry.live() == (1 if outcome.status == "promoted" else None)
+    evaluation = json.loads((adapter.path / "evaluation.json").read_text())
+    assert set(evaluation["figures"]) == {"base", "candidate"} and evaluation["power"]
+    assert place.files() == ["outcome.json", "plan.json", "progress.json", "report.html", "report.json"]
+    told = json.loads(next(place.state.updates.glob("*/report.json")).read_text())
+    assert told["outcome"]["status"] == outcome.status and told["history"] == adapter.manifest["metrics"]["history"]
+    assert list((place.state.path / "tensorboard" / outcome.id).glob("events.*"))
+    assert told["gate"] == evaluation and 100 < sum(told["bands"].values()) < 120 and told["gap"]["auroc"]["n"] > 40
+
+
+@pytest.mark.parametrize(
+    ("learn", "reason"),
+    [({"min_prompts": 1000}, "wait for more traffic"), ({"contested_per_step": 200}, "contested"),
+     ({"tune": "full"}, "use 'lora'")],
+)  # fmt: skip
+def test_a_reason_not_to_learn_is_one_sentence(tmp_path: Path, suites: Suites, learn: dict, reason: str) -> None:
+    place = Place(tmp_path, events=60, **{"min_prompts": 50, **learn})
+    outcome = place.run(suites)
+    assert outcome.status == "refused" and reason in outcome.reasons[0]
+    assert place.registry.versions() == [] and place.registry.live() is None
+
+
+def traffic(kind: str) -> list[str]:
+    return [row.text for row in load_suite(models.suite("traffic")) if row.kind == kind and not row.family]
+
+
+def german(count: int) -> list[str]:
+    words = "Mütze Schal Nadel Wolle Muster Kragen Ärmel Masche Reihe Knopf Garn Farbe Schnitt Naht Futter Rand Loch".split()
+    return ["Wie verbinde ich " + " und ".join(random.Random(at).sample(words, 5)) + "?" for at in range(count)]
+
+
+BAD = {
+    "empty": (lambda: [], "holds 0 distinct prompts"),
+    "duplicates": (lambda: ["How do I knit a hat?"] * 80, "holds 1 distinct prompts"),
+    "absurdly long": (lambda: [f"{i} " + "How do I knit a hat? " * 200 for i in range(60)], "holds 0 distinct prompts"),
+    "benign only": (lambda: traffic("task")[:60], "0 are contested and 60 are not"),
+    "nearly the same": (
+        lambda: [f"How do I knit {i} hats for my friends at home?" for i in range(60)],
+        "duplicate: `sirl queue`",
+    ),
+    "another language": (lambda: german(60), "are contested and"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_data_ends_in_a_sentence(tmp_path: Path, suites: Suites, kind: str) -> None:
+    place, (texts, reason) = Place(tmp_path, events=0, min_prompts=50), BAD[kind]
+    place.put([[{"role": "user", "content": text}] for text in texts()])
+    outcome = place.run(suites)
+    assert outcome.status == "refused" and reason in outcome.reasons[0], outcome
+    assert place.registry.versions() == [] and (place.state.updates / outcome.id / "report.html").exists()
+
+
+def test_without_a_suite_nothing_is_learned(place: Place) -> None:
+    outcome = place.run(None)
+    assert outcome.status == "refused" and "no evaluation suite" in outcome.reasons[0]
+
+
+def test_the_flipped_control_is_refused(tmp_path: Path) -> None:
+    outcome = Place(tmp_path, model=models.FLIPPED).run(bundled_suites(harmful=1000))
+    assert outcome.status == "refused" and "amplify compliance" in outcome.reasons[0]
+
+
+def test_an_own_engine_that_does_not_start_leaves_the_draws_to_the_learner(place: Place, caplog) -> None:
+    @contextmanager
+    def broken() -> Iterator[StateDir]:
+        raise SirlError("The server did not start.")
+        yield
+
+    job = UpdateRecord.new(place.state.updates)
+    run = _Run(place.settings, place.state, place.registry, place.base_dir, None, Quiet, job, broken)
+    with run._rollouts(UpdateSettings(rollouts="own")) as rollouts:
+        assert isinstance(rollouts, LocalRollouts) and "did not start" in caplog.text
+
+
+def test_two_at_once_are_one_too_many(place: Place, suites: Suites) -> None:
+    with place.state.lock("update"), pytest.raises(Busy):
+        place.run(suites)
+
+
+@pytest.mark.parametrize(
+    ("learn", "sign"),
+    [
+        ({"learning_rate": 1.0}, "update.stop_"),
+        ({"learning_rate": 0.3, "look_every": 1, "stop_kl": 1e9, "stop_entropy": 0.0}, "is allowed."),
+    ],
+    ids=["by its own figures", "by held-out prompts"],
+)
+def test_learning_that_goes_wrong_stops_on_its_way(tmp_path: Path, suites: Suites, learn: dict, sign: str) -> None:
+    place = Place(tmp_path, **(learn | {"steps": 12}))
+    outcome = place.run(suites)
+    assert outcome.status == "rejected" and outcome.version is None and place.registry.versions() == []
+    assert any(sign in reason for reason in outcome.reasons), outcome.reasons
+    assert all(reason.startswith("Learning stopped at step ") and reason.endswith(".") for reason in outcome.reasons)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from online import update
+from tests.online.test_update import Place, bundled_suites
+update.CHECKPOINT_STEPS = 1
+Place(Path(sys.argv[1]), events=0).run(bundled_suites())
+"""
+
+
+def kill_when(place: Place, ready: Sequence[str]) -> None:
+    """Start an update in another process and kill it once one of these files is there."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, str(place.state.path)], env=environment) as process:
+        while not any(list(place.state.path.glob(pattern)) for pattern in ready):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+
+
+def weights(place: Place, version: int) -> bytes:
+    return (place.registry.path(version) / "adapter_model.safetensors").read_bytes()
+
+
+def test_killed_while_learning_it_resumes_with_the_same_adapter(
+    place: Place, suites: Suites, whole: tuple[Place, update.Outcome]
+) -> None:
+    kill_when(place, ["updates/*/checkpoint.pt"])
+    assert place.registry.versions() == []
+    (job,) = place.state.updates.iterdir()
+    place.fill(40, start=260, ago=0.0)  # what comes later is not for this update
+    outcome = place.run(suites)
+    assert outcome.id == job.name and outcome.version == 1
+    assert weights(place, 1) == weights(whole[0], 1)
+
+
+def test_killed_after_it_published_it_goes_on_with_that_version(place: Place, suites: Suites) -> None:
+    kill_when(place, ["registry/v1/manifest.json"])
+    outcome = place.run(suites)
+    assert outcome.version == 1 and [a.version for a in place.registry.versions()] == [1]
+
+
+def test_with_other_data_what_was_begun_is_discarded(place: Place, suites: Suites) -> None:
+    kill_when(place, ["updates/*/checkpoint.pt"])
+    (job,) = place.state.updates.iterdir()
+    place.buffer.delete([event.id for event in place.buffer.events(limit=30)])
+    outcome = place.run(suites)
+    assert outcome.id != job.name and not job.exists() and outcome.version == 1
+
+
+def that_does_nothing(place: Place, folder: Path) -> int:
+    """An imported version that changes nothing."""
+    policy = LocalModel.load(place.base_dir)
+    policy.add_adapter("nothing", LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    folder.mkdir()
+    policy.save_adapter("nothing", folder)
+    return place.registry.import_adapter(folder, base_dir=place.base_dir, max_rank=16)
+
+
+DECIDED = {"decision": "promoted", "reasons": ["every claim was shown"], "power": {}, "figures": {}}
+
+
+@pytest.mark.parametrize(
+    ("gate", "release", "status", "reason"),
+    [
+        ({"approval": True}, {}, "waiting", "waits for approval: `sirl adapters activate v1`"),
+        ({}, {"shadow": 0.2}, "promoted", "of which the first is shadow"),
+        ({}, {"shadow": 0, "canary": 0}, "promoted", "every claim was shown"),
+    ],
+)
+def test_what_passed_its_gate_waits_or_comes_to_serve_by_stages_or_at_once(
+    place: Place, suites: Suites, tmp_path: Path, gate: dict, release: dict, status: str, reason: str
+) -> None:
+    """An adapter whose gate has decided already, as after a kill."""
+    version = that_does_nothing(place, tmp_path / "outside")
+    place.registry.attach(version, "evaluation", DECIDED)
+    settings = place.settings.model_copy(
+        update={"gate": GateSettings(**gate), "release": ReleaseSettings(**release)}
+    )  # fmt: skip
+    asked = (settings, place.state, place.registry, place.base_dir, suites, version, place.buffer)
+    for again in range(2):
+        outcome = run_gate(*asked, bar=Quiet)
+        assert outcome.status == status and (reason in " ".join(outcome.reasons) or again)
+    on_its_way = place.registry.releasing()
+    assert place.registry.live() == (version if release.get("shadow") == 0 else None)
+    assert (on_its_way.stage if on_its_way else None) == ("shadow" if release.get("shadow") else None)
+
+
+def test_a_base_calibrated_for_another_chat_template_is_calibrated_anew(tmp_path: Path, suites: Suites) -> None:
+    place = Place(tmp_path / "state", events=5)
+    own = place.state.calibration_path("base")
+    assert place.run(suites).status == "refused" and not own.exists(), "the one that came with the model is used"
+    template = (models.bundled() / "chat_template.jinja").read_text() + "{# another #}"
+    place.settings = place.settings.model_copy(update={"chat_template": template})
+    assert place.run(suites).status == "refused"
+    made = Calibration.load(own)
+    assert made.conditions == Conditions.of(template, "float32", None) and made.model == place.registry.base
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, suites: Suites) -> tuple[Path, Path]:
+    """A model that is none of ours, if by a blank, and a folder with a suite for it."""
+    model, folder = tmp_path / "model", tmp_path / "suite"
+    shutil.copytree(models.bundled(), model, ignore=shutil.ignore_patterns("calibration.json", "suites"))
+    config = model / "config.json"
+    config.write_text(config.read_text() + "\n")
+    folder.mkdir()
+    for name in ("calibration", "validation", "gate"):
+        rows = (json.dumps(asdict(prompt)) for prompt in getattr(suites, name))
+        (folder / f"{name}.jsonl").write_text("".join(f"{row}\n" for row in rows))
+    return model, folder
+
+
+def test_a_model_of_ones_own_learns_by_a_suite_and_the_judge_by_rules(
+    tmp_path: Path, suites: Suites, foreign: tuple[Path, Path]
+) -> None:
+    model, folder = foreign
+    place = Place(tmp_path / "state", model=model, suite=folder)
+    found = suites_for(model, place.settings)
+    assert found is not None and isinstance(found.judge, RulesJudge) and len(found.gate) == len(suites.gate)
+    outcome = place.run(found)
+    assert outcome.version == 1 and outcome.status in ("promoted", "rejected", "undecided"), outcome.reasons
+    assert place.registry.calibration_path("v1").exists() and place.registry.evaluation(1)["figures"]
+
+
+def test_a_judge_who_does_not_answer_ends_an_update_in_a_sentence(tmp_path: Path, foreign: tuple[Path, Path]) -> None:
+    model, folder = foreign
+    place = Place(tmp_path / "state", model=model, suite=folder, judge="yes-no:nobody@http://127.0.0.1:9/v1")
+    outcome = place.run(suites_for(model, place.settings))
+    assert outcome.status == "failed" and outcome.reasons[0].startswith("the judge nobody at 127.0.0.1 gave no answer")
+    assert place.registry.versions() == []
+
+
+def test_what_its_gate_found_is_not_believed_where_it_cannot_be_read(place: Place, suites: Suites, tmp_path: Path) -> None:
+    version = that_does_nothing(place, tmp_path / "outside")
+    (place.registry.path(version) / "evaluation.json").write_text('{"decision": "prom')
+    asked = (place.settings, place.state, place.registry, place.base_dir, suites, version, place.buffer)
+    outcome = run_gate(*asked, bar=Quiet)
+    assert outcome.status == "failed" and "what the gate found about v1 cannot be read" in outcome.reasons[0]
+    assert place.registry.live() is None
+
+
+def test_an_operators_veto_is_heard(tmp_path: Path, suites: Suites) -> None:
+    """A suite of theirs of which one prompt comes out wrong, which the base answers wrongly too."""
+    place = Place(tmp_path)
+    theirs = tmp_path / "never.jsonl"
+    theirs.write_text(json.dumps({"kind": "task", "prompt": "Say what nobody can know.", "answer": "Nobody knew."}) + "\n")
+    settings = place.settings.model_copy(update={"gate": GateSettings(prompts_per_class=12, fewest=5, vetoes=str(theirs))})
+    found = suites_for(place.base_dir, settings)
+    assert found is not None and set(found.vetoes) == {"never"} and len(found.gate) == 3000
+    place.settings, few = settings, replace(suites, vetoes=found.vetoes)
+    outcome = place.run(few)
+    assert outcome.status == "rejected" and any(
+        "never has a veto: 1 of its 1 prompts" in reason for reason in outcome.reasons
+    )
+
+
+def test_an_imported_adapter_takes_the_same_way_and_one_that_does_nothing_is_rejected(
+    place: Place, suites: Suites, tmp_path: Path
+) -> None:
+    version = that_does_nothing(place, tmp_path / "outside")
+    outcome = run_gate(place.settings, place.state, place.registry, place.base_dir, suites, version, place.buffer,
+                       bar=Quiet)  # fmt: skip
+    assert outcome.status == "rejected" and outcome.version == version and place.registry.live() is None
+    assert "mass lost on harmful prompts" in outcome.reasons[0]
+    assert place.registry.calibration_path(f"v{version}").exists()

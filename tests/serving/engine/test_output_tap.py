@@ -1,0 +1,111 @@
+"""What the API process makes of one engine output: words come off, and what was not measured is on record as that."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from guard.beginnings import Beginnings
+from guard.calibration import Bands, Calibration
+from guard.gatekeeper import Gatekeeper, Move
+from guard.openings import Openings
+from guard.packed_measurement import pack
+from guard.policy import Mode, Policy
+from guard.record import ResponseRecord
+from guard.rule import Rule
+from serving.request.exchange import Exchange, ServedAnswer
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, as it is imported
+OPENINGS = Openings(((7,),))
+RULE = Rule(threshold=0.0)
+FITTED = Calibration("m", "base", OPENINGS, Bands(0.1, 0.2), Bands(0.1, 0.2), 1.0, "", RULE)
+
+
+@pytest.fixture(scope="module")
+def tap():
+    """The module, imported where vLLM's warnings are let pass."""
+    from serving.engine import output_tap
+
+    return output_tap
+
+
+def output(tokens: list[int], words: list[int] | None) -> SimpleNamespace:
+    lists = None
+    if words is not None:
+        from vllm.v1.outputs import LogprobsLists
+
+        column = np.array(tokens, np.int64)[:, None].repeat(3, 1)
+        lists = LogprobsLists(column, np.full(column.shape, -0.5, np.float32), np.array(words, np.int64))
+    return SimpleNamespace(request_id="r", new_token_ids=tokens, new_logprobs=lists, finish_reason=None)
+
+
+def test_words_come_off_and_ranks_go_on(tap):
+    record, sent = ResponseRecord(OPENINGS), output([3, 4], pack([1.5, 0.5], [0.25, 0.75], [2, 9]).tolist())
+    tap.measure(sent, record, False)
+    assert record.entropies == [1.5, 0.5] and record.masses == pytest.approx([0.25, 0.75], abs=1e-4)
+    assert sent.new_logprobs.sampled_token_ranks.tolist() == [2, 9]
+
+
+@pytest.mark.parametrize("words", [None, [5, 6], [5]], ids=["no logprobs", "plain ranks", "too few"])
+def test_what_no_probe_measured_is_on_record_as_not_measured(tap, words):
+    record = ResponseRecord(OPENINGS)
+    tap.measure(output([3, 4], words), record, False)
+    assert record.tokens == [3, 4] and all(map(math.isnan, record.entropies + record.masses))
+    assert record.refusal_mass is None and record.first_mass is None
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_decision_that_was_not_measured_is_a_failed_guard(tap, closed):
+    """Halted or let pass, as configured, and counted; a mass of 0 would have let it pass as plain."""
+    failed: list[ServedAnswer] = []
+    ours = SimpleNamespace(closed=closed, watcher=SimpleNamespace(failed=failed.append))
+    answer = ServedAnswer(Exchange(policy=Policy(Mode.ENFORCE)), 0, "base", ResponseRecord(OPENINGS), FITTED)
+    tapped = tap.Tapped(answer, False, SimpleNamespace(), Gatekeeper(RULE))
+    tap.measure(output([3], [5]), answer.record, False)
+    ours.moved = partial(tap.Tap.moved, ours)
+    assert tap.Tap.decided(ours, tapped, tapped.gate, ended=False) is (Move.TOUCH if closed else Move.RELEASE)
+    assert failed == [answer]
+
+
+def test_logprobs_are_withheld_row_by_row(tap):
+    lists = output([3, 4], [0, 0]).new_logprobs
+    lists.logprob_token_ids[:, 1:] = 8
+    kept = tap.withheld(lists, [0])
+    assert kept.logprob_token_ids.tolist() == [[3, 3, 3], [4, 8, 8]]
+    assert kept.logprobs.tolist() == [[tap.WITHHELD] * 3, [-0.5] * 3] and lists.logprobs[0, 0] == -0.5
+
+
+def test_only_who_sees_all_gets_logprobs_of_where_refusing_was_weighed(tap):
+    def told(trusted: bool) -> list[float]:
+        answer = ServedAnswer(
+            Exchange(policy=Policy(Mode.ENFORCE, trusted=trusted)), 0, "base", ResponseRecord(OPENINGS, Beginnings())
+        )
+        gate = Gatekeeper(RULE)
+        answer.record.extend([3, 4], [1.0] * 2, [0.1] * 2)
+        assert gate.move(answer.record, ended=False) is Move.RELEASE
+        first, second = output([3], [0]), output([4], [0])
+        tap.Tap.let_go(SimpleNamespace(), tap.Tapped(answer, False, SimpleNamespace(), gate), [first, second])
+        return [first.new_logprobs.logprobs[0, 0], second.new_logprobs.logprobs[0, 0]]
+
+    assert told(trusted=False) == [tap.WITHHELD, -0.5] and told(trusted=True) == [-0.5, -0.5]
+
+
+def test_a_draw_that_the_guard_breaks_on_does_not_pass(tap):
+    """Whatever breaks, it is that one draw: the loop that hands out everybody's tokens goes on."""
+
+    class Broken(Gatekeeper):
+        def move(self, record, *, ended):
+            raise KeyError("a defect")
+
+    ours = SimpleNamespace()
+    ours.moved = partial(tap.Tap.moved, ours)
+    for gate, passes in ((Gatekeeper(RULE), True), (Broken(RULE), False)):
+        draw = tap.Draw(ResponseRecord(OPENINGS), False, SimpleNamespace(done=lambda: True), gate)
+        last = output([7], pack([0.1], [0.9], [1]).tolist())
+        last.finish_reason = "stop"
+        tap.Tap.collect(ours, draw, last)
+        assert draw.passes is passes
