@@ -29,9 +29,9 @@ from serving.demo.server import DemoServer, Pace, load, serving
 from serving.demo.steps import Step, showing
 
 TRAFFIC_CONCURRENCY = 24
-STREAMS, WAVE_S, PAUSE_S = 8, 5.0, 0.5
-"""Clients while the learner runs, seconds between two waves of them, and their pause once the swap is near: they share two
-cores with the learner."""
+STREAMS, WAVE_S, PAUSE_S = 8, 8.0, 0.5
+"""Clients while the learner runs, seconds between two waves of them, and their pause once the swap is near. They share two
+cores with the learner: vLLM's worker keeps one busy for a second after every step, so steady clients would take all of it."""
 POLL_S = 1.0
 """Seconds between two looks at the update."""
 SHOWN = 8
