@@ -31,7 +31,7 @@ from serving.demo.steps import Step, showing
 TRAFFIC_CONCURRENCY = 24
 STREAMS, WAVE_S, PAUSE_S = 8, 8.0, 0.5
 """Clients while the learner runs, seconds between two waves of them, and their pause once the swap is near. They share two
-cores with the learner: vLLM's worker keeps one busy for a second after every step, so steady clients would take all of it."""
+cores with the learner: vLLM's worker keeps one busy for a second after every step, so steady clients would take it all."""
 POLL_S = 1.0
 """Seconds between two looks at the update."""
 SHOWN = 8
