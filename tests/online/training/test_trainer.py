@@ -28,7 +28,7 @@ from tests.online.tiny_model import random_prompts, tiny_policy
 
 OPENINGS = Openings(((5,), (6, 7), (8,), (9, 10)))
 STEPS = 12
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 QUICK = {
@@ -220,7 +220,7 @@ def test_a_checkpoint_of_other_data_is_not_taken(tmp_path: Path) -> None:
 SCRIPT = """
 import sys, torch
 from pathlib import Path
-from tests.online.test_trainer import run
+from tests.online.training.test_trainer import run
 run(Path(sys.argv[1]), sys.stdin.buffer)
 """
 

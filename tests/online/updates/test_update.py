@@ -40,7 +40,7 @@ from online.updates.record import UpdateRecord
 from online.updates.update import _Run, run_gate, run_update
 from tests.online.tiny_model import Quiet
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 QUICK = {"steps": 3, "contested_per_step": 3, "screened_per_step": 40, "group_size": 4, "max_tokens": 24}
 
 
@@ -217,8 +217,8 @@ def test_learning_that_goes_wrong_stops_on_its_way(tmp_path: Path, suites: Suite
 SCRIPT = """
 import sys
 from pathlib import Path
-from online import update
-from tests.online.test_update import Place, bundled_suites
+from online.updates import update
+from tests.online.updates.test_update import Place, bundled_suites
 update.CHECKPOINT_STEPS = 1
 Place(Path(sys.argv[1]), events=0).run(bundled_suites())
 """
