@@ -63,15 +63,17 @@ class LearnerProcess:
 
     def _start(self, command: str) -> subprocess.Popen[bytes]:
         with self.log_path.open("ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 interpreter.command("serving", command, "--while-parent", *self.flags),
                 env=interpreter.environment(),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 process_group=0,  # Ctrl-C is for the server, which then stops this in its own order
-                preexec_fn=lambda: os.nice(NICE),
             )
+        # From here, for code of ours between fork and exec may deadlock in a process with threads (Python 3.12 warns of it).
+        os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
+        return process
 
     def stop(self, timeout: float = 10.0) -> None:
         """End what runs; an update that is killed resumes from its checkpoint the next time."""
