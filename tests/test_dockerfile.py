@@ -164,10 +164,10 @@ def replay(target: str, root: Path) -> dict[str, str]:
     return environment
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
-def test_the_steps_of_the_cpu_image_make_a_working_command(image):
-    tmp_path, environment = image
+def test_the_steps_of_the_cpu_image_make_a_working_command(tmp_path):
+    environment = replay("cpu", tmp_path)
     state = tmp_path / "state"
     sirl = shutil.which("sirl", path=environment["PATH"])
     assert sirl == str(tmp_path / "opt/venv/bin/sirl")
