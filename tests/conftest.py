@@ -1,7 +1,7 @@
 """The real engine behind the real server: one shared by all tests that can, others started where flags differ.
 
-Tests run on two workers (scripts/test). All that use the shared server run on one of them; every other module stays whole,
-so that its own server or model is made once.
+Tests run on two workers (scripts/test). All that use the shared server run on one of them. Of every other module those for
+`make test` stay together, and the nightly ones, so that its own server or model is made once.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Which tests stay together on a worker, and, of those that are chosen, what takes longest first."""
     for item in items:
         if not item.get_closest_marker("xdist_group"):
+            module = item.nodeid.split("::")[0] + (", nightly" if item.get_closest_marker("nightly") else "")
             shared = "server" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("the shared server" if shared else item.nodeid.split("::")[0]))
+            item.add_marker(pytest.mark.xdist_group("the shared server" if shared else module))
     yield
     if WORKER:
         groups: dict[str, list[pytest.Item]] = {}

@@ -160,7 +160,7 @@ def replay(target: str, root: Path) -> dict[str, str]:
             command = re.sub(r"--mount=\S+ |PIP_CACHE_DIR=\S+ ", "", arguments)
             if not command.startswith(NOT_REPLAYED):
                 command = re.sub(r"(?<![\w.])/opt/venv", str(root / "opt/venv"), command)
-                subprocess.run(["nice", "sh", "-c", command], cwd=place, env=environment, check=True)
+                subprocess.run(["sh", "-c", command], cwd=place, env=environment, check=True)
     return environment
 
 

@@ -26,57 +26,20 @@ from online.settings.groups import BufferSettings, RegistrySettings
 from online.state.directory import StateDir
 from online.state.locks import Busy
 from online.training.ledger import BANDS, Ledger, LedgerError
-from online.updates.forget import Successor, client_named, erase, rebuild
+from online.updates.forget import Successor, client_named, erase
 from online.updates.record import UpdateRecord
 from online.updates.repeat import repeat
 from tests.online.events.test_buffer import make, until
 from tests.online.tiny_model import Quiet
-from tests.online.updates.test_update import Place, bundled_suites
-
-HERS = range(30, 200, 7)
-"""Which of the traffic is the one client's who is to be forgotten."""
-WEIGHTS = "adapter_model.safetensors"
-
-
-class Visited(Place):
-    """A place where some of the prompts came from a client of that name, or never came."""
-
-    def __init__(self, path: Path, *, she_came: bool) -> None:
-        super().__init__(path, events=0 if path.exists() else 200)
-        if events := self.buffer.events(newest_first=False) if not self.registry.versions() else []:
-            hers = [events[at] for at in HERS]
-            self.buffer.delete([event.id for event in hers])
-            if she_came:
-                self.buffer.append([replace(event, client=client_named(self.state, "mallory")) for event in hers])
-
-    def weights(self, version: int) -> bytes:
-        return (self.registry.path(version) / WEIGHTS).read_bytes()
-
-    def rebuilt(self, successor: Successor, suites: Suites) -> int:
-        outcome = rebuild(successor, self.settings, self.state, self.registry, self.buffer, self.base_dir, suites)
-        assert outcome.version is not None, outcome.reasons
-        return outcome.version
-
-
-@pytest.fixture(scope="module")
-def suites() -> Suites:
-    return bundled_suites()
-
-
-@pytest.fixture(scope="module")
-def once(suites: Suites, tmp_path_factory) -> Path:
-    """The state of a place whose live version learned from her, among others."""
-    place = Visited(tmp_path_factory.mktemp("once") / "state", she_came=True)
-    assert place.run(suites).version == 1
-    place.registry.activate(1, actor="test", reason="", force=True)
-    place.buffer.close()
-    return place.state.path
+from tests.online.updates.place import HERS, Place, Visited
 
 
 @pytest.fixture
-def taught(once: Path, tmp_path: Path) -> Visited:
-    """A copy of it."""
-    return Visited(shutil.copytree(once, tmp_path / "taught"), she_came=True)
+def taught(learned: Path, tmp_path: Path) -> Visited:
+    """A place whose live version learned from her, among others."""
+    place = Visited(shutil.copytree(learned, tmp_path / "taught"))
+    place.registry.activate(1, actor="test", reason="", force=True)
+    return place
 
 
 def stored(place: Place, text: str) -> bool:
