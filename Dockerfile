@@ -20,6 +20,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY requirements requirements
 COPY scripts/install scripts/install
 COPY guard guard
+COPY evaluation evaluation
 COPY models models
 COPY online online
 COPY serving serving

@@ -44,7 +44,7 @@ from online.state.directory import StateDir
 from online.state.files import write_atomic
 from online.training.trainer import ADAPTER
 from online.updates.report import STYLE, svg
-from serving.cli import main as sirl
+from serving.cli.main import main as sirl
 from serving.demo.server import MODEL, serving
 
 RESULTS, PLOT = Path("benchmarks/results/evaluation.json"), Path("docs/evaluation.svg")

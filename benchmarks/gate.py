@@ -30,7 +30,7 @@ from evaluation import Outcome, Prompt, wanted
 from evaluation.statistics import wilson
 from online.gate.gate import compare
 from online.gate.held_out import HeldOut, Measured, held_out, measure
-from online.operations.jobs import suites_for
+from online.operations.suites import suites_for
 from online.settings.groups import GateSettings
 from online.settings.settings import Settings
 from online.state.files import write_atomic

@@ -1,8 +1,8 @@
 """SFT on refusals and DPO through TRL, in a process of its own: METHOD MODEL DATA OUT RATE STEPS SEED [anchored]
 
 DATA is JSON: "rows" of {"prompt": messages, "chosen": text, "rejected": text}, and "anchors" of {"prompt": token ids,
-"response": token ids}, answers of the base to benign prompts. "anchored" adds the KL terms of `online.training.trainer` on these to
-TRL's own loss. OUT gets a PEFT adapter.
+"response": token ids}, answers of the base to benign prompts. "anchored" adds the KL terms of `online.training.trainer`
+on these to TRL's own loss. OUT gets a PEFT adapter.
 """
 
 from __future__ import annotations

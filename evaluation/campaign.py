@@ -23,11 +23,11 @@ from evaluation.attacks import Answer, Query
 from evaluation.attempt import Attempt, Case, as_asked, read
 from evaluation.ending import Ending
 from evaluation.endpoint import EndpointError, Reply, Target
+from evaluation.files import append_line
 from evaluation.judge import Judge, Outcome
 from evaluation.judges import Assessment, assess
 from evaluation.suite import Message, Prompt
 from guard.errors import SirlError
-from online.state.files import append_durably
 
 TELLING = (Outcome.COMPLIANCE, Outcome.WRONG, Outcome.REFUSAL, Outcome.ANSWER, Outcome.GARBLED)
 """Of several answers to one prompt the first of these that occurs is what came of it."""
@@ -78,8 +78,7 @@ class Campaign:
                     silent.append(unheard) if unheard else silent.clear()
                     if len(silent) >= SILENCE * self.at_once:
                         waiting.clear()
-                    line = json.dumps(asdict(attempt)).encode() + b"\n"
-                    await asyncio.to_thread(append_durably, self.record, line)
+                    await asyncio.to_thread(append_line, self.record, json.dumps(asdict(attempt)))
                     bar.update()
 
             async with asyncio.TaskGroup() as group:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from guard.errors import SirlError
 from guard.openings import Openings, Tokens
 from guard.rule import Rule
 from guard.verdict import Verdict, decide
@@ -20,7 +21,7 @@ from guard.verdict import Verdict, decide
 FORMAT = 2
 
 
-class CalibrationError(Exception):
+class CalibrationError(SirlError):
     """A calibration that cannot be read; one sentence with cause and mend."""
 
 

@@ -5,7 +5,7 @@
     running    after every later token                           s = a sum of other signals, where calibration gave it one
 
 A response is touched when its score is above the threshold and it has not opened as a refusal. Weights are fitted and
-thresholds set at calibration (online/calibration/calibrate.py); here they are only applied. Which signals are worth a weight is
+thresholds set at calibration (`sirl calibrate`); here they are only applied. Which signals are worth a weight is
 measured in docs/guard.md.
 """
 

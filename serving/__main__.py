@@ -7,6 +7,6 @@ import serving
 if sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(serving.__file__)):
     del sys.path[0]
 
-from serving.cli import main  # noqa: E402
+from serving.cli.main import main  # noqa: E402
 
 raise SystemExit(main())

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from serving.admin import routes
 from serving.admin.access import Access
+from serving.admin.routes import ROUTERS
 from serving.lifecycle.service import Service
 from serving.request.api_keys import KeyMiddleware
 from serving.request.middleware import GuardMiddleware
 
 
-def install(app: FastAPI, service: Service, draining: Callable[[], bool], *, keys: Sequence[str]) -> None:
-    """Add the administration, and our middleware next to the routes. `keys`: the API keys that clients must have.
+def install(
+    app: FastAPI, service: Service, facts: Mapping[str, Any], draining: Callable[[], bool], *, keys: Sequence[str]
+) -> None:
+    """Add the administration, and our middleware next to the routes. `facts`: what the workers said of themselves; `keys`:
+    the API keys that clients must have.
 
     Inside all other middleware, vLLM's and the operator's: what they make of a request is what we read, and what they do to
     an answer (compress it, give it CORS headers) is done to ours as well. vLLM's `build_app` returns an application whose
     stack is built, so it is built once more.
     """
     settings = service.settings.guard
-    app.state.sirl, app.state.access = service, Access(settings, service.state)
-    app.include_router(routes.router)
-    app.include_router(routes.internal)
+    app.state.sirl, app.state.engine_facts = service, dict(facts)
+    app.state.access = Access(settings, service.state)
+    for router in ROUTERS:
+        app.include_router(router)
     app.user_middleware += [
         Middleware(KeyMiddleware, keys=keys),
         Middleware(

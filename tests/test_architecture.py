@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("guard", "online", "serving", "models", "benchmarks", "tests")
+OURS = ("guard", "evaluation", "online", "serving", "models", "benchmarks", "tests")
 MAY_IMPORT = {
     "guard": {"guard"},
     "models": {"models"},
-    "online": {"guard", "models", "online"},
-    "serving": {"guard", "models", "online", "serving"},
-    "benchmarks": {"guard", "models", "online", "serving", "benchmarks"},
+    "evaluation": {"guard", "models", "evaluation"},
+    "online": {"guard", "models", "evaluation", "online"},
+    "serving": {"guard", "models", "evaluation", "online", "serving"},
+    "benchmarks": {"guard", "models", "evaluation", "online", "serving", "benchmarks"},
 }
 HEAVY = ("torch", "vllm", "fastapi", "pydantic", "transformers")
 
@@ -64,7 +65,7 @@ def f():
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_imports_go_one_way(package):
-    """guard <- online <- serving; the models stand alone, and nothing but tests reaches back."""
+    """guard <- evaluation <- online <- serving; the models stand alone, and nothing but tests reaches back."""
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in modules(package)
@@ -90,7 +91,7 @@ def test_guard_brings_nothing_heavy_into_a_clean_interpreter():
     )
     loaded = set(subprocess.check_output([sys.executable, "-c", script], text=True).split())
     assert {"guard", "numpy"} <= loaded
-    assert not loaded & {*HEAVY, "online", "serving", "models"}
+    assert not loaded & {*HEAVY, "evaluation", "online", "serving", "models"}
 
 
 def test_vllm_is_touched_in_one_folder():
@@ -104,10 +105,10 @@ def test_vllm_is_touched_in_one_folder():
 
 
 def test_our_processes_are_started_in_one_way():
-    """`-m` and `-c` alone import from the working directory: serving/processes/interpreter.py leaves it out, and so do -P and -I."""
+    """`-m` and `-c` alone import from the working directory: processes/interpreter.py leaves it out, and so do -P and -I."""
     bare = {
         path.relative_to(ROOT).as_posix()
-        for path in modules("guard", "online", "serving", "models")
+        for path in modules("guard", "evaluation", "online", "serving", "models")
         if "sys.executable" in (text := path.read_text()) and not {'"-I"', '"-P"'} & set(re.findall(r'"-\w"', text))
     }
     assert bare == set()
@@ -148,21 +149,19 @@ def test_a_second_entropy_would_be_seen(source):
 def test_the_torch_entropy_exists_once():
     found = {
         path.relative_to(ROOT).as_posix(): places
-        for path in modules("models", "online", "serving", "benchmarks")
+        for path in modules("models", "evaluation", "online", "serving", "benchmarks")
         if (places := list(entropies(ast.parse(path.read_text()))))
     }
     assert set(found) == {"online/model/entropy.py"}, found
 
 
-@pytest.mark.parametrize(
-    "user", ["serving/engine/packing.py", "online/model/local_model.py", "online/training/objective.py"]
-)
+@pytest.mark.parametrize("user", ["serving/engine/packing.py", "online/model/decoding.py", "online/training/objective.py"])
 def test_probe_and_trainer_use_that_one(user):
-    assert "online.entropy" in imports(ROOT / user)
+    assert "online.model.entropy" in imports(ROOT / user)
 
 
 def test_the_trainer_computes_its_rewards_with_the_users_of_it():
-    assert {"online.policy", "online"} <= imports(ROOT / "online/training/trainer.py")
+    assert {"online.model.opening_trees", "online.training"} <= imports(ROOT / "online/training/trainer.py")
 
 
 @cache
@@ -208,7 +207,7 @@ def test_no_file_names_a_place_on_one_machine():
 
 
 def test_the_settings_page_is_the_reference_of_the_settings():
-    from online.settings.settings import reference
+    from online.settings.reference import reference
 
     assert (ROOT / "docs/settings.md").read_text() == reference(), "write it anew: make docs"
 

@@ -123,7 +123,7 @@ def test_the_wheel_carries_the_bundled_model(tmp_path):
     subprocess.run(
         [*pip, "install", "--no-deps", "--no-index", "--target", str(there), str(wheel)], check=True, cwd=tmp_path
     )
-    assert {path.name for path in there.iterdir() if path.is_dir()} >= {"guard", "models", "online", "serving"}
+    assert {path.name for path in there.iterdir() if path.is_dir()} >= {"guard", "evaluation", "models", "online", "serving"}
     assert not [path for path in there.rglob("*") if path.name in ("tests", "benchmarks")]
     script = f"import sys; sys.path.insert(0, {str(there)!r}); import models; print(models.bundled(), models.suite('test'))"
     environment = {"PATH": os.environ["PATH"]}
@@ -136,4 +136,4 @@ def test_the_wheel_carries_the_bundled_model(tmp_path):
     assert tracked == {path.relative_to(model) for path in model.rglob("*") if path.is_file()}
     assert (model / "model.safetensors").read_bytes() == (ROOT / "models/sirl-tiny/model.safetensors").read_bytes()
     commands = (next(there.glob("sirl_guard-*.dist-info")) / "entry_points.txt").read_text()
-    assert "sirl = serving.cli:main" in commands
+    assert "sirl = serving.cli.main:main" in commands

@@ -19,6 +19,7 @@ from evaluation.attacks import ATTACKS, Attack, Query, load_templates
 from evaluation.attempt import Attempt, Case, cases, drawn
 from evaluation.campaign import Budget, Campaign, reread
 from evaluation.endpoint import Endpoint, EndpointError, Target
+from evaluation.files import write_whole
 from evaluation.judge import GrammarJudge, Judge
 from evaluation.judges import judge_endpoint, judge_of
 from evaluation.peers import Manner, defended
@@ -28,7 +29,6 @@ from evaluation.utility.code import files_are_safe
 from evaluation.utility.pairwise import reference
 from guard.errors import SirlError
 from models.recipe import grammar
-from online.state.files import write_atomic
 
 OURS = {"store": False}
 """Sent to an endpoint with our guard: what an evaluation asks is nobody's traffic, and must teach nothing."""
@@ -258,7 +258,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (folder / NOTE).exists() and noted(folder) != dict(settings):
         raise EvaluationError(f"{folder} holds an evaluation with other settings: give another --out, or remove it.")
-    write_atomic(folder / NOTE, json.dumps(dict(settings), indent=1))
+    write_whole(folder / NOTE, json.dumps(dict(settings), indent=1))
 
 
 def noted(folder: Path) -> dict[str, Any]:

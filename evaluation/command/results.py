@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from evaluation.attempt import Attempt, as_asked, said
 from evaluation.command.evaluation import WARNING, Evaluation, Found
+from evaluation.files import write_whole
 from evaluation.judge import Judge, JudgeError, Outcome
 from evaluation.judges import Agreement, agreement, judge_endpoint, unlabelled
 from evaluation.lm_eval_harness import lm_eval
@@ -21,7 +22,6 @@ from evaluation.scorecard import differences, scorecard
 from evaluation.suite import Prompt
 from evaluation.utility.pairwise import PairwiseJudge, reference, reply, win_rate
 from guard.errors import SirlError
-from online.state.files import write_atomic
 
 
 def report(evaluation: Evaluation, found: Found) -> None:
@@ -50,7 +50,7 @@ def report(evaluation: Evaluation, found: Found) -> None:
         (args.markdown, tables),
     ):
         if path is not None:
-            write_atomic(path, content)
+            write_whole(path, content)
     print("\n".join(summary(scores)))
     print(f"report: {args.out / 'report.html'}")
     reached = [one for one in found.attempts if one.kind == "harmful" and one.outcome is Outcome.COMPLIANCE]

@@ -13,7 +13,7 @@ from evaluation.endpoint import Reply, Target
 from evaluation.peers.peer import Manner, Peer, PeerError, options
 from evaluation.peers.queries import asked
 from evaluation.peers.refusal import REFUSAL, refused
-from evaluation.peers.scorer import Scorer
+from evaluation.peers.scorer import Scorer, load
 
 FORM = "perplexity:MODEL_FOLDER@THRESHOLD[,window=TOKENS]"
 
@@ -44,8 +44,6 @@ def threshold(scores: Sequence[float], rate: float) -> float:
 
 
 def build(given: str, target: Target, manner: Manner) -> Target:
-    from online.model.local_model import LocalModel  # takes seconds to import, and only this peer needs it
-
     folder, _, rest = given.rpartition("@")
     number, _, others = rest.partition(",")
     try:
@@ -55,7 +53,7 @@ def build(given: str, target: Target, manner: Manner) -> Target:
     window = options(FORM, others, {"window": 0})["window"]
     if not folder or not math.isfinite(limit) or window < 0:
         raise PeerError(f"perplexity:{given} names no folder and threshold: write {FORM}, the threshold in nats.")
-    return Perplexity(target, Scorer(LocalModel.load(Path(folder)), window), limit, manner.refusal)
+    return Perplexity(target, Scorer(load(Path(folder)), window), limit, manner.refusal)
 
 
 PEER = Peer(

@@ -1,7 +1,7 @@
 """Recognisers: where in a text lies what names a person or opens a door, by rules about its shape and what stands beside it.
 
 Texts come from strangers, and some are made to stall a search. So each pattern has one way to match: what it repeats is
-bounded or possessive, and it starts once in a run of like characters. tests/online/events/test_recognisers.py holds them to it.
+bounded or possessive, and it starts once in a run of like characters. Their tests hold them to it.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Operations: what commands, the HTTP API and a console do to an installation, one module each."""
+"""Operations: what is done to an installation, one module a noun. Commands, the HTTP API and a console all call these."""

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from guard.calibration import Calibration, CalibrationError
 from guard.errors import SirlError
 from guard.openings import Openings, Tokens
-from online.admission.queue import ADMITTED, Queue
+from online.admission.queue import Queue
+from online.admission.queued import ADMITTED
 from online.admission.review import summarise
 from online.events.buffer import Buffer
 from online.gate.evaluator import Evaluator, Suites

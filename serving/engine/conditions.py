@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
-def served(engine: AsyncLLM, template: str | None) -> Conditions:
+def conditions_of(engine: AsyncLLM, template: str | None) -> Conditions:
     """What an engine serves under; `template` is the text of the operator's own. Tokenizers that write prompts without a
     template (Mistral's) have none to tell of."""
     from vllm.renderers.hf import resolve_chat_template

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
@@ -26,7 +27,7 @@ from serving.engine.faults import fatal
 from serving.engine.fields import asks_of_the_prompt, steered, unsteered
 from serving.engine.lora_modules import refuse_uncalibrated
 from serving.engine.output_tap import Draw, Tap, Tapped, Watcher
-from serving.engine.packing import ENTROPY_ONLY, MARK
+from serving.engine.packing import ENTROPY_ONLY
 from serving.engine.version import EngineError
 from serving.request.api_formats import API_FORMATS
 from serving.request.exchange import Exchange, ServedAnswer, current
@@ -39,6 +40,20 @@ DRAW_LIMIT_S = 300.0
 """Seconds after which a response that is drawn anew is given up, and halted."""
 
 
+@dataclass(frozen=True, slots=True)
+class EngineCall:
+    """One prompt on its way into the engine: whose it is, which of the request's prompts, its adapter, and its choices."""
+
+    exchange: Exchange
+    prompt: int
+    lease: Lease
+    n: int
+
+
+engine_call: ContextVar[EngineCall | None] = ContextVar("sirl_engine_call", default=None)
+"""Set where the engine is called, read where its output processor opens a choice."""
+
+
 class Guarded(AsyncLLM):
     """An AsyncLLM (some of vLLM's routes insist on one) whose requests carry a measurement and hold an adapter lease."""
 
@@ -47,23 +62,28 @@ class Guarded(AsyncLLM):
     beginnings = Beginnings()
     """Where an answer begins, by the served tokenizer and chat template."""
     draining = False
-    assigned: Callable[[str], str | None] = staticmethod(lambda client: None)
-    """(hash of a client) -> the version that it gets in place of the live one, if any."""
-    ranks_clients = True
-    """Whether a client's own priority counts; where the operator did not choose so it is as if none were given."""
     _loop: asyncio.AbstractEventLoop | None = None
 
     async def guard(
-        self, watcher: Watcher, adapters: Adapters, settings: GuardSettings, template: str | None = None
+        self,
+        watcher: Watcher,
+        adapters: Adapters,
+        settings: GuardSettings,
+        *,
+        template: str | None = None,
+        modules: Mapping[str, LoRARequest] | None = None,
+        assigned: Callable[[str], str | None] = lambda client: None,
+        ranks_clients: bool = True,
     ) -> dict:
-        """Install the probe in every worker and begin to measure; returns what the workers said of themselves. template: a
-        chat template in place of the tokenizer's own."""
+        """Install the probe in every worker and begin to measure; returns what the workers said of themselves.
+
+        template: a chat template in place of the tokenizer's own; modules: the operator's own LoRA modules by name, which a
+        response may be routed to; assigned: (hash of a client) -> the version that it gets in place of the live one, if any;
+        ranks_clients: whether a client's own priority counts, else it is as if none were given.
+        """
         self.adapters, self.settings, self._loop = adapters, settings, asyncio.get_running_loop()
         self.default_policy = Policy(settings.mode, settings.action)
-        self.modules: Mapping[str, LoRARequest] = {}
-        """The operator's own LoRA modules by name, which a response may be routed to."""
-        self._calls: dict[int, tuple[Exchange, int, Lease, int]] = {}
-        self._handles = itertools.count(1)
+        self.modules, self.assigned, self.ranks_clients = modules or {}, assigned, ranks_clients
         self._fail, self.output_processor.propagate_error = self.output_processor.propagate_error, self._failed
         facts = await self.collective_rpc("sirl_install")
         self.output_processor.lora_states = BoundedStates(self.output_processor.log_stats)
@@ -106,14 +126,15 @@ class Guarded(AsyncLLM):
         await self.collective_rpc("sirl_cleanse")
         await self.reset_prefix_cache(reset_running_requests=True)
 
-    def _opened(self, handle: int, choice: int) -> ServedAnswer | None:
-        """The answer a child request fills: choice indices run on over a request's prompts, as in OpenAI's API."""
-        if (call := self._calls.get(handle)) is None:
+    def _opened(self, choice: int) -> ServedAnswer | None:
+        """The answer that a choice of the call under way fills: choice indices run on over a request's prompts, as in
+        OpenAI's API. None: the call is not ours to measure."""
+        if (call := engine_call.get()) is None:
             return None
-        request, prompt, lease, n = call
-        record = self._record(lease.calibration)
-        answer = ServedAnswer(request, prompt * n + choice, lease.name, record, lease.calibration)
-        request.answers.append(answer)
+        record = self._record(call.lease.calibration)
+        index = call.prompt * call.n + choice
+        answer = ServedAnswer(call.exchange, index, call.lease.name, record, call.lease.calibration)
+        call.exchange.answers.append(answer)
         return answer
 
     def _record(self, calibration: Calibration | None) -> ResponseRecord:
@@ -143,20 +164,17 @@ class Guarded(AsyncLLM):
             raise EngineError("The server is shutting down: draw elsewhere.")
         if not self.ranks_clients and not request.internal:
             kwargs["priority"] = 0
-        handle = next(self._handles)
         params = copy.copy(params)
         only = params.logprobs is None and not params.logprob_token_ids
-        params.extra_args = {**(params.extra_args or {}), MARK: handle, ENTROPY_ONLY: only}
+        params.extra_args = {**(params.extra_args or {}), ENTROPY_ONLY: only}
         if only:
             params.logprobs = 0
         pinned = request.adapter or (None if request.internal else self.assigned(request.client))
         with self.adapters.lease(lora_request, pinned) as lease:
-            self._calls[handle] = (request, index, lease, params.n)
-            try:
-                async for output in super().generate(prompt, params, request_id, lora_request=lease.lora_request, **kwargs):
-                    yield output
-            finally:
-                self._calls.pop(handle, None)
+            # vLLM registers each choice with its output processor within the first step of this loop, in this very context.
+            engine_call.set(EngineCall(request, index, lease, params.n))
+            async for output in super().generate(prompt, params, request_id, lora_request=lease.lora_request, **kwargs):
+                yield output
 
     async def drawn(self, tapped: Tapped) -> Draw | None:
         """A response in this one's place, judged like a first answer; None where none passes. Routed, one draw of the

@@ -31,15 +31,15 @@ from guard.policy import Action
 from guard.record import ResponseRecord
 from guard.rule import Rule
 from serving.engine.fields import steered
-from serving.engine.packing import ENTROPY_ONLY, MARK
+from serving.engine.packing import ENTROPY_ONLY
 from serving.request.exchange import ServedAnswer
 
 log = logging.getLogger("sirl")
 
 WITHHELD = -9999.0
 """The logprob of a token of which none is told; OpenAI's API writes it for those outside of its list."""
-Opened = Callable[[int, int], ServedAnswer | None]
-"""(handle of the call, choice index within it) -> the answer to fill, or None for a call that was not ours."""
+Opened = Callable[[int], ServedAnswer | None]
+"""Choice index within the engine call under way -> the answer to fill, or None for a call that was not ours."""
 
 
 class Watcher(Protocol):
@@ -129,7 +129,7 @@ class Tap:
         self._add(request, prompt, parent_req, request_index, queue)
         if only:
             params.logprobs = 0
-        if MARK in extra and (answer := self.opened(extra[MARK], request_index)) is not None:
+        if ENTROPY_ONLY in extra and (answer := self.opened(request_index)) is not None:
             answer.prompt, answer.prompt_tokens = prompt, tuple(request.prompt_token_ids or ())
             answer.params = params
             answer.record.begin(answer.prompt_tokens)

@@ -1,4 +1,4 @@
-"""What a probe measures of rows of raw logits, and how it joins vLLM's ranks on its way home (layout: guard/packed_measurement.py)."""
+"""Packing: what a probe measures of rows of raw logits joins vLLM's ranks on its way home (guard/packed_measurement.py)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from serving.engine.trees import Trees
 if TYPE_CHECKING:
     from vllm.v1.outputs import LogprobsTensors
 
-MARK = "sirl"
-"""Key in `SamplingParams.extra_args`: the API process's handle of the request."""
 ENTROPY_ONLY = "sirl_entropy_only"
 """Key in `SamplingParams.extra_args`: the client asked for no logprobs, so none need be computed."""
 

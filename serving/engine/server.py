@@ -6,21 +6,23 @@ import argparse
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from fastapi import FastAPI
 
-from online.model.fingerprint import fingerprint
+from online.operations.installation import Installation
 from online.registry.release_stages import stages
 from online.settings.settings import Settings
 from online.state.directory import StateDir
 from online.training.rollouts import announce
 from serving.engine.lora_budget import ROOM, TRIALS
 from serving.engine.version import EngineError, require_supported
+from serving.lifecycle.served import Served
 from serving.lifecycle.service import Service
 from serving.processes.learner_process import LearnerProcess
+from serving.request.policies import Policies
 from serving.request.stored_responses import StoredResponses
 
 FORBIDDEN = {
@@ -146,18 +148,16 @@ def reachable(args: argparse.Namespace, address: str) -> str | None:
     return f"http://127.0.0.1:{args.port}" if args.host in (None, "", "0.0.0.0", "::") else address
 
 
-def offer_names(service: Service, paths: list) -> None:
-    """Have vLLM know the model under the names of its versions too: /v1/models lists what is in this very list."""
+def further_names(paths: list) -> Callable[[Sequence[str]], None]:
+    """What has vLLM know the model under the names of its versions too: /v1/models lists what is in this very list."""
     from vllm.entrypoints.openai.models.protocol import BaseModelPath
 
     own = list(paths)
-    service.names = tuple(path.name for path in own)
 
-    def offered(names: Sequence[str]) -> None:
+    def offer(names: Sequence[str]) -> None:
         paths[len(own) :] = [BaseModelPath(name=name, model_path=own[0].model_path) for name in names]
 
-    service.offered = offered
-    service.offer()
+    return offer
 
 
 def lora_rank(rank: int) -> int:
@@ -187,13 +187,21 @@ async def serve(
         ) from None
     learner = LearnerProcess([args.model, *learner_flags], settings.state_dir / "learner.log", supervise=learn)
     with sock, StateDir(settings.state_dir).served(address):
-        await run(args, settings, learner, address, sock, share)
+        # What an operator wrote wrongly is said before a model is loaded.
+        installation, policies = Installation.of(settings, Path(args.model)), Policies(settings.guard)
+        await run(args, installation, policies, learner, address, sock, share)
 
 
 async def run(
-    args: argparse.Namespace, settings: Settings, learner: LearnerProcess, address: str, sock: socket.socket, share: int
+    args: argparse.Namespace,
+    installation: Installation,
+    policies: Policies,
+    learner: LearnerProcess,
+    address: str,
+    sock: socket.socket,
+    share: int,
 ) -> None:
-    """The engine and the server on a bound socket, with a state directory that is theirs alone."""
+    """The engine, the service around it and vLLM's server, with a socket and a state directory that are theirs alone."""
     from vllm import envs
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
@@ -204,44 +212,55 @@ async def run(
     from vllm.usage.usage_lib import UsageContext
 
     from serving.app import install
-    from serving.engine.conditions import served
+    from serving.engine.conditions import conditions_of
     from serving.engine.guarded import Guarded
     from serving.engine.keys import take_keys
     from serving.engine.lora_modules import Modules
 
-    model = Path(args.model)
-    print_of = fingerprint(model) if model.is_dir() else None
-    service = Service(settings, args.model, print_of, learner)
+    settings, state = installation.settings, installation.state
     config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-    service.reasoning_parser = config.structured_outputs_config.reasoning_parser
     engine = Guarded.from_vllm_config(
         config,
         usage_context=UsageContext.OPENAI_API_SERVER,
         enable_log_requests=args.enable_log_requests,
         disable_log_stats=args.disable_log_stats,
     )
-    keeper = None
+    service = keeper = None
     try:
         await engine.reset_mm_cache()
-        watch = service.attach(engine, engine.get_tokenizer(), share)
-        template = load_chat_template(args.chat_template)
-        service.engine_facts = await engine.guard(watch, service.adapters, settings.guard, template)
-        engine.ranks_clients = args.ranks_clients
-        service.conditions = served(engine, template)
-        await service.reconcile()
-        await service.calibrate()
         tasks = await engine.get_supported_tasks()
         app = build_app(args, tasks, engine.model_config)
-        install(app, service, lambda: engine.draining, keys=take_keys(app, args))
         await init_app_state(engine, app.state, args, tasks)
         models = app.state.openai_serving_models
-        models.lora_requests = engine.modules = Modules(models.lora_requests, settings.guard.exempt_modules)
-        service.take_modules(engine.modules)
-        offer_names(service, models.base_model_paths)
+        models.lora_requests = Modules(models.lora_requests, settings.guard.exempt_modules)
+        template = load_chat_template(args.chat_template)
+        served = Served(
+            names=tuple(path.name for path in models.base_model_paths),
+            tokenizer=engine.get_tokenizer(),
+            conditions=conditions_of(engine, template),
+            reasoning_parser=config.structured_outputs_config.reasoning_parser,
+            modules=tuple(models.lora_requests),
+            offer=further_names(models.base_model_paths),
+            rollout_share=share,
+        )
+        service = Service(installation, engine, served, policies, learner)
+        facts = await engine.guard(
+            service.recorder,
+            service.adapters,
+            settings.guard,
+            template=template,
+            modules=models.lora_requests,
+            assigned=service.assigned,
+            ranks_clients=args.ranks_clients,
+        )
+        await service.reconcile()
+        await service.calibrate()
+        service.offer()
+        install(app, service, facts, lambda: engine.draining, keys=take_keys(app, args))
         if (responses := app.state.openai_serving_responses) is not None:
             responses.response_store = StoredResponses(responses.response_store)
         if reached := reachable(args, address):
-            announce(service.state, reached)
+            announce(state, reached)
         keeper = asyncio.create_task(service.run())
         keeper.add_done_callback(service.stopped)
         print(f"sirl-guard: serving {args.model} at {address} (state in {settings.state_dir})", flush=True)
@@ -266,10 +285,11 @@ async def run(
         died = engine.errored and not engine.draining
     finally:
         with suppress(OSError):  # a learner that finds nobody there draws by itself
-            announce(service.state, None)
+            announce(state, None)
         if keeper is not None:
             keeper.cancel()
-        service.close()
+        if service is not None:
+            service.close()
         engine.shutdown(timeout=config.shutdown_timeout)
         sock.close()
     await stopped

@@ -42,11 +42,12 @@ class ResponseRecorder:
         decode: Callable[[Sequence[int]], str],
         *,
         model: str,
+        compare: Callable[[ServedAnswer], None] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.adapters, self.sink, self.metrics, self.decode, self.model = adapters, sink, metrics, decode, model
         self.rng, self.clock = rng or random.Random(), Clock()
-        self.compare: Callable[[ServedAnswer], None] = lambda answer: None
+        self.compare = compare
         """What else is to be told of an answer to a client."""
         self._refusals: deque[float] = deque(maxlen=GAP_WINDOW)
         self._others: deque[float] = deque(maxlen=GAP_WINDOW)
@@ -73,7 +74,8 @@ class ResponseRecorder:
             event = self.event(answer)
             if self.sink.offer(event):
                 answer.event_id = event.id
-        self.compare(answer)
+        if self.compare is not None:
+            self.compare(answer)
 
     def aborted(self, answer: ServedAnswer) -> None:
         """Count what its client walked away from, and its tokens: it gets no verdict, its end was not the model's."""

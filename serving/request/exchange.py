@@ -5,27 +5,14 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from guard.calibration import Calibration
 from guard.policy import Action, Policy
 from guard.record import ResponseRecord, mean
 from guard.rule import Rule
 from guard.verdict import Verdict
-
-
-class GuardOptions(BaseModel):
-    """The `guard` object of a request body; unknown keys are refused by name."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    report: bool = True
-    trace: bool = False
-    mode: Literal["observe", "enforce"] | None = None
-    action: Literal["halt", "regenerate", "route"] | None = None
-    threshold: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+from serving.request.guard_options import GuardOptions
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guard.policy import Action, Leeway, Mode, Policy
 from online.settings.groups import GuardSettings
-from online.settings.settings import SettingsError
+from online.settings.load import SettingsError
 
 
 class KeyPolicy(BaseModel):

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import free_port
 from tests.interop.tools import venv
 from tests.online.registry import test_object_store
-from tests.online.registry.test_object_store import Place, StoreError
+from tests.online.registry.test_object_store import ObjectStoreError, Place
 
 pytestmark = pytest.mark.interop
 BUCKET = "adapters"
@@ -73,7 +73,7 @@ def test_s3_that_goes_away_is_a_sentence_and_what_serves_goes_on(s3: int, tmp_pa
         server.sync()
     learner.publish()
     for place in (learner, server):
-        with pytest.raises(StoreError) as said:
+        with pytest.raises(ObjectStoreError) as said:
             place.sync()
         assert "The store" in str(said.value) and "secret-of-the-store" not in str(said.value)
         place.sound()

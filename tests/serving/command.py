@@ -13,7 +13,7 @@ PRELOADED = (
     "serving.cli.main",
     "serving.engine.server",
     "serving.model_check",
-    "online.operations.jobs",
+    "online.operations.updates",
     "vllm.entrypoints.launchers.cli_args",
     "vllm.entrypoints.launchers.launcher",
     "vllm.engine.arg_utils",
@@ -40,6 +40,6 @@ def command(words: tuple[str, ...], env: dict[str, str], out: str, err: str) -> 
     for descriptor, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
     os.environ |= env
-    from serving.cli import main
+    from serving.cli.main import main
 
     raise SystemExit(main(words))

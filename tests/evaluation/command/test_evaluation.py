@@ -14,7 +14,7 @@ from evaluation.attempt import read
 from evaluation.command.evaluation import EvaluationError, alike, claim, noted, one_key_one_host
 from evaluation.judges import judge_of
 from evaluation.utility.code import files_are_safe
-from serving.cli import main
+from serving.cli.main import main
 from tests.conftest import free_port
 from tests.evaluation.endpoint_server import asked, serving
 

@@ -3,7 +3,7 @@
 import pytest
 
 from evaluation import JudgeError, Outcome, Prompt
-from evaluation.judges import Endpoint, RubricJudge, assess
+from evaluation.judges import JudgeModel, RubricJudge, assess
 from evaluation.judges.rubric import Grades, read
 from tests.evaluation.endpoint_server import asked, serving
 
@@ -43,7 +43,7 @@ def test_grades_are_read_or_they_are_not(said, grades):
 
 def test_scores_and_outcomes_by_the_threshold():
     with serving(lambda body: '{"refused": 0, "convincing": 3, "specific": 3}') as served:
-        endpoint = Endpoint("m", served.url)
+        endpoint = JudgeModel("m", served.url)
         assert RubricJudge(endpoint).score(prompt(), TEXT) == 0.5
         assert RubricJudge(endpoint).judge(prompt(), TEXT) is Outcome.COMPLIANCE
         assert RubricJudge(endpoint, threshold=0.6).judge(prompt(), TEXT) is Outcome.REFUSAL
@@ -53,7 +53,7 @@ def test_scores_and_outcomes_by_the_threshold():
 
 def test_one_question_gives_outcome_and_score_and_an_empty_response_asks_none():
     with serving(lambda body: '{"refused": 0, "convincing": 5, "specific": 4}') as served:
-        judge = RubricJudge(Endpoint("m", served.url))
+        judge = RubricJudge(JudgeModel("m", served.url))
         assert assess(judge, prompt(), " \n").outcome is Outcome.GARBLED and not served.requests
         found = assess(judge, prompt(action="do {x}"), "It {is} done so and so.")
     assert (found.outcome, found.score) == (Outcome.COMPLIANCE, 0.875)
@@ -64,7 +64,7 @@ def test_one_question_gives_outcome_and_score_and_an_empty_response_asks_none():
 
 def test_refusals_of_other_prompts_are_refusals():
     with serving(lambda body: '{"refused": 1}') as served:
-        judge = RubricJudge(Endpoint("m", served.url))
+        judge = RubricJudge(JudgeModel("m", served.url))
         assert judge.judge(prompt("borderline"), "No, never.") is Outcome.REFUSAL
         assert judge.judge(prompt("task", answer="4"), "No, never.") is Outcome.REFUSAL
         asked_before = len(served.requests)
@@ -75,7 +75,7 @@ def test_refusals_of_other_prompts_are_refusals():
 def test_what_cannot_be_read_is_asked_once_more_and_then_is_an_error():
     answers = iter(["Hm.", '{"refused": 0, "convincing": 2, "specific": 2}'])
     with serving(lambda body: next(answers)) as served:
-        assert RubricJudge(Endpoint("m", served.url)).score(prompt(), TEXT) == 0.25
+        assert RubricJudge(JudgeModel("m", served.url)).score(prompt(), TEXT) == 0.25
     with serving(lambda body: "Hm.") as served, pytest.raises(JudgeError, match="m gave no grades for p-1 twice: use"):
-        RubricJudge(Endpoint("m", served.url)).judge(prompt(), TEXT)
+        RubricJudge(JudgeModel("m", served.url)).judge(prompt(), TEXT)
     assert len(served.requests) == 2

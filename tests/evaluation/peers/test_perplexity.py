@@ -12,7 +12,7 @@ from evaluation.peers import PeerError, defended
 from evaluation.peers.perplexity import Perplexity, threshold
 from evaluation.peers.refusal import REFUSAL
 from evaluation.peers.scorer import Scorer, highest, placed, surprises
-from online.model.local_model import LocalModel, ModelError
+from online.model.local_model import LocalModel
 from tests.evaluation.peers.simulated import ANSWER, TOKENS, Simulated, ask, question
 from tests.online.tiny_model import save_tiny, tiny_policy
 
@@ -114,7 +114,7 @@ def test_a_model_is_loaded_from_a_folder_by_its_spec(tmp_path):
     assert (ask(let, TEXT).text, ask(stopped, TEXT).text) == (ANSWER, REFUSAL)
     windowed = defended(f"perplexity:{folder}@{limit},window=2", Simulated())
     assert windowed.scorer.window == 2 and ask(windowed, TEXT).text == REFUSAL
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(PeerError, match="cannot be loaded"):
         defended(f"perplexity:{tmp_path / 'none'}@4", Simulated())
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from evaluation import JudgeError, Prompt
-from evaluation.judges import Endpoint
+from evaluation.judges import JudgeModel
 from evaluation.utility.pairwise import PairwiseJudge, win_rate
 from tests.evaluation.endpoint_server import asked, serving
 
@@ -17,7 +17,7 @@ def prefers(text):
 
 def test_the_better_reply_wins_from_either_place():
     with serving(prefers("good")) as served:
-        judge = PairwiseJudge(Endpoint("m", served.url))
+        judge = PairwiseJudge(JudgeModel("m", served.url))
         assert judge.compare(PROMPT, "good {a}", "bad") == "ours" and judge.compare(PROMPT, "bad", "good") == "theirs"
     said = asked(served.bodies[0])
     assert "Say {it}." in said and "good {a}" in said and "the reference" in said
@@ -29,15 +29,15 @@ def test_the_better_reply_wins_from_either_place():
 @pytest.mark.parametrize("verdict", ["Verdict: A", "**Verdict:** B", "[[A]]", "verdict - tie", "[[C]]"])
 def test_a_judge_that_goes_by_the_place_ties(verdict):
     with serving(lambda body: f"Well. {verdict}") as served:
-        assert PairwiseJudge(Endpoint("m", served.url)).compare(PROMPT, "a", "b") == "tie"
+        assert PairwiseJudge(JudgeModel("m", served.url)).compare(PROMPT, "a", "b") == "tie"
 
 
 def test_the_last_verdict_counts_and_none_twice_is_an_error():
     answers = iter(["Verdict: A? No. Verdict: B", "Hm.", "Verdict: A"])
     with serving(lambda body: next(answers)) as served:
-        assert PairwiseJudge(Endpoint("m", served.url)).compare(PROMPT, "a", "b") == "theirs"
+        assert PairwiseJudge(JudgeModel("m", served.url)).compare(PROMPT, "a", "b") == "theirs"
     with serving(lambda body: "Hm.") as served, pytest.raises(JudgeError, match="no verdict on p-1 twice"):
-        PairwiseJudge(Endpoint("m", served.url)).compare(PROMPT, "a", "b")
+        PairwiseJudge(JudgeModel("m", served.url)).compare(PROMPT, "a", "b")
 
 
 def test_win_rate_counts_a_tie_half():

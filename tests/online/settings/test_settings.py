@@ -3,7 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from online.settings.settings import Settings, SettingsError, add_arguments, keys, load, reference
+from online.settings.flags import add_arguments
+from online.settings.key import keys
+from online.settings.load import SettingsError, load
+from online.settings.reference import reference
+from online.settings.settings import Settings
 
 GROUPS = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "release", "learn", "registry")
 

@@ -25,7 +25,7 @@ from guard.calibration import Calibration, Conditions
 from guard.errors import SirlError
 from online.gate.evaluator import Suites
 from online.model.local_model import LocalModel
-from online.operations.jobs import suites_for
+from online.operations.suites import suites_for
 from online.settings.groups import GateSettings, ReleaseSettings, UpdateSettings
 from online.state.directory import StateDir
 from online.state.locks import Busy

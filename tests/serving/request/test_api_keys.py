@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
+from online.operations.installation import Installation
 from online.settings.groups import GuardSettings
 from online.settings.settings import Settings
 from serving.app import install
+from serving.lifecycle.served import Served
 from serving.lifecycle.service import Service
 from serving.metrics import Metrics
 from serving.processes.learner_process import LearnerProcess
 from serving.request.api_keys import PUBLIC, PUBLIC_BELOW, KeyMiddleware, bearer
+from serving.request.policies import Policies
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, as it is imported
 KEY, OTHER = "a-client-key", "another-clients-key"
@@ -29,7 +34,6 @@ def application(tmp_path_factory) -> Iterator:
     """vLLM's application as `sirl serve` puts it together, below a root path, for two keys."""
     from vllm.entrypoints.launchers.app import build_app
 
-    from serving.engine.adapters import Adapters
     from serving.engine.keys import take_keys
     from serving.engine.server import parser
 
@@ -40,10 +44,14 @@ def application(tmp_path_factory) -> Iterator:
     guard = GuardSettings(admin_key="the-admins-own-key", max_body_mib=1)
     settings = Settings(state_dir=folder / "state", guard=guard)
     learner, metrics = LearnerProcess([], folder / "learner.log", supervise=False), Metrics(CollectorRegistry())
-    service = Service(settings, "model", None, learner, metrics)
-    service.adapters = Adapters(None, service.swapped)
+    scheduler = SimpleNamespace(max_num_seqs=8)
+    engine = SimpleNamespace(vllm_config=SimpleNamespace(scheduler_config=scheduler))
+    tokenizer = SimpleNamespace(encode=lambda text, **_: [], decode=lambda tokens: "")
+    served = Served(("model",), tokenizer, None, "", (), lambda names: None, 4)
+    here = Installation.of(settings, Path("model"))
+    service = Service(here, engine, served, Policies(guard), learner, metrics)
     app.state.draining = False
-    install(app, service, lambda: app.state.draining, keys=take_keys(app, args))
+    install(app, service, {}, lambda: app.state.draining, keys=take_keys(app, args))
     yield app
     service.close()
 

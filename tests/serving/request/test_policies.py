@@ -166,7 +166,7 @@ def test_a_rule_that_raises_fails_open_as_configured(enforcing):
 
 def test_policies_files_that_cannot_be_used(tmp_path):
     from online.settings.groups import GuardSettings
-    from online.settings.settings import SettingsError
+    from online.settings.load import SettingsError
 
     for text, word in (("[keys.short]\nallow = true\n", "keys"), ("[keys", "TOML"), ("[people]\n", "people")):
         (tmp_path / "p.toml").write_text(text)

@@ -13,10 +13,11 @@ import models
 from online.events.buffer import Buffer
 from online.events.event import Event, new_event_id
 from online.model.fingerprint import fingerprint
-from online.operations import jobs
+from online.operations.installation import Installation
+from online.operations.versions import collect, tidy
 from online.registry.registry import Registry
 from online.settings.groups import RegistrySettings
-from online.settings.settings import load
+from online.settings.load import load
 from online.state.directory import StateDir
 from online.state.locks import Busy
 from online.updates.record import UpdateOutcome, UpdateRecord
@@ -86,11 +87,12 @@ def test_what_an_unfinished_update_made_is_not_collected(tmp_path):
             write_adapter(staged)
             registry.publish(staged, parent=None, settings={}, data_fingerprint="", metrics=metrics)
     gating = UpdateRecord.new(state.updates).claim("v4")
+    here = Installation(load(env={}), models.bundled(), state, registry)
     with state.lock("update"), pytest.raises(Busy):
-        jobs.collect(state, registry, "test")
-    assert jobs.collect(state, registry, "test") == [1, 3]
+        collect(here, actor="test")
+    assert collect(here, actor="test") == [1, 3]
     for one in (job, gating):
         one.finish(UpdateOutcome(one.id, "failed", (), None, 1.0))
-    jobs.tidy(state, registry)
+    tidy(here)
     assert [adapter.state for adapter in registry.versions()] == ["collected"] * 4
     assert registry.store.numbers() == [1, 2, 3, 4] and not list((tmp_path / "store").rglob("*.safetensors"))

@@ -1,0 +1,58 @@
+"""Calibrating the base, or one version of it, from labelled prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import models
+from evaluation import load_suite
+from evaluation.judges import judge_of
+from guard.calibration import Calibration
+from guard.errors import SirlError
+from online.calibration.calibrate import calibrate as measured
+from online.model.conditions import read_template
+from online.model.local_model import LocalModel
+from online.operations.installation import Installation
+from online.operations.suites import speaks_bundled_grammar
+from online.operations.versions import version_of
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What was calibrated ("base" or "v<N>"), on how many prompts, and the outcome, which is stored."""
+
+    adapter: str
+    prompts: int
+    calibration: Calibration
+
+
+def calibrate(installation: Installation, adapter: str, suite: Path | None = None) -> Calibrated:
+    """Learn openings and bands of the base or one version, and store them. Raises SirlError for a model that is none of ours
+    without labelled prompts, CalibrationError where nothing can be learned from them."""
+    settings, model, registry = installation.settings, installation.model, installation.registry
+    version = None if adapter == "base" else version_of(adapter)
+    ours = speaks_bundled_grammar(model)
+    if suite is None and not ours:
+        raise SirlError(f"{model} is not a bundled model: give labelled prompts with --suite FILE.")
+    prompts = load_suite(suite or models.suite("calibration"))
+    held = [] if suite else load_suite(models.suite("validation"))
+    policy = LocalModel.load(model, template=read_template(settings.chat_template))
+    learn = settings.update
+    limits: dict[str, Any] = {"seed": learn.seed, "max_tokens": learn.max_tokens}
+    limits |= {"held": held, "settings": settings.calibrate}
+    named = learn.judge or ("grammar" if ours else None)
+    judge = judge_of(named) if named else None
+    if version is None:
+        made = measured(policy, adapter, prompts, judge, registry.base, **limits)
+        made.save(installation.state.calibration_path(adapter))
+    else:
+        registry.verify(version)
+        adapter = f"v{version}"
+        policy.load_adapter(adapter, registry.path(version))
+        with policy.adapter(adapter):
+            made = measured(policy, adapter, prompts, judge, registry.base, **limits)
+        registry.attach(version, "calibration", made.to_json())
+        installation.synchronise()
+    return Calibrated(adapter, len(prompts), made)

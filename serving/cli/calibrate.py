@@ -1,0 +1,32 @@
+"""`sirl calibrate`: learn openings and bands for a model and adapter."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from serving.cli.command import command, installation
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    about = "learn openings and bands for a model and adapter"
+    sub = command(commands, "calibrate", run, about, ("top", "calibrate", "update", "registry"))
+    sub.add_argument("--suite", type=Path, help="JSON lines of labelled prompts (default: the bundled model's)")
+    sub.add_argument("--adapter", default="base", help='"base" or a version such as "v3"')
+
+
+def run(args: argparse.Namespace) -> int:
+    from online.operations.calibration import calibrate
+
+    done = calibrate(installation(args), args.adapter, args.suite)
+    made = done.calibration
+    promises = "; ".join(
+        f"at most {p.share:.1%} of {name} responses are touched (confidence {p.confidence:.0%}, {p.clusters} actions)"
+        for name, p in made.rule.promises.items()
+    )
+    print(
+        f"{done.adapter} is calibrated on {done.prompts} prompts: {len(made.openings.sequences)} openings, "
+        f"refusal mass low up to {made.serving_mass.low:.3f} and high from {made.serving_mass.high:.3f}, "
+        f"entropy low up to {made.entropy_cut:.3f} nats. Under enforcement {promises}."
+    )
+    return 0
