@@ -9,7 +9,21 @@ import sys
 from collections.abc import Sequence
 
 from guard.errors import SirlError
-from serving.cli.main import adapters, calibrate, demo, doctor, explain, forget, learn, queue, repeat, reproduce, serve, settings, update
+from serving.cli import (
+    adapters,
+    calibrate,
+    demo,
+    doctor,
+    explain,
+    forget,
+    learn,
+    queue,
+    repeat,
+    reproduce,
+    serve,
+    settings,
+    update,
+)
 from serving.cli.command import stop_with_parent
 from serving.engine.version import EngineError
 

@@ -28,7 +28,7 @@ from tests.online.tiny_model import random_prompts, tiny_policy
 
 OPENINGS = Openings(((5,), (6, 7), (8,), (9, 10)))
 STEPS = 12
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 QUICK = {

@@ -35,7 +35,7 @@ from online.updates.update import _Run, run_gate
 from tests.online.tiny_model import Quiet
 from tests.online.updates.place import Place, Visited, bundled_suites
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from serving.processes import interpreter
 from serving.processes.learner_process import LearnerProcess
 from tests.conftest import Server, running
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOSTILE = ("guard", "online", "serving", "models", "torch", "json", "socket", "pickle", "multiprocessing", "numpy", "vllm")
 
 
