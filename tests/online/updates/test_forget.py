@@ -200,6 +200,7 @@ def test_the_journal_keeps_the_rest(taught: Visited) -> None:
     assert spill.replay(store, 10) == 4 and [e.id for e in kept] == [e.id for e in events if e.id != events[2].id]
 
 
+@pytest.mark.nightly
 def test_a_version_is_repeated_to_the_bit_though_quotas_took_some_of_what_came(suites: Suites, tmp_path: Path) -> None:
     """Which prompts are scored together decides the last bits of their masses."""
     place = Place(tmp_path, events=200)

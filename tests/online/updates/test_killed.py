@@ -33,7 +33,7 @@ SETTINGS = RegistrySettings(keep=0, keep_back=1)
 STEPS = ("open", "write", "fsync", "replace", "rename", "unlink", "mkdir", "rmdir", "fchmod", "ftruncate", "pwrite")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 MOST = 1000
-SOME = 13
+SOME = 7
 """Of so many steps one is tried where not every one is."""
 
 

@@ -188,12 +188,14 @@ def test_killed_while_learning_it_resumes_with_the_same_adapter(
     assert place.weights(1) == whole[0].weights(1)
 
 
+@pytest.mark.nightly
 def test_killed_after_it_published_it_goes_on_with_that_version(place: Visited, suites: Suites) -> None:
     kill_when(place, ["registry/v1/manifest.json"])
     outcome = place.run(suites)
     assert outcome.version == 1 and [a.version for a in place.registry.versions()] == [1]
 
 
+@pytest.mark.nightly
 def test_with_other_data_what_was_begun_is_discarded(place: Visited, suites: Suites) -> None:
     kill_when(place, ["updates/*/checkpoint.pt"])
     (job,) = place.state.updates.iterdir()
@@ -294,16 +296,15 @@ def test_what_its_gate_found_is_not_believed_where_it_cannot_be_read(place: Visi
     assert place.registry.live() is None
 
 
-def test_an_operators_veto_is_heard(tmp_path: Path, suites: Suites) -> None:
+def test_an_operators_veto_is_heard(place: Visited, suites: Suites, tmp_path: Path) -> None:
     """A suite of theirs of which one prompt comes out wrong, which the base answers wrongly too."""
-    place = Place(tmp_path)
     theirs = tmp_path / "never.jsonl"
     theirs.write_text(json.dumps({"kind": "task", "prompt": "Say what nobody can know.", "answer": "Nobody knew."}) + "\n")
     settings = place.settings.model_copy(update={"gate": GateSettings(prompts_per_class=12, fewest=5, vetoes=str(theirs))})
     found = suites_for(place.base_dir, settings)
     assert found is not None and set(found.vetoes) == {"never"} and len(found.gate) == 3000
-    place.settings, few = settings, replace(suites, vetoes=found.vetoes)
-    outcome = place.run(few)
+    version, few = that_does_nothing(place, tmp_path / "outside"), replace(suites, vetoes=found.vetoes)
+    outcome = run_gate(settings, place.state, place.registry, place.base_dir, few, version, place.buffer, bar=Quiet)
     assert outcome.status == "rejected" and any(
         "never has a veto: 1 of its 1 prompts" in reason for reason in outcome.reasons
     )
