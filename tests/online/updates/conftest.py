@@ -23,7 +23,7 @@ def learned(suites: Suites, tmp_path_factory) -> Path:
     root = tmp_path_factory.getbasetemp().parent if WORKER else tmp_path_factory.getbasetemp()
     with FileLock(root / "learned.lock"):
         if not (root / "learned").exists():
-            place = Visited(root / "learning", tensorboard=True)
+            place = Visited(tmp_path_factory.mktemp("learning") / "state", tensorboard=True)
             outcome = place.run(suites)
             assert outcome.version == 1, outcome.reasons
             place.buffer.close()
