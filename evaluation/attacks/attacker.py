@@ -39,7 +39,7 @@ def asked(talk: Messages) -> Query:
     return Query(talk, to="attacker", temperature=1.0, schema=IDEA)
 
 
-def told(answer: Answer) -> str:
+def feedback(answer: Answer) -> str:
     """What the attacker hears of a try."""
     said = answer.text.strip()[:HEARD]
     heard = f"The model answered:\n\n{said}\n\n" if said else "The model gave no answer.\n\n"

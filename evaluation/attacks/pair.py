@@ -3,7 +3,7 @@
 from random import Random
 
 from evaluation.attacks.attack import Attack, Query, Tries, said
-from evaluation.attacks.attacker import asked, briefing, idea, told
+from evaluation.attacks.attacker import asked, briefing, feedback, idea
 from evaluation.attacks.turns import assistant, user
 from evaluation.suite import Prompt
 
@@ -22,7 +22,7 @@ def tries(prompt: Prompt, luck: Random) -> Tries:
             continue
         answers = yield [Query(said(prompt, text)) for _, text in ideas]
         for (n, _), answer in zip(ideas, answers, strict=True):
-            talks[n] = (*talks[n], assistant(written[n].text), user(told(answer)))
+            talks[n] = (*talks[n], assistant(written[n].text), user(feedback(answer)))
 
 
 ATTACK = Attack(

@@ -3,7 +3,7 @@
 from random import Random
 
 from evaluation.attacks.attack import Attack, Query, Tries, said
-from evaluation.attacks.attacker import asked, briefing, idea, says_no, still_on_topic, told
+from evaluation.attacks.attacker import asked, briefing, feedback, idea, says_no, still_on_topic
 from evaluation.attacks.turns import assistant, user
 from evaluation.suite import Prompt
 
@@ -32,7 +32,7 @@ def tries(prompt: Prompt, luck: Random) -> Tries:
             continue
         answers = yield [Query(said(prompt, text)) for _, text in grown]
         tried = sorted(zip(grown, answers, strict=True), key=lambda pair: pair[1].score, reverse=True)
-        leaves = [(*talk, user(told(answer))) for (talk, _), answer in tried[:WIDTH]]
+        leaves = [(*talk, user(feedback(answer))) for (talk, _), answer in tried[:WIDTH]]
 
 
 ATTACK = Attack(

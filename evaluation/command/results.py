@@ -79,7 +79,7 @@ def further(evaluation: Evaluation, found: Found) -> dict[str, Any]:
         count = unlabelled((pair for one in read for pair in said(by_id[one.prompt], one)), args.label)
         print(f"{args.label} {WARNING}: {count} responses to label, then --judge human:{args.label}")
     with ThreadPoolExecutor(args.at_once) as pool:
-        add("agreement", len(evaluation.judges) > 1, lambda: told(*agreed(evaluation.judges, read, by_id, pool)))
+        add("agreement", len(evaluation.judges) > 1, lambda: agreement_entry(*agreed(evaluation.judges, read, by_id, pool)))
         add(
             "pairwise",
             args.pairwise,
@@ -121,7 +121,7 @@ def tried(judge: Callable[..., Any], *asked: Any) -> Any:
         return None
 
 
-def told(agree: Agreement, unread: int) -> dict[str, Any]:
+def agreement_entry(agree: Agreement, unread: int) -> dict[str, Any]:
     """Agreement between judges, for JSON."""
     pairs = [
         {"first": pair.first, "second": pair.second, "share": pair.share.to_dict(), "kappa": pair.kappa.to_dict()}

@@ -37,7 +37,7 @@ def _number(prompt: Prompt, check: Mapping[str, Any], response: str, sandbox: Sa
 def _boxed(prompt: Prompt, check: Mapping[str, Any], response: str, sandbox: Sandbox | None) -> bool:
     said = exact.boxed(response)
     if said is None:
-        told = exact.told(response)
+        told = exact.stated(response)
         return exact.matches(response, _answer(prompt)) or (told is not None and exact.same_maths(told, _answer(prompt)))
     return exact.same_maths(said, _answer(prompt))
 

@@ -29,7 +29,7 @@ def matches(response: str, answer: str) -> bool:
     return bool(wanted) and wanted in {_plain(text) for text in (response, *lines[-1:], *said[-1:])}
 
 
-def told(response: str) -> str | None:
+def stated(response: str) -> str | None:
     """What stands after the last 'answer is' or its like, to the end of its line."""
     found = _SAID.findall(response)
     return found[-1] if found else None

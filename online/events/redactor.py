@@ -31,8 +31,8 @@ START_LIMIT_S = 180.0
 """What a start may take: Presidio's models take some seconds each."""
 MESSAGE = 1 << 20
 """Characters in one message to the child, but for a text that is longer."""
-ROOT = Path(__file__).parent.parent
-CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from online.redactor import serve; serve()"
+ROOT = Path(__file__).parents[2]
+CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from online.events.redactor import serve; serve()"
 """With -P, which keeps the working directory out of what is imported."""
 ENTITIES = {
     "PERSON": "NAME", "PHONE_NUMBER": "PHONE", "CREDIT_CARD": "CARD", "IBAN_CODE": "IBAN", "IP_ADDRESS": "IP",

@@ -21,6 +21,7 @@ from guard.policy import Action, Policy
 from guard.record import ResponseRecord
 from online.calibration.beginnings import beginnings
 from online.settings.groups import GuardSettings
+from serving.api_formats import API_FORMATS
 from serving.engine.adapter_labels import BoundedStates
 from serving.engine.adapters import Adapters, Lease
 from serving.engine.faults import fatal
@@ -29,7 +30,6 @@ from serving.engine.lora_modules import refuse_uncalibrated
 from serving.engine.output_tap import Draw, Tap, Tapped, Watcher
 from serving.engine.packing import ENTROPY_ONLY
 from serving.engine.version import EngineError
-from serving.request.api_formats import API_FORMATS
 from serving.request.exchange import Exchange, ServedAnswer, current
 
 SEPARATOR = "\n\n"
@@ -212,7 +212,7 @@ class Guarded(AsyncLLM):
                 record = self._record(lease.calibration)
                 record.begin(tapped.answer.prompt_tokens)
                 record.steered = steered(params)
-                draw = Draw(record, tapped.entropy_only, loop.create_future(), self.tap.gate(rule, record))
+                draw = Draw(record, tapped.entropy_only, loop.create_future(), self.tap.gatekeeper(rule, record))
                 draws[request.request_id] = self.tap.draws[request.request_id] = draw
                 await self.engine_core.add_request_async(request)
             await asyncio.wait_for(asyncio.gather(*(draw.ended for draw in draws.values())), DRAW_LIMIT_S)

@@ -54,13 +54,13 @@ class Watcher(Protocol):
 class Draw:
     """A response in the place of another: what the engine sent for it, none of which vLLM's output processor sees.
 
-    gate: what it is judged by, as a first answer is; passes: whether it may take the other's place.
+    gatekeeper: what it is judged by, as a first answer is; passes: whether it may take the other's place.
     """
 
     record: ResponseRecord
     entropy_only: bool
     ended: asyncio.Future
-    gate: Gatekeeper | None = None
+    gatekeeper: Gatekeeper | None = None
     passes: bool = False
     outputs: list[EngineCoreOutput] = field(default_factory=list)
 
@@ -72,7 +72,7 @@ class Tapped:
     answer: ServedAnswer
     entropy_only: bool
     request: EngineCoreRequest
-    gate: Gatekeeper | None
+    gatekeeper: Gatekeeper | None
     held: list[EngineCoreOutput] = field(default_factory=list)
     delivered: int = 0
     """Tokens that vLLM has been given of it."""
@@ -87,7 +87,7 @@ class Redrawer(Protocol):
 
 
 class Tap:
-    """Fills answers from engine outputs, lets through what the gate lets through, and reports each answer that finishes.
+    """Fills answers from engine outputs, lets through what the gatekeeper lets, and reports each answer that finishes.
 
     separator: tokens between what a client already has and a refusal; end: the model's end token; closed: whether a guard
     that breaks under enforcement halts (True) or lets pass (False); hold_reasoning: whether what a model thinks before its
@@ -134,14 +134,14 @@ class Tap:
             answer.params = params
             answer.record.begin(answer.prompt_tokens)
             answer.record.steered = steered(params)
-            self.live[request.request_id] = Tapped(answer, only, request, self.gate(answer.rule, answer.record))
+            self.live[request.request_id] = Tapped(answer, only, request, self.gatekeeper(answer.rule, answer.record))
 
-    def gate(self, rule: Rule | None, record: ResponseRecord) -> Gatekeeper | None:
+    def gatekeeper(self, rule: Rule | None, record: ResponseRecord) -> Gatekeeper | None:
         """What holds a response to a rule, if it is held to one."""
         return None if rule is None else Gatekeeper(rule, self.hold_reasoning or record.steered)
 
     def process_outputs(self, outputs, *args, **kwargs):
-        """Take the words off, let vLLM process what the gate lets through, and report what ended."""
+        """Take the words off, let vLLM process what the gatekeeper lets through, and report what ended."""
         passed: list[EngineCoreOutput] = []
         stopped: list[str] = []
         for output in outputs:
@@ -166,10 +166,10 @@ class Tap:
             return []
         record = tapped.answer.record
         measure(output, record, tapped.entropy_only)
-        if tapped.gate is None:
+        if tapped.gatekeeper is None:
             return [output]
         tapped.held.append(output)
-        move = self.decided(tapped, tapped.gate, ended=output.finish_reason is not None)
+        move = self.decided(tapped, tapped.gatekeeper, ended=output.finish_reason is not None)
         if move is Move.HOLD:
             return []
         held, tapped.held = tapped.held, []
@@ -180,7 +180,7 @@ class Tap:
         if output.finish_reason is None:
             stopped.append(output.request_id)
         action = tapped.answer.request.policy.action
-        if action is Action.HALT or tapped.gate.read:  # what a client has begun to read cannot be drawn anew
+        if action is Action.HALT or tapped.gatekeeper.read:  # what a client has begun to read cannot be drawn anew
             return [self.halted(tapped, held[0])]
         tapped.redraw = asyncio.get_running_loop().create_task(self.replace(tapped, held[0], action))
         tapped.redraw.add_done_callback(lambda task: self.surface(task, output.request_id))
@@ -189,33 +189,33 @@ class Tap:
     def let_go(self, tapped: Tapped, held: list[EngineCoreOutput]) -> list[EngineCoreOutput]:
         """What was held, as its client may have it: how likely other tokens were where refusing was weighed would tell how
         near the threshold was, so it is for those alone who see all."""
-        gate, at = tapped.gate, tapped.delivered
+        gatekeeper, at = tapped.gatekeeper, tapped.delivered
         for output in held:
             tapped.delivered += len(output.new_token_ids)
-            if gate is not None and output.new_logprobs is not None and not tapped.answer.request.sees_all:
-                rows = [row for row in range(len(output.new_token_ids)) if at + row in gate.weighed]
+            if gatekeeper is not None and output.new_logprobs is not None and not tapped.answer.request.sees_all:
+                rows = [row for row in range(len(output.new_token_ids)) if at + row in gatekeeper.weighed]
                 output.new_logprobs = withheld(output.new_logprobs, rows) if rows else output.new_logprobs
             at = tapped.delivered
         return held
 
-    def decided(self, tapped: Tapped, gate: Gatekeeper, *, ended: bool) -> Move:
-        """The gate's move. Where the guard breaks on a choice that is counted, and the choice is halted or passes unguarded
-        from here on, as configured."""
-        move = self.moved(gate, tapped.answer.record, ended=ended, so="halted" if self.closed else "let pass")
+    def decided(self, tapped: Tapped, gatekeeper: Gatekeeper, *, ended: bool) -> Move:
+        """The gatekeeper's move. Where the guard breaks on a choice that is counted, and the choice is halted or passes
+        unguarded from here on, as configured."""
+        move = self.moved(gatekeeper, tapped.answer.record, ended=ended, so="halted" if self.closed else "let pass")
         if move is not None:
             return move
         self.watcher.failed(tapped.answer)
         if self.closed:
-            gate.read = True  # nothing to draw anew: the guard is what failed
+            gatekeeper.read = True  # nothing to draw anew: the guard is what failed
             return Move.TOUCH
-        tapped.gate = None
+        tapped.gatekeeper = None
         return Move.RELEASE
 
-    def moved(self, gate: Gatekeeper, record: ResponseRecord, *, ended: bool, so: str) -> Move | None:
-        """The gate's move, or None where the guard breaks under enforcement, which is caught here, and here only: the loop
-        that hands out tokens serves everybody. `so`: what becomes of the response then, for the log."""
+    def moved(self, gatekeeper: Gatekeeper, record: ResponseRecord, *, ended: bool, so: str) -> Move | None:
+        """The gatekeeper's move, or None where the guard breaks under enforcement, which is caught here, and here only: the
+        loop that hands out tokens serves everybody. `so`: what becomes of the response then, for the log."""
         try:
-            return gate.move(record, ended=ended)
+            return gatekeeper.move(record, ended=ended)
         except Exception as error:
             log.error("the guard failed on a response, which was %s: %r", so, error)
             return None
@@ -282,7 +282,7 @@ class Tap:
 
     def taken(self, tapped: Tapped, draw: Draw, first: EngineCoreOutput, action: Action) -> list[EngineCoreOutput]:
         """A draw's outputs under the id of the response whose place it takes."""
-        tapped.answer.action, tapped.answer.record, tapped.gate = action, draw.record, draw.gate
+        tapped.answer.action, tapped.answer.record, tapped.gatekeeper = action, draw.record, draw.gatekeeper
         for output in draw.outputs:
             output.request_id = first.request_id
         draw.outputs[0].events, draw.outputs[0].prefill_stats = first.events, first.prefill_stats
@@ -302,8 +302,10 @@ class Tap:
         measure(output, draw.record, draw.entropy_only)
         draw.outputs.append(output)
         ended = output.finish_reason is not None
-        if draw.gate is not None:  # one that the guard breaks on may not be sent, whatever is configured: it was to be safer
-            move = self.moved(draw.gate, draw.record, ended=ended, so="dropped")
+        if (
+            draw.gatekeeper is not None
+        ):  # one that the guard breaks on may not be sent, whatever is configured: it was to be safer
+            move = self.moved(draw.gatekeeper, draw.record, ended=ended, so="dropped")
             draw.passes = move in (Move.HOLD, Move.RELEASE) and (draw.passes or len(draw.outputs) == 1)
         if ended and not draw.ended.done():
             draw.ended.set_result(None)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 
 from guard.policy import Action
+from serving.api_formats import API_FORMATS, ApiFormat, replayed
 from serving.metrics import Metrics
-from serving.request.api_formats import API_FORMATS, ApiFormat, replayed
 from serving.request.errors import RefusedRequest, refuse
 from serving.request.exchange import Exchange, ServedAnswer
 

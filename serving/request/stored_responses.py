@@ -8,7 +8,7 @@ from typing import Any
 from openai.types.responses.response import IncompleteDetails
 
 from guard.policy import Action
-from serving.request.api_formats import HALTED_RESPONSE
+from serving.api_formats import HALTED_RESPONSE
 from serving.request.exchange import current
 
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from evaluation.attacks import ATTACKS, Answer, Query
-from evaluation.attacks.attacker import briefing, idea, says_no, told
+from evaluation.attacks.attacker import briefing, feedback, idea, says_no
 from evaluation.attacks.best_of_n import augmented, capitalised, noisy, scrambled
 from evaluation.attacks.crescendo import STEPS
 from evaluation.attacks.guard_search import loss
@@ -122,9 +122,9 @@ def test_only_a_clear_no_is_one(text, no):
 
 
 def test_the_attacker_hears_the_answer_and_its_score():
-    assert "refused it" in told(Answer("refused it", score=0.0)) and "Score: 1 of 10" in told(Answer("", score=0.0))
-    assert "Score: 10 of 10" in told(Answer("x", score=1.0)) and "no answer" in told(Answer(" "))
-    assert len(told(Answer("x" * 10_000))) < 2_000 and GOAL in briefing(GOAL)[0]["content"]
+    assert "refused it" in feedback(Answer("refused it", score=0.0)) and "Score: 1 of 10" in feedback(Answer("", score=0.0))
+    assert "Score: 10 of 10" in feedback(Answer("x", score=1.0)) and "no answer" in feedback(Answer(" "))
+    assert len(feedback(Answer("x" * 10_000))) < 2_000 and GOAL in briefing(GOAL)[0]["content"]
 
 
 def writes(prompt: str) -> Answer:

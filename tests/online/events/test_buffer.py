@@ -172,7 +172,7 @@ def test_prune_by_age_cap_and_count(tmp_path: Path) -> None:
 
 def test_what_was_committed_outlives_a_kill(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from tests.online.test_buffer import *\n"
+        "import os, signal, sys; from tests.online.events.test_buffer import *\n"
         "Buffer(sys.argv[1], SETTINGS).append([make()]); os.kill(os.getpid(), signal.SIGKILL)"
     )
     address = url(tmp_path / "b.sqlite")
@@ -605,7 +605,7 @@ def test_close_says_what_was_lost(state: StateDir, caplog: pytest.LogCaptureFixt
 
 FULL_DISK = """
 import resource, sys
-from tests.online.test_buffer import *
+from tests.online.events.test_buffer import *
 state = StateDir(Path(sys.argv[1]))
 writer = start(state)
 writer.offer(make(0))

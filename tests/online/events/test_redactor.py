@@ -29,8 +29,8 @@ from tests.online.events.test_buffer import make, stored, until
 FINDS = """
 import sys; sys.path.insert(0, sys.argv[1])
 import os, re, signal
-from online import redactor
-from online.recognisers import spans
+from online.events import redactor
+from online.events.recognisers import spans
 redactor.LIMIT_S = 0.5
 def find(text):
     if text == "break": raise RuntimeError(text)
@@ -70,7 +70,7 @@ def test_it_redacts_as_the_rules_do(working: Redactor) -> None:
 
 
 def test_it_imports_little() -> None:
-    code = "import sys, online.redactor; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    code = "import sys, online.events.redactor; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "vllm", "transformers", "numpy", "sqlalchemy", "pydantic"} & set(run.stdout.split())
 
@@ -121,7 +121,7 @@ def test_closed_it_ends_even_in_the_middle_of_a_text() -> None:
 
 PARENT = """
 import sys, time
-from online.redactor import Redactor
+from online.events.redactor import Redactor
 one = Redactor(); one.start()
 print(one.pid, flush=True)
 time.sleep(600)

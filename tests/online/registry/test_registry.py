@@ -129,7 +129,7 @@ def test_a_failed_stage_leaves_nothing(registry: Registry) -> None:
 
 def test_sweep_removes_what_the_dead_left(registry: Registry) -> None:
     code = (
-        "import os, signal, sys; from tests.online.test_registry import *\n"
+        "import os, signal, sys; from tests.online.registry.test_registry import *\n"
         "with Registry(StateDir(Path(sys.argv[1])), BASE).stage() as staged:\n"
         "    write_adapter(staged); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -142,8 +142,8 @@ def test_sweep_removes_what_the_dead_left(registry: Registry) -> None:
 
 FULL_DISK = """
 import resource, sys
-from tests.online.test_registry import *
-from online.state import StateError
+from tests.online.registry.test_registry import *
+from online.state.errors import StateError
 registry = Registry(StateDir(Path(sys.argv[1])), BASE)
 publish(registry)
 registry.activate(1, actor="t", reason="r", force=True)

@@ -85,7 +85,7 @@ def test_lock_names_its_holder_and_outlives_no_one(tmp_path: Path) -> None:
 
 def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from online.state import StateDir\n"
+        "import sys, time; from pathlib import Path; from online.state.directory import StateDir\n"
         "with StateDir(Path(sys.argv[1])).lock('learner'):\n    print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as process:
@@ -100,7 +100,7 @@ def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 SERVING = """
 import sys, time
 from pathlib import Path
-from online.state import StateDir
+from online.state.directory import StateDir
 with StateDir(Path(sys.argv[1])).served("http://127.0.0.1:8000"):
     print("held", flush=True)
     time.sleep(60)
@@ -193,7 +193,9 @@ def test_an_audit_that_cannot_be_put_aside_is_written_to(tmp_path: Path, monkeyp
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from online.state import StateDir, StateError, append_durably, write_atomic
+from online.state.directory import StateDir
+from online.state.errors import StateError
+from online.state.files import append_durably, write_atomic
 state = StateDir(Path(sys.argv[1]))
 write_atomic(state.path / "file", "old")
 append_durably(state.path / "lines", b"one\\n")
@@ -253,7 +255,8 @@ def test_a_read_only_file_system_is_said_to_be_one(tmp_path: Path) -> None:
         mount --bind {tmp_path}/state {tmp_path}/state && mount -o remount,ro,bind {tmp_path}/state || exit 77
         exec {sys.executable} -c "
 from pathlib import Path
-from online.state import StateDir, StateError
+from online.state.directory import StateDir
+from online.state.errors import StateError
 try:
     StateDir(Path('{tmp_path}/state'))
 except StateError as said:

@@ -220,7 +220,7 @@ def test_a_checkpoint_of_other_data_is_not_taken(tmp_path: Path) -> None:
 SCRIPT = """
 import sys, torch
 from pathlib import Path
-from tests.online.test_trainer import run
+from tests.online.training.test_trainer import run
 run(Path(sys.argv[1]), sys.stdin.buffer)
 """
 

@@ -47,6 +47,7 @@ def stored(place: Place, text: str) -> bool:
     return any(text.encode() in file.read_bytes() for file in place.state.path.glob("buffer*"))
 
 
+@pytest.mark.slow
 def test_an_adapter_without_a_client_is_the_one_that_would_have_been(
     taught: Visited, suites: Suites, tmp_path: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_an_adapter_without_a_client_is_the_one_that_would_have_been(
     assert taught.weights(version) == never.weights(1), "bit for bit"
 
 
+@pytest.mark.slow
 def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
     taught: Visited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +162,7 @@ def test_what_is_forgotten_is_remembered_only_as_long_as_events_are_kept(tmp_pat
         assert buffer.append([at(now - 1, "mallory")]) == 1
 
 
+@pytest.mark.slow
 def test_what_cannot_be_repeated_says_why(taught: Visited) -> None:
     def why() -> str:
         with pytest.raises(LedgerError) as found:
@@ -186,6 +189,7 @@ def ledgerless(place: Visited, text: str | None) -> str:
     return str(found.value).split(":")[0].split(" (")[0]
 
 
+@pytest.mark.slow
 def test_the_journal_keeps_the_rest(taught: Visited) -> None:
     spill, events = Journal(taught.state.spill_path), taught.buffer.events(limit=5)
     assert spill.remove(lambda event: True) == []

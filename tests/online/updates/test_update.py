@@ -52,6 +52,7 @@ def place(tmp_path: Path) -> Visited:
     return Visited(tmp_path / "state")
 
 
+@pytest.mark.slow
 def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Visited, UpdateOutcome]) -> None:
     place, outcome = whole
     assert outcome.status in ("promoted", "rejected", "undecided") and outcome.version == 1 and outcome.reasons
@@ -159,8 +160,13 @@ def test_learning_that_goes_wrong_stops_on_its_way(tmp_path: Path, suites: Suite
 SCRIPT = """
 import sys
 from pathlib import Path
+<<<<<<< HEAD
 from online import update
 from tests.online.updates.place import Place, bundled_suites
+=======
+from online.updates import update
+from tests.online.updates.place import Place, bundled_suites
+>>>>>>> main
 update.CHECKPOINT_STEPS = 1
 Place(Path(sys.argv[1]), events=0).run(bundled_suites())
 """
@@ -176,6 +182,7 @@ def kill_when(place: Visited, ready: Sequence[str]) -> None:
         process.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_killed_while_learning_it_resumes_with_the_same_adapter(
     place: Visited, suites: Suites, whole: tuple[Visited, UpdateOutcome]
 ) -> None:
@@ -267,6 +274,7 @@ def foreign(tmp_path: Path, suites: Suites) -> tuple[Path, Path]:
     return model, folder
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_learns_by_a_suite_and_the_judge_by_rules(
     tmp_path: Path, suites: Suites, foreign: tuple[Path, Path]
 ) -> None:

@@ -18,8 +18,8 @@ from guard.verdict import Verdict
 from online.events.client import address_block, client_hash
 from online.settings.groups import GuardSettings
 from serving.admin.access import loopback
+from serving.api_formats import API_FORMATS
 from serving.metrics import Metrics
-from serving.request.api_formats import API_FORMATS
 from serving.request.body import ours
 from serving.request.exchange import Exchange, ServedAnswer, current, number
 from serving.request.middleware import OFF_LOOP, GuardMiddleware
