@@ -118,8 +118,8 @@ def free_port() -> int:
 
 
 LEAN = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-"""vLLM's engine and its worker in one process on CPU, as on a GPU: a process less imports everything, so a start takes two
-thirds of its time."""
+"""The engine of vLLM and its worker are one process on a CPU too, as on a GPU. A process less imports everything, which saves
+a third of a start."""
 
 
 @contextmanager

@@ -160,13 +160,8 @@ def test_learning_that_goes_wrong_stops_on_its_way(tmp_path: Path, suites: Suite
 SCRIPT = """
 import sys
 from pathlib import Path
-<<<<<<< HEAD
-from online import update
-from tests.online.updates.place import Place, bundled_suites
-=======
 from online.updates import update
 from tests.online.updates.place import Place, bundled_suites
->>>>>>> main
 update.CHECKPOINT_STEPS = 1
 Place(Path(sys.argv[1]), events=0).run(bundled_suites())
 """
