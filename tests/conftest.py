@@ -118,8 +118,7 @@ def free_port() -> int:
 
 
 LEAN = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-"""The engine of vLLM and its worker are one process on a CPU too, as on a GPU. A process less imports everything, which saves
-a third of a start."""
+"""vLLM's engine and its worker are one process on a CPU too, as on a GPU; one process less imports everything at a start."""
 
 
 @contextmanager
