@@ -28,6 +28,7 @@ from online.settings.groups import RegistrySettings, ReleaseSettings
 from online.state.directory import StateDir
 from online.updates.history import happened
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # workers have threads
 BASE = "sha256:base"
 SETTINGS = RegistrySettings(keep=0, keep_back=1)
 STEPS = ("open", "write", "fsync", "replace", "rename", "unlink", "mkdir", "rmdir", "fchmod", "ftruncate", "pwrite")
