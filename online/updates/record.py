@@ -66,8 +66,9 @@ class UpdateRecord:
         try:
             plan = json.loads(path.read_text("utf-8"))
             require(plan, FORMAT, path)
-            key, until = plan["key"], plan.get("until")  # an older plan has no cutoff of its own
-            record = cls(folder, float(plan["started"]), key, plan.get("attempt", 1), None if until is None else float(until))
+            started, key = float(plan["started"]), plan["key"]
+            until = None if plan.get("until") is None else float(plan["until"])  # an older plan has no cutoff of its own
+            record = cls(folder, started, key, plan.get("attempt", 1), until)
             if type(record.attempt) is not int or not isinstance(key, str | None):
                 raise ValueError("its fields are malformed")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
