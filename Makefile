@@ -3,7 +3,7 @@ VENV ?= .venv
 TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test test-fast interop check science doors bench-signals bench-guard bench-learner docs lock clean
+.PHONY: setup demo serve test test-all test-fast interop check science doors bench-signals bench-guard bench-learner docs matrix lock clean
 
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
@@ -14,11 +14,14 @@ demo: setup  ## serve, watch, learn, swap: the main job, in some minutes
 serve: setup  ## leave the endpoint running on http://127.0.0.1:8000 with the learner beside it
 	@$(BIN)/sirl serve --learn $(ARGS)
 
-test: setup  ## all tests, against the real engine
+test: setup  ## what users rely on, against the real engine (a quarter of an hour on two cores)
 	@scripts/test $(ARGS)
 
+test-all: setup  ## the nightly tests as well: the whole demo, every kill point, the image (half an hour)
+	@scripts/test -m "not interop" $(ARGS)
+
 test-fast: setup  ## the tests that need no engine
-	@$(BIN)/pytest -m "not engine and not slow" $(ARGS)
+	@scripts/test -m "not engine and not slow and not nightly and not interop" $(ARGS)
 
 interop: setup  ## used by software we did not write, beside plain vLLM, on two workers (fifteen minutes; first time thirty)
 	@$(BIN)/pytest -m interop $(ARGS)
@@ -49,6 +52,9 @@ docs: setup  ## write the generated pages anew, and build the site into build/si
 	@$(BIN)/python -m docs.pictures
 	@$(BIN)/python -m docs.defence
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "build/site/index.html"
+
+matrix:  ## the tests that need neither vLLM nor torch, under Python 3.11 to 3.13 (needs uv)
+	@scripts/matrix $(ARGS)
 
 lock:  ## resolve the dependencies anew (needs uv)
 	@scripts/lock
