@@ -32,10 +32,10 @@ from transformers import AutoTokenizer
 
 import models
 from evaluation import GrammarJudge, Outcome, Prompt, load_suite
+from serving.api_formats import API_FORMATS
 from serving.engine.server import application
 from serving.engine.version import prepare_environment
 from serving.processes.server_process import child
-from serving.request.api_formats import API_FORMATS
 
 RESULTS = Path("benchmarks/results/doors.json")
 MODEL = "sirl-tiny"

@@ -1,4 +1,4 @@
-"""What the guard must know of one model and adapter before it can judge: openings, bands, a cut, a rule, a refusal."""
+"""Calibration: what the guard knows of one model and adapter: openings, bands, an entropy cut, a rule, a refusal."""
 
 from __future__ import annotations
 

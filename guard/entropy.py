@@ -1,4 +1,4 @@
-"""Token entropy, the reference: what every other computation of it in the project is held against."""
+"""Token entropy in NumPy: the reference that every other computation of it is tested against."""
 
 from __future__ import annotations
 

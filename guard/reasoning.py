@@ -1,4 +1,4 @@
-"""Where a reasoning model's answer begins: it is judged apart from what was thought before it."""
+"""Reasoning: where a reasoning model's answer begins. The answer is judged apart from the reasoning."""
 
 from __future__ import annotations
 

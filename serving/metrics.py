@@ -15,7 +15,7 @@ from guard.policy import Action
 from guard.verdict import Verdict
 from online.admission.queued import FATES
 from online.registry.release_record import Stage
-from serving.request.api_formats import API_FORMATS
+from serving.api_formats import API_FORMATS
 
 ENTROPY_BUCKETS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 TTFT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

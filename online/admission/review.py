@@ -1,4 +1,4 @@
-"""What operators do to the queue: approve, exclude or redact prompts, exclude clients; each goes on the audit's record."""
+"""Review: operators approve, exclude or redact prompts, and exclude clients. Each act goes to the audit log."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from online.events.buffer import Buffer
 from online.events.event import prompt_hash
 from online.events.redaction import Redaction, without_text
 from online.state.directory import StateDir
-from online.state.files import write_atomic
-from online.updates.progress import read
+from online.state.files import read_json, write_atomic
 
 Decision = Literal["approve", "exclude", "reset"]
 STORED: dict[Decision, str | None] = {"approve": "approved", "exclude": "excluded", "reset": None}
@@ -70,7 +69,7 @@ def summarise(state: StateDir, queue: Queue) -> None:
 
 def summary(state: StateDir) -> dict[str, int]:
     """Prompts by fate as the learner last saw them; nothing where that is long ago."""
-    found = read(state.path, SUMMARY)
+    found = read_json(state.path / SUMMARY)
     return found["counts"] if found and time.time() - found["time"] < STALE_S else dict.fromkeys(FATES, 0)
 
 

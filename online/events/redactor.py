@@ -1,4 +1,4 @@
-"""The redactor: a process of its own that redacts texts, so that a text which takes long holds up nobody's answer.
+"""The redactor: a process of its own that redacts texts, so that a slow text delays no answer.
 
 Searching holds Python's global lock: in the server's process every stream would stand meanwhile. The child imports the
 recognisers and nothing of ours beside them. It reads batches of texts on its standard input and ends when that ends, however

@@ -1,4 +1,4 @@
-"""What lies in the buffer's database: its tables, and how an event becomes a row and a row an event."""
+"""The database schema: the buffer's tables, and how an event becomes a row and a row an event."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""live.json: the one file that says which adapter serves, written whole, read by every process."""
+"""The active version: live.json, the one file that says which adapter serves."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The store: a copy of the registry's files at any fsspec URL, which several installations share."""
+"""The object store: a copy of the registry's files at any fsspec URL, which several installations share."""
 
 import re
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""pins.json: the versions that are to stay, whatever serves."""
+"""Pins: pins.json, the versions that stay whatever serves."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Sharing: a registry and its store brought to the same, so that a learner on one machine feeds servers on others.
+"""Registry sync: registry and object store are brought to the same, so that one learner feeds servers on many machines.
 
 Everything is served from the local directory. A version is immutable, so whoever made it uploads it, its manifest last: half
 an upload is no version. Downloads go into a staging folder, are checked as anything here is (digests, signatures, base) and

@@ -1,4 +1,4 @@
-"""One version's folder: what may lie in it, and whether all of it is still as it was published, and signed."""
+"""A version's folder: which files may lie in it, and whether they are as they were published and signed."""
 
 import hashlib
 import json

@@ -1,8 +1,10 @@
 """Files written whole or not at all, and appended to durably."""
 
+import json
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 from online.state.errors import explained
 from online.state.locks import exclusive
@@ -43,6 +45,15 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o600) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync_directory(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object's file; None where it is not (yet) there, or is none."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 Stamp = tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""What happened to an installation and what of it is left to do, told from its own files, for `sirl doctor`."""
+"""The history of an installation, told from its own files for `sirl doctor`: what happened, and what is left to do."""
 
 from __future__ import annotations
 

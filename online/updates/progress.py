@@ -1,13 +1,13 @@
-"""What can be seen of updates from outside, by reading their folders: the server and the scheduler do."""
+"""The progress of updates, read from their folders by server and scheduler."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection
 from pathlib import Path
 
 from online.state.directory import StateDir
+from online.state.files import read_json
 
 STAGES = {
     "checking": (0.01, 0.04),
@@ -24,10 +24,7 @@ STALE_S = 600.0
 
 def read(folder: Path, name: str) -> dict | None:
     """One JSON file of an update's folder; None where it is not (yet) there."""
-    try:
-        return json.loads((folder / name).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
+    return read_json(folder / name)
 
 
 def folders(state: StateDir) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The folder of one update: what it learns from, how far it is, how it ended."""
+"""The record of an update: its folder, with plan, progress and outcome."""
 
 from __future__ import annotations
 

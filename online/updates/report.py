@@ -1,4 +1,4 @@
-"""What an update did, as one page for people and as JSON for programs; both lie in the update's folder, however it ended."""
+"""The report of an update: a page for people and JSON for programs, in the update's folder."""
 
 from __future__ import annotations
 

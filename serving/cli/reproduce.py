@@ -19,7 +19,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from online.training.reproduce import DATA, reproduce
+    from online.operations.reproduce import DATA, reproduce
 
     report = reproduce(args.model, args.data or DATA, args.out, load(args).update)
     print(f"{report.parent} holds the trained model\nreport: {report}")

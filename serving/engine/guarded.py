@@ -21,6 +21,7 @@ from guard.policy import Action, Policy
 from guard.record import ResponseRecord
 from online.calibration.beginnings import beginnings
 from online.settings.groups import GuardSettings
+from serving.api_formats import API_FORMATS
 from serving.engine.adapter_labels import BoundedStates
 from serving.engine.adapters import Adapters, Lease
 from serving.engine.faults import fatal
@@ -29,7 +30,6 @@ from serving.engine.lora_modules import refuse_uncalibrated
 from serving.engine.output_tap import Draw, Tap, Tapped, Watcher
 from serving.engine.packing import ENTROPY_ONLY
 from serving.engine.version import EngineError
-from serving.request.api_formats import API_FORMATS
 from serving.request.exchange import Exchange, ServedAnswer, current
 
 SEPARATOR = "\n\n"

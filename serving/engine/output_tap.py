@@ -1,4 +1,4 @@
-"""The API process's half of the probe: measurements are taken off where the engine's outputs come in, and acted on there.
+"""The output tap: it takes measurements off the engine's outputs in the API process, and acts on them there.
 
 `AsyncLLM` hands every engine output to one `OutputProcessor`. Three of its methods are wrapped on the one object:
 `add_request` ties an answer to the engine's request id (right for n>1 and duplicate external ids), `process_outputs` unpacks
@@ -87,7 +87,7 @@ class Redrawer(Protocol):
 
 
 class Tap:
-    """Fills answers from engine outputs, lets through what the gatekeeper lets through, and reports each answer that finishes.
+    """Fills answers from engine outputs, lets through what the gatekeeper lets, and reports each answer that finishes.
 
     separator: tokens between what a client already has and a refusal; end: the model's end token; closed: whether a guard
     that breaks under enforcement halts (True) or lets pass (False); hold_reasoning: whether what a model thinks before its
@@ -199,8 +199,8 @@ class Tap:
         return held
 
     def decided(self, tapped: Tapped, gatekeeper: Gatekeeper, *, ended: bool) -> Move:
-        """The gatekeeper's move. Where the guard breaks on a choice that is counted, and the choice is halted or passes unguarded
-        from here on, as configured."""
+        """The gatekeeper's move. Where the guard breaks on a choice that is counted, and the choice is halted or passes
+        unguarded from here on, as configured."""
         move = self.moved(gatekeeper, tapped.answer.record, ended=ended, so="halted" if self.closed else "let pass")
         if move is not None:
             return move
@@ -212,8 +212,8 @@ class Tap:
         return Move.RELEASE
 
     def moved(self, gatekeeper: Gatekeeper, record: ResponseRecord, *, ended: bool, so: str) -> Move | None:
-        """The gatekeeper's move, or None where the guard breaks under enforcement, which is caught here, and here only: the loop
-        that hands out tokens serves everybody. `so`: what becomes of the response then, for the log."""
+        """The gatekeeper's move, or None where the guard breaks under enforcement, which is caught here, and here only: the
+        loop that hands out tokens serves everybody. `so`: what becomes of the response then, for the log."""
         try:
             return gatekeeper.move(record, ended=ended)
         except Exception as error:

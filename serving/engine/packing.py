@@ -30,7 +30,7 @@ def words_of(logits: torch.Tensor, trees: Trees, rows: torch.Tensor | None) -> t
 
 
 def pack(entropy: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
-    """The upper 46 bits of each word ([rows] float32 nats, [rows] probabilities or NaN -> [rows] int64); see guard/packed_measurement.py."""
+    """The upper 46 bits of each word ([rows] float32 nats, [rows] probabilities or NaN -> [rows] int64)."""
     bits = entropy.to(torch.float32).view(torch.int32).to(torch.int64)
     code = torch.where(mass.isnan(), MASS_NONE, (mass.nan_to_num().clamp(0, 1) * MASS_STEPS).round()).to(torch.int64)
     return PRESENT | (bits << 32) | (code << RANK_BITS)

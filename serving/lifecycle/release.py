@@ -1,4 +1,4 @@
-"""A release, carried out: which clients get a version on its way to serve, what it is compared by, and what follows.
+"""The release under way: which clients get the new version, how it is compared, and what follows.
 
 The prompts that are looked at go through the engine once more as internal traffic, behind all that clients ask: the base
 reads each for one token, which says whether it hesitates there; and at the shadow stage the version on its way answers it,

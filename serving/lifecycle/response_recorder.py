@@ -1,4 +1,4 @@
-"""What happens when an answer is finished: a verdict, the metrics, perhaps an event for the learner."""
+"""The response recorder: a finished answer gets its verdict, is counted, and may become an event."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from guard.drift import Drift
 from guard.verdict import Verdict
 from online.events.clock import Clock
 from online.events.event import Event, new_event_id
+from serving.api_formats import API_FORMATS
 from serving.engine.adapters import Adapters
 from serving.metrics import Metrics
-from serving.request.api_formats import API_FORMATS
 from serving.request.exchange import ServedAnswer
 
 GAP_WINDOW = 500

@@ -26,13 +26,13 @@ from online.registry.sync import RegistrySync
 from serving.engine.adapters import BASE, Adapters, Loader
 from serving.engine.lora_budget import ROOM
 from serving.engine.rollouts import RolloutEngine, RolloutService
+from serving.engine.served import Served
 from serving.engine.version import EngineError
 from serving.lifecycle.calibrations import Calibrations
 from serving.lifecycle.gauges import Gauges
 from serving.lifecycle.problems import Problems
 from serving.lifecycle.release import Releases
 from serving.lifecycle.response_recorder import ResponseRecorder
-from serving.lifecycle.served import Served
 from serving.metrics import Metrics
 from serving.processes.learner_process import LearnerProcess
 from serving.request.offered_models import OfferedModels

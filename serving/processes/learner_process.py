@@ -1,4 +1,4 @@
-"""The learner as a process beside the server: started, watched, restarted with patience, stopped with it."""
+"""The learner process beside the server: started, watched, restarted with patience, stopped with it."""
 
 from __future__ import annotations
 

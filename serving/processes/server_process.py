@@ -1,4 +1,4 @@
-"""`sirl serve` as a child process: the demo's endpoint, and the learner's own engine."""
+"""The server process: `sirl serve` as a child, for the demo and for the learner's own engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API keys of clients: where one is needed, and whether the one that came is right.
+"""API keys of clients: which routes need one, and whether a given one is right.
 
 vLLM asks for a key below four prefixes and lets `/invocations`, which generates as well, go without (vLLM #58144); and it
 does not know the header that Anthropic's clients send (vLLM #51572). So its check is taken out, and this one asks instead.

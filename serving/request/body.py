@@ -1,4 +1,4 @@
-"""Request bodies: how much of one is taken, and what of it is ours to read."""
+"""Request bodies: how much of one is read, and which of its fields are ours."""
 
 from __future__ import annotations
 

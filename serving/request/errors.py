@@ -1,4 +1,4 @@
-"""Errors that are told before vLLM sees a request, in OpenAI's shape."""
+"""Errors that a request gets before vLLM sees it, in OpenAI's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of one HTTP request, from the first byte of its body to the last of its answer."""
+"""The exchange: all that is known of one HTTP request, from the first byte of its body to the last of its answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP edge: options in, report out, nothing else touched.
+"""The middleware at the HTTP edge: options in, report out, nothing else touched.
 
 A pure ASGI middleware next to vLLM's routes, inside all other middleware: it sees a request as the routes will, however
 others changed it, and their answers before others change them. It reads the `guard` object of a JSON body and takes it out,

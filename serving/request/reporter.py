@@ -1,4 +1,4 @@
-"""What is made of an answer on its way out: a halt is told in its route's shape, and the report is added."""
+"""The reporter: it writes a halt in its route's format into an answer, and adds the report."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 
 from guard.policy import Action
+from serving.api_formats import API_FORMATS, ApiFormat, replayed
 from serving.metrics import Metrics
-from serving.request.api_formats import API_FORMATS, ApiFormat, replayed
 from serving.request.errors import RefusedRequest, refuse
 from serving.request.exchange import Exchange, ServedAnswer
 

@@ -1,4 +1,4 @@
-"""Responses that vLLM stores (VLLM_ENABLE_RESPONSES_API_STORE) say that they were halted whenever they are asked for."""
+"""Stored responses (VLLM_ENABLE_RESPONSES_API_STORE): a halted one says so whenever it is asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from openai.types.responses.response import IncompleteDetails
 
 from guard.policy import Action
-from serving.request.api_formats import HALTED_RESPONSE
+from serving.api_formats import HALTED_RESPONSE
 from serving.request.exchange import current
 
 

@@ -11,8 +11,8 @@ import pytest
 from benchmarks.doors import Asker, doors, halted, halting_prompt, said, sweep
 from evaluation import GrammarJudge, Outcome, Prompt
 from guard.calibration import Calibration
+from serving.api_formats import API_FORMATS
 from serving.engine.server import application
-from serving.request.api_formats import API_FORMATS
 from tests.conftest import Server
 from tests.serving.request.test_reporter import unreported
 from tests.serving.test_enforce import ANTHROPIC, CHAT, COMPLETIONS, RESPONSES, events

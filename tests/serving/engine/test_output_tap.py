@@ -84,11 +84,11 @@ def test_only_who_sees_all_gets_logprobs_of_where_refusing_was_weighed(tap):
         answer = ServedAnswer(
             Exchange(policy=Policy(Mode.ENFORCE, trusted=trusted)), 0, "base", ResponseRecord(OPENINGS, Beginnings())
         )
-        gate = Gatekeeper(RULE)
+        gatekeeper = Gatekeeper(RULE)
         answer.record.extend([3, 4], [1.0] * 2, [0.1] * 2)
         assert gatekeeper.move(answer.record, ended=False) is Move.RELEASE
         first, second = output([3], [0]), output([4], [0])
-        tap.Tap.let_go(SimpleNamespace(), tap.Tapped(answer, False, SimpleNamespace(), gate), [first, second])
+        tap.Tap.let_go(SimpleNamespace(), tap.Tapped(answer, False, SimpleNamespace(), gatekeeper), [first, second])
         return [first.new_logprobs.logprobs[0, 0], second.new_logprobs.logprobs[0, 0]]
 
     assert told(trusted=False) == [tap.WITHHELD, -0.5] and told(trusted=True) == [-0.5, -0.5]
@@ -104,7 +104,7 @@ def test_a_draw_that_the_guard_breaks_on_does_not_pass(tap):
     ours = SimpleNamespace()
     ours.moved = partial(tap.Tap.moved, ours)
     for gatekeeper, passes in ((Gatekeeper(RULE), True), (Broken(RULE), False)):
-        draw = tap.Draw(ResponseRecord(OPENINGS), False, SimpleNamespace(done=lambda: True), gate)
+        draw = tap.Draw(ResponseRecord(OPENINGS), False, SimpleNamespace(done=lambda: True), gatekeeper)
         last = output([7], pack([0.1], [0.9], [1]).tolist())
         last.finish_reason = "stop"
         tap.Tap.collect(ours, draw, last)

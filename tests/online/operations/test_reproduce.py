@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from guard.errors import SirlError
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
+from online.operations.reproduce import reproduce
 from online.settings.groups import UpdateSettings
-from online.training.reproduce import reproduce
 from tests.online.tiny_model import Quiet, save_tiny
 
 SETTINGS = UpdateSettings(
