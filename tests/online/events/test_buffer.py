@@ -63,7 +63,8 @@ def test_queries(buffer: Buffer) -> None:
 
 def test_what_was_committed_outlives_a_kill(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from online.events.buffer import Buffer; from tests.online.events.traffic import SETTINGS, make\n"
+        "import os, signal, sys; from online.events.buffer import Buffer\n"
+        "from tests.online.events.traffic import SETTINGS, make\n"
         "Buffer(sys.argv[1], SETTINGS).append([make()]); os.kill(os.getpid(), signal.SIGKILL)"
     )
     address = url(tmp_path / "b.sqlite")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from serving.request.api_formats import API_FORMATS
+from serving.api_formats import API_FORMATS
 from tests.serving.request.edge import answered
 
 EMPTY = {
