@@ -3,7 +3,7 @@ VENV ?= .venv
 TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test test-fast interop check science doors bench-signals bench-guard bench-learner docs lock clean
+.PHONY: setup demo serve test test-fast interop check science doors bench-signals bench-guard bench-learner docs matrix lock clean
 
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
@@ -46,6 +46,9 @@ bench-learner: setup  ## what learning costs, beside TRL and beside a serving lo
 
 docs: setup  ## write the generated pages anew
 	@$(BIN)/sirl settings > docs/settings.md
+
+matrix:  ## the tests that need neither vLLM nor torch, under Python 3.11 to 3.13 (needs uv)
+	@scripts/matrix $(ARGS)
 
 lock:  ## resolve the dependencies anew (needs uv)
 	@scripts/lock

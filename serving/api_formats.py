@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
-Body = dict
+Body = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

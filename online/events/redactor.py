@@ -219,9 +219,9 @@ class Redactor:
         process, self._process = self._process, None
         if process is None:
             return None
-        for pipe in (process.stdin, process.stdout):
+        for pipe in filter(None, (process.stdin, process.stdout)):
             with suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
+                pipe.close()
         try:
             return process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:

@@ -46,6 +46,6 @@ def per_token(measure: Callable[..., Tensor], logits: Logits, *others: Logits | 
     if len(flat[0]) <= size:
         found = read(*flat)
     else:
-        pieces = zip(*(one.split(size) for one in flat), strict=True)
+        pieces = zip(*(torch.split(one, size) for one in flat), strict=True)
         found = torch.cat([checkpoint(read, *rows, use_reentrant=False, preserve_rng_state=False) for rows in pieces])
     return found.view(logits.states.shape[:2])

@@ -76,7 +76,11 @@ class ObjectStore:
         return sorted(versions_in(self.listing()))
 
     def read(self, name: str) -> bytes:
-        return self._do(lambda files, root: files.cat_file(f"{root}/{name}"))
+        def work(files: fsspec.AbstractFileSystem, root: str) -> bytes:
+            content: bytes = files.cat_file(f"{root}/{name}")
+            return content
+
+        return self._do(work)
 
     def write(self, name: str, content: bytes) -> None:
         def work(files: fsspec.AbstractFileSystem, root: str) -> None:

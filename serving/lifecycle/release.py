@@ -62,7 +62,7 @@ class Releases:
         self._complaint = ""
         self._began = 0.0
         self._settling = asyncio.Lock()
-        self._tasks: set[asyncio.Task] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._rng = random.Random()
 
     def follow(self, release: Release | None) -> None:
@@ -208,7 +208,7 @@ class Releases:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("a response could not be compared: %r", error)

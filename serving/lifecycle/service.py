@@ -92,7 +92,7 @@ class Service:
         """The stamp of live.json that could not be carried out, while it could not."""
         self._stamp: object = None
         self._retry_at = 0.0
-        self._sharing: asyncio.Task | None = None
+        self._sharing: asyncio.Task[None] | None = None
 
     def _releases(self) -> Releases | None:
         registry = self.installation.known
@@ -159,7 +159,7 @@ class Service:
         if tick % CONTESTED_EVERY == 0:
             await self.gauges.count_contested()
 
-    def stopped(self, task: asyncio.Task) -> None:
+    def stopped(self, task: asyncio.Task[None]) -> None:
         """Note that `run` ended by a defect of ours: responses still go out, so it is said and not made worse."""
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("the loop that watches the state directory ended", exc_info=error)

@@ -1,4 +1,4 @@
-"""Signals, rule, policy and gatekeeper: what is measured along a response and what is decided from it."""
+"""Rules and the gatekeeper: what is decided from what is measured along a response."""
 
 from __future__ import annotations
 
