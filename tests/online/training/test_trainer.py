@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from guard.calibration import Bands
+from guard.openings import Openings
 from online.model.local_model import LocalModel
 from online.model.opening_trees import tree_mass
 from online.settings.groups import UpdateSettings
@@ -24,6 +25,7 @@ from online.training.selector import Selection, select
 from online.training.trainer import ADAPTER, Trainer
 from tests.online.tiny_model import random_prompts, tiny_policy
 
+OPENINGS = Openings(((5,), (6, 7), (8,), (9, 10)))
 STEPS = 12
 ROOT = Path(__file__).parents[3]
 QUICK = {
@@ -185,8 +187,6 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from tests.online.training.test_trainer import run
-
-OPENINGS = Openings(((5,), (6, 7), (8,), (9, 10)))
 run(Path(sys.argv[1]), sys.stdin.buffer)
 """
 
