@@ -37,13 +37,13 @@ from evaluation.judge import Outcome
 from evaluation.peers.perplexity import threshold
 from evaluation.peers.scorer import Scorer
 from evaluation.scorecard import scorecard, share
+from evaluation.svg import COLOURS, STYLE, standalone
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
 from online.registry.registry import Registry
 from online.state.directory import StateDir
 from online.state.files import write_atomic
 from online.training.trainer import ADAPTER
-from online.updates.report import STYLE, svg
 from serving.cli.main import main as sirl
 from serving.demo.server import MODEL, serving
 
@@ -184,7 +184,7 @@ def plot(cards: dict[str, dict[str, Any]]) -> Canvas:
     axes: Axes = canvas.add_subplot()
     for name, card in cards.items():
         x, y = card["over_refusal"]["borderline"], card["defended"]
-        colour = "tab:blue" if name in OURS else "black" if name == BARE else "tab:gray"
+        colour = COLOURS["blue" if name in OURS else "ink" if name == BARE else "faint"]
         at = 100 * x["estimate"], 100 * y["estimate"]
         across, up = ([[100 * abs(one["estimate"] - one[end])] for end in ("low", "high")] for one in (x, y))
         axes.errorbar(*at, xerr=across, yerr=up, fmt="o", color=colour, markersize=5, linewidth=0.8)
@@ -212,7 +212,7 @@ def main() -> None:
     found = {"date": datetime.now(UTC).date().isoformat(), **about, "scores": cards}
     write_atomic(RESULTS, json.dumps(found, indent=1) + "\n")
     with rc_context(STYLE):
-        PLOT.write_text(svg(plot({name: cards[name] for name in ORDER})))
+        PLOT.write_text(standalone(plot({name: cards[name] for name in ORDER})))
     print(table({name: cards[name] for name in ORDER}))
 
 

@@ -130,7 +130,7 @@ class Endpoint:
             try:
                 return await self.client.chat.completions.create(
                     model=self.model,
-                    messages=list(query.messages),  # type: ignore[arg-type]
+                    messages=list(query.messages),  # type: ignore[arg-type]  # a typed dict a role; ours are checked when read
                     extra_body=dict(self.extra),
                     **sent,
                 )

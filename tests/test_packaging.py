@@ -205,6 +205,8 @@ def test_the_wheel_carries_the_bundled_model(installed, tmp_path):
     }
     assert tracked == {path.relative_to(model) for path in model.rglob("*") if path.is_file()}
     assert (model / "model.safetensors").read_bytes() == (ROOT / "models/sirl-tiny/model.safetensors").read_bytes()
+    templates = {path.relative_to(ROOT) for package in there.iterdir() for path in (ROOT / package.name).rglob("*.jinja")}
+    assert templates and templates == {path.relative_to(there) for path in there.rglob("*.jinja")}
 
 
 def test_every_package_of_the_wheel_says_that_it_is_typed(installed):

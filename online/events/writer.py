@@ -1,4 +1,4 @@
-"""The writer: moves events from the token path into the buffer, in the background, and loses none it took."""
+"""The writer: a background thread that moves events from the token path into the buffer, and loses none it took."""
 
 import logging
 import random

@@ -1,4 +1,4 @@
-"""What updates measure by: labelled suites with their judge, and the base upon the bench."""
+"""The evaluator: labelled suites with their judge, and the model that is measured on them."""
 
 from __future__ import annotations
 

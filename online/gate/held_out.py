@@ -1,4 +1,4 @@
-"""The exam: what a candidate, the base and what serves are asked, and what each of them made of it.
+"""Held-out prompts: what candidate, base and active version are asked at the gate, and their answers.
 
 Labelled held-out prompts, drawn anew for every candidate; the operator's own suites; and recent live prompts that the base
 does not hesitate on, whose labels nobody knows: on them a candidate must stay as the base is.

@@ -1,4 +1,4 @@
-"""A policy: one base model in memory with named LoRA adapters, and everything the learner asks of it.
+"""The local model: one base in memory with named LoRA adapters.
 
 Prompts and responses are token ids. A row of a batch is a left-padded prompt followed by a right-padded
 response, so that what is predicted sits in the same columns for all rows and only those reach the head.

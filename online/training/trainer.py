@@ -1,4 +1,4 @@
-"""Training one adapter from the base: step by step, resumable to the bit.
+"""The trainer: it trains one adapter from the base step by step, and resumes to the bit.
 
 All randomness of a step is drawn from (seed, step), so a checkpoint needs the weights, the optimiser and the step number.
 """

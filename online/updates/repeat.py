@@ -1,4 +1,4 @@
-"""Repeating: teach a version once more from what its manifest and its ledger name, and compare the weights bit for bit."""
+"""Repeating: a version is taught again from its manifest and ledger, and the weights are compared bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One update, end to end: may we learn, from what, train, publish, calibrate, gate, promote.
+"""One update from end to end: check the gap, choose, train, publish, calibrate, gate, promote.
 
 Every stage can be killed. An update resumes where its checkpoint or the registry left it, from the same events and
 with the same result; if its events, settings or calibration are no longer the same, it is discarded.

@@ -24,7 +24,7 @@ LEARNING = ("top", "buffer", "queue", "calibrate", "update", "gate", "release", 
 
 
 def command(
-    commands: argparse._SubParsersAction,
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
     run: Callable[[argparse.Namespace], int],
     about: str,

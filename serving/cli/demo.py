@@ -8,7 +8,7 @@ from pathlib import Path
 from serving.cli.command import command
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     sub = command(commands, "demo", run, "serve, watch, learn, swap: the whole story in some minutes")
     sub.add_argument("--json", type=Path, metavar="FILE", help="write the table's figures to FILE")
     sub.add_argument("--families", type=Path, metavar="FILE", help="JSON lines of attack wrappers to test with as well")

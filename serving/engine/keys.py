@@ -1,4 +1,4 @@
-"""vLLM's check of clients' keys, taken out: ours, which asks on every route, stands in its place (request/api_keys.py)."""
+"""Client keys: vLLM's own check is taken out, and ours stands in its place on every route (request/api_keys.py)."""
 
 from __future__ import annotations
 

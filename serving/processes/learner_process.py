@@ -1,4 +1,4 @@
-"""The learner as a process beside the server: started, watched, restarted with patience, stopped with it."""
+"""The learner process beside the server: started, watched, restarted with patience, stopped with it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class LearnerProcess:
 
     def __init__(self, flags: Sequence[str], log_path: Path, *, supervise: bool) -> None:
         self.flags, self.log_path, self.supervise = list(flags), log_path, supervise
-        self._process: subprocess.Popen | None = None
-        self._update: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._update: subprocess.Popen[bytes] | None = None
         self._restarts, self._not_before = 0, 0.0
 
     @property
@@ -61,7 +61,7 @@ class LearnerProcess:
         self._update = self._start("update")
         return True
 
-    def _start(self, command: str) -> subprocess.Popen:
+    def _start(self, command: str) -> subprocess.Popen[bytes]:
         with self.log_path.open("ab") as output:
             process = subprocess.Popen(
                 interpreter.command("serving", command, "--while-parent", *self.flags),

@@ -17,7 +17,7 @@ from online.operations.installation import Installation
 from online.settings.groups import GuardSettings
 from online.settings.settings import Settings
 from serving.app import install
-from serving.lifecycle.served import Served
+from serving.engine.served import Served
 from serving.lifecycle.service import Service
 from serving.metrics import Metrics
 from serving.processes.learner_process import LearnerProcess
@@ -34,8 +34,8 @@ def application(tmp_path_factory) -> Iterator:
     """vLLM's application as `sirl serve` puts it together, below a root path, for two keys."""
     from vllm.entrypoints.launchers.app import build_app
 
+    from serving.engine.arguments import parser
     from serving.engine.keys import take_keys
-    from serving.engine.server import parser
 
     folder = tmp_path_factory.mktemp("keys")
     flags = ["--api-key", KEY, OTHER, "--root-path", "/llm", "--allowed-origins", json.dumps([PAGE["origin"]])]

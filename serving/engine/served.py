@@ -1,4 +1,4 @@
-"""What is known of the model that is served once its engine is there."""
+"""The served model: its names, tokenizer and conditions, known once its engine is there."""
 
 from __future__ import annotations
 
