@@ -1,13 +1,12 @@
-import argparse
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
 
-from online.settings.flags import add_arguments
-from online.settings.key import keys
-from online.settings.load import SettingsError, load
-from online.settings.reference import reference
+from online.settings.load import load
 from online.settings.settings import Settings
+<<<<<<< HEAD
 
 GROUPS = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "release", "learn", "registry")
 
@@ -94,6 +93,9 @@ def test_bad_files(tmp_path: Path) -> None:
     assert "cannot be read" in message("--config", str(tmp_path / "none.toml"))
     (tmp_path / "bad.toml").write_bytes(b"= \xff")
     assert "not valid TOML" in message("--config", str(tmp_path / "bad.toml"))
+=======
+from tests.online.settings.given import parse
+>>>>>>> main
 
 
 def test_secrets_are_never_printed() -> None:
@@ -103,14 +105,6 @@ def test_secrets_are_never_printed() -> None:
     assert "hunter2hunter2hunter2" not in repr(settings) and "hunter2hunter2hunter2" not in str(settings)
     assert settings.guard.admin_key is not None
     assert settings.guard.admin_key.get_secret_value() == "hunter2hunter2hunter2"
-
-
-def test_reference_names_every_setting_with_a_sentence() -> None:
-    page = reference()
-    for key in keys():
-        assert f"`{key.env}`" in page and f"`{key.flag}`" in page
-        assert key.info.description and key.info.description.endswith("."), key.path
-    assert {key.group for key in keys()} == set(GROUPS)
 
 
 def test_settings_are_frozen() -> None:

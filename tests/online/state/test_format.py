@@ -28,7 +28,8 @@ from online.updates.history import happened
 from online.updates.progress import last_started
 from online.updates.record import PlanError, UpdateRecord
 from tests.online.events.test_buffer import NOW, SETTINGS, Buffer, url
-from tests.online.registry.test_object_store import Frail, Place, clear
+from tests.online.registry.shared import clear
+from tests.online.registry.test_object_store import Frail, Place
 from tests.online.registry.test_signature import pem, private_file
 from tests.online.updates.test_killed import BASE, published
 

@@ -29,7 +29,7 @@ from online.training.ledger import BANDS, Ledger, LedgerError
 from online.updates.forget import Successor, client_named, erase
 from online.updates.record import UpdateRecord
 from online.updates.repeat import repeat
-from tests.online.events.test_buffer import make, until
+from tests.online.events.traffic import make, until
 from tests.online.tiny_model import Quiet
 from tests.online.updates.place import HERS, Place, Visited
 

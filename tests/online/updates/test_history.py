@@ -9,7 +9,7 @@ from online.registry.registry import Registry
 from online.state.directory import StateDir
 from online.updates.history import TOLD, happened
 from online.updates.record import UpdateOutcome, UpdateRecord
-from tests.online.events.test_buffer import make
+from tests.online.events.traffic import make
 from tests.online.updates.test_killed import BASE, published
 
 

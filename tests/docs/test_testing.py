@@ -1,18 +1,18 @@
-"""docs/testing.md names every test that is left to the night, and every module that starts a server of its own."""
+"""docs/explanation/testing.md names every test that is left to the night, and every module that starts a server of its own."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-TESTS = Path(__file__).parent
-PAGE = (TESTS.parent / "docs/testing.md").read_text()
+TESTS = Path(__file__).parents[1]
+PAGE = (TESTS.parent / "docs/explanation/testing.md").read_text()
 
 
 def named(heading: str) -> set[str]:
     """The test modules in the first column of the table under a heading."""
     section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
-    return set(re.findall(r"^\| `(\w[\w/]*\.py)`", section, re.MULTILINE))
+    return set(re.findall(r"^\| `tests/(\w[\w/]*\.py)`", section, re.MULTILINE))
 
 
 def modules(pattern: str) -> set[str]:
