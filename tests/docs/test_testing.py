@@ -1,4 +1,4 @@
-"""docs/explanation/testing.md names every test that is left to the night, and every module that starts a server of its own."""
+"""docs/explanation/testing.md names each test that is left to the night, and each module that starts a server of its own."""
 
 from __future__ import annotations
 
