@@ -38,7 +38,7 @@ def write_report(folder: Path, outcome: Mapping[str, Any], story: Mapping[str, A
     """Write report.json and report.html into a folder; returns the page's path.
 
     `outcome` has "id", "status", "reasons", "version" and "seconds", as `online.updates.record.Outcome`.
-    `story` has what the update came to: "settings", "gap" (of the entropies), "bands" (prompts in each), "history" (metrics
+    `story` has the figures of the update: "settings", "gap" (of the entropies), "bands" (prompts in each), "history" (metrics
     of each step) and "gate" (a GateReport as JSON); what it did not come to is left out. Raises OSError.
     """
     told = json.loads(json.dumps({"outcome": outcome, **story}), parse_constant=lambda _: None)  # no NaN in JSON
