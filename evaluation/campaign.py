@@ -64,8 +64,8 @@ class Campaign:
         return list(read(self.record).values())
 
     async def run(self, every: Sequence[Case], quiet: bool = False) -> list[Attempt]:
-        """Ask what has no outcome yet; returns the attempts of these cases. Raises EndpointError when nobody answers any more,
-        and JudgeError when no answer could be judged: what there is is kept."""
+        """Ask what has no outcome yet; returns the attempts of these cases. Raises EndpointError when nobody answers any
+        more, and JudgeError when no answer could be judged: what there is is kept."""
         known = {key for key, attempt in read(self.record).items() if attempt.outcome is not None}
         waiting = deque(case for case in every if case.key not in known)
         deadline = time.monotonic() + 60 * self.budget.minutes if self.budget.minutes else float("inf")
