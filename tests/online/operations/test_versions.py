@@ -56,8 +56,6 @@ def test_what_its_gate_has_not_promoted_takes_force(here: Installation) -> None:
 def test_what_is_not_there_is_said(here: Installation, tmp_path: Path) -> None:
     with pytest.raises(SirlError, match="no store to sync with"):
         versions.sync(here)
-    with pytest.raises(RegistryError):
-        versions.withdraw(here, actor="test")
     with pytest.raises(LedgerError, match="v7 has no ledger"):
         versions.ledger(here.state, 7)
     with pytest.raises(SirlError, match="signing_key"):
