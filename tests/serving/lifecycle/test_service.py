@@ -36,7 +36,7 @@ def test_a_pinned_version_that_is_damaged_is_a_problem_of_its_own(service: Servi
     (registry.path(1) / "adapter_config.json").unlink()
     asyncio.run(service.reconcile())
     assert "It is not offered to clients." in service.problems["pins"] and "adapters" not in service.problems
-    assert service.offers().listed == ()
+    assert service.offers().listed == ("model@base",)
 
 
 def test_modules_that_would_be_guarded_are_refused_where_it_is_enforced(tmp_path: Path) -> None:
