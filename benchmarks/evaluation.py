@@ -1,4 +1,4 @@
-"""The table of docs/evaluation.md: our guard and our learner beside known defences, attacked by `sirl eval` alike.
+"""The table of docs/evidence/evaluation.md: our guard and our learner beside known defences, attacked by `sirl eval` alike.
 
     python -m benchmarks.evaluation [--seeds 0 1 2] [--limit 60] [--queries 6] [--folder .cache/evaluation]
 
@@ -7,7 +7,7 @@ the same at temperature 1: the bare bundled model, known defences before it, our
 bare and with the guard over it; and the first adapter with the guard over it under every attack that needs no other model,
 with three times the budget. A row is pooled over seeds; its intervals are bootstrapped over goals and prompts that are
 alike. What was asked is kept in the folder, so that a run that was cut off, or has more seeds, goes on. The table goes to
-standard output, figures of every cell into benchmarks/results/evaluation.json, and the plot into docs/evaluation.svg.
+standard output, figures of every cell into benchmarks/results/evaluation.json, and the plot into docs/images/evaluation.svg.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from online.training.trainer import ADAPTER
 from serving.cli.main import main as sirl
 from serving.demo.server import MODEL, serving
 
-RESULTS, PLOT = Path("benchmarks/results/evaluation.json"), Path("docs/evaluation.svg")
+RESULTS, PLOT = Path("benchmarks/results/evaluation.json"), Path("docs/images/evaluation.svg")
 ATTACKS = (
     *("direct", "best_of_n", "fuzzing", "prefix_injection", "refusal_suppression"),
     *("persona", "authority", "past_tense", "nested_fiction", "payload_splitting"),

@@ -6,7 +6,7 @@
 
 A response is touched when its score is above the threshold and it has not opened as a refusal. Weights are fitted and
 thresholds set at calibration (`sirl calibrate`); here they are only applied. Which signals are worth a weight is
-measured in docs/guard.md.
+measured in docs/evidence/signals.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Signals: figures of a response so far, made of its own probabilities in constant memory.
 
 Every signal is a number that is meant to rise with risk, known after each token. Which of them a model's rule rests on is
-found at calibration (docs/guard.md says what each adds); a rule never rests on entropy alone.
+found at calibration (docs/evidence/signals.md says what each adds); a rule never rests on entropy alone.
 """
 
 from __future__ import annotations

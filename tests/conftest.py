@@ -1,4 +1,8 @@
-"""The real engine behind the real server: one shared by the session, others started where flags differ."""
+"""The real engine behind the real server: one shared by all tests that can, others started where flags differ.
+
+Tests run on two workers (scripts/test). All that use the shared server run on one of them. Of every other module those for
+`make test` stay together, and the nightly ones, so that its own server or model is made once.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -22,6 +26,32 @@ from serving.processes.server_process import child
 # A stall of the machine is no defect: what takes how long is for the benchmarks.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+"""Which of the workers this process is, or None where tests run one by one."""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Which tests stay together on a worker, and, of those that are chosen, what takes longest first."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            module = item.nodeid.split("::")[0] + (", nightly" if item.get_closest_marker("nightly") else "")
+            shared = "server" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("the shared server" if shared else module))
+    yield
+    if WORKER:
+        groups: dict[str, list[pytest.Item]] = {}
+        for item in items:
+            groups.setdefault(item.get_closest_marker("xdist_group").args[0], []).append(item)
+        items[:] = [item for members in sorted(groups.values(), key=length, reverse=True) for item in members]
+
+
+def length(items: list[pytest.Item]) -> float:
+    """About how many seconds these tests take, by their marks; the start of a server, which engine tests need, is in it."""
+    marks = [{mark.name for mark in item.iter_markers()} for item in items]
+    start = 40.0 if any("engine" in names for names in marks) else 0.0
+    return start + sum(90 if "nightly" in names else 30 if "slow" in names else 0.5 for names in marks)
 
 
 @dataclass
@@ -74,45 +104,39 @@ class Server:
             time.sleep(0.05)
 
 
+PORTS = count(20_000 + 1000 * int((WORKER or "gw0").removeprefix("gw")))
+"""Ports of this worker alone, and below those that the kernel lends to connections: one stays free until it is used."""
+
+
 def free_port() -> int:
     """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+LEAN = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+"""vLLM's engine and its worker are one process on a CPU too, as on a GPU; one process less imports everything at a start."""
 
 
 @contextmanager
-def running(state: Path, *flags: str, model: str | None = None, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """`sirl serve` as its users run it, until the block ends."""
+def running(
+    state: Path, *flags: str, model: str | None = None, env: dict[str, str] | None = None, lean: bool = True
+) -> Iterator[Server]:
+    """`sirl serve` as its users run it, until the block ends; `lean` as far as its processes do not matter."""
     log = state.parent / f"{state.name}.log"
     arguments = [*([model] if model else []), "--state-dir", str(state), *flags]
-    with child(arguments, log, {**os.environ, **(env or {})}) as (url, process):
+    environment = {**os.environ, **(LEAN if lean else {}), **(env or {})}
+    with child(arguments, log, environment, free_port()) as (url, process):
         yield Server(url, state, log, process)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def beside(request, tmp_path_factory) -> Iterator[Future | None]:
-    """The steps of the image, minutes of one core: where a test wants them they are taken beside the tests before it."""
-    if not any("image" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        yield None
-        return
-    from tests.test_dockerfile import replay
-
-    root = tmp_path_factory.mktemp("image")
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(lambda: (root, replay("cpu", root)))
-
-
-@pytest.fixture
-def image(beside) -> tuple[Path, dict[str, str]]:
-    """Where the steps of the CPU image were taken, and the environment it would have."""
-    return beside.result()
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[Server]:
     """The bundled model on its defaults, shared by every test that can."""
-    with running(tmp_path_factory.mktemp("server") / "state") as endpoint:
+    with running(tmp_path_factory.mktemp("server") / "state", lean=False) as endpoint:
         yield endpoint
 
 

@@ -2,7 +2,7 @@
 
 The built-in rules know shapes: mails, phones, cards, bank accounts, addresses of machines, keys and passwords, and names
 where somebody introduces or addresses somebody. A name without such a cue takes a language model to see: Presidio, by the
-extra `presidio`, adds its recognisers to these rules. What each finds in five languages: docs/security.md.
+extra `presidio`, adds its recognisers to these rules. What each finds in five languages: docs/evidence/attacks.md.
 """
 
 from __future__ import annotations

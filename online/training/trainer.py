@@ -78,7 +78,7 @@ class Trainer:
             return self.policy.add_copy(ADAPTER)
         config = LoraConfig(
             r=self.settings.lora_rank,
-            lora_alpha=self.settings.lora_alpha,
+            lora_alpha=self.settings.lora_alpha,  # type: ignore[arg-type]  # PEFT says int, and divides by any number
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )

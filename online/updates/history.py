@@ -24,7 +24,7 @@ def happened(state: StateDir) -> Iterator[Finding]:
     """The last changes to what serves and the last updates, updates that were cut off, and events that wait."""
     yield from _changes(state)
     yield from _cut_off(state)
-    waiting = Journal(state.spill_path)
+    waiting = Journal(state.journal_path)
     if not waiting.empty():
         kib = -(-waiting.path.stat().st_size // 1024)
         yield Finding(
@@ -83,16 +83,16 @@ def _cut_off(state: StateDir) -> Iterator[Finding]:
         if progress.read(folder, "outcome.json") is not None:
             continue
         try:
-            job = UpdateRecord.load(folder)
+            record = UpdateRecord.load(folder)
         except SirlError as error:
             yield Finding("error", "updates", str(error))
             continue
         at = progress.read(folder, "progress.json")
         where = "before its first stage" if at is None else f"{at['stage']}, step {at['step']} of {at['total']}"
-        since = time.time() - (job.started if at is None else at["time"])
+        since = time.time() - (record.started if at is None else at["time"])
         yield Finding(
             "warning",
             "updates",
-            f"{folder.name} has no outcome (attempt {job.attempt}, {where}, {since / 60:.0f} min ago): it runs, "
+            f"{folder.name} has no outcome (attempt {record.attempt}, {where}, {since / 60:.0f} min ago): it runs, "
             "or was killed and goes on at the next `sirl update`.",
         )

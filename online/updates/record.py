@@ -55,8 +55,8 @@ class UpdateRecord:
         """The unfinished update, or a new one. Raises PlanError, and FormatError where a newer sirl-guard began it."""
         for plan in sorted(updates.glob(f"*/{PLAN}"), reverse=True):
             if not (plan.parent / "outcome.json").exists():
-                job = cls.load(plan.parent)
-                return replace(job, attempt=job.attempt + 1)._kept()
+                record = cls.load(plan.parent)
+                return replace(record, attempt=record.attempt + 1)._kept()
         return cls.new(updates)
 
     @classmethod
@@ -66,13 +66,14 @@ class UpdateRecord:
         try:
             plan = json.loads(path.read_text("utf-8"))
             require(plan, FORMAT, path)
-            key, until = plan["key"], plan.get("until")  # an older plan has no cutoff of its own
-            job = cls(folder, float(plan["started"]), key, plan.get("attempt", 1), None if until is None else float(until))
-            if type(job.attempt) is not int or not isinstance(key, str | None):
+            started, key = float(plan["started"]), plan["key"]
+            until = None if plan.get("until") is None else float(plan["until"])  # an older plan has no cutoff of its own
+            record = cls(folder, started, key, plan.get("attempt", 1), until)
+            if type(record.attempt) is not int or not isinstance(key, str | None):
                 raise ValueError("its fields are malformed")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"{path} is damaged ({error}): remove {folder}, and the update begins anew.") from error
-        return job
+        return record
 
     @classmethod
     def new(cls, updates: Path, until: float | None = None) -> UpdateRecord:

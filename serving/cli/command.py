@@ -36,7 +36,7 @@ def command(
     sub.set_defaults(run=run)
     sub.add_argument("--while-parent", action="store_true", help=argparse.SUPPRESS)
     if model is not None:
-        sub.add_argument(model, help=MODEL, **({} if model.startswith("-") else {"nargs": "?"}))
+        sub.add_argument(model, help=MODEL, nargs=None if model.startswith("-") else "?")
     add_arguments(sub, groups)
     return sub
 

@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
         if args.while_parent:
             stop_with_parent()
-        return args.run(args)
+        status: int = args.run(args)
+        return status
     except (SirlError, EngineError, FileNotFoundError) as error:
         print(f"sirl: {error}" + ("" if str(error).endswith((".", "?")) else "."), file=sys.stderr)
         return 1

@@ -31,7 +31,7 @@ FORBIDDEN = {
 """vLLM flags that cannot work with the guard, each with its reason."""
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     """vLLM's own `serve` parser."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser

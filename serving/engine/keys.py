@@ -15,7 +15,8 @@ def take_keys(app: FastAPI, args: Namespace) -> tuple[str, ...]:
     from vllm import envs
     from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 
-    taken = [one for one in app.user_middleware if one.cls is AuthenticationMiddleware]
+    checks: object = AuthenticationMiddleware
+    taken = [one for one in app.user_middleware if one.cls is checks]
     for one in taken:
         app.user_middleware.remove(one)
     keys = tuple(key for one in taken for key in one.kwargs["tokens"])

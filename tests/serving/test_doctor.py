@@ -24,7 +24,7 @@ def doctor(state: Path, *words: str) -> tuple[int, dict[str, dict]]:
 
 
 @pytest.mark.engine
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_sound_installation_and_an_exact_probe(tmp_path):
     """The whole examination: the engine's self-test holds its entropies against a forward pass."""
     status, found = doctor(tmp_path / "state")

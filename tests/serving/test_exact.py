@@ -169,7 +169,7 @@ def test_logprobs_modes(tmp_path, mode):
         assert all_of(server, ()) > 300
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_speculation(tmp_path):
     """Several tokens a step, and clients' logprobs of the processed distribution: entropies and masses do not change.
 

@@ -34,7 +34,11 @@ def children(server: Server, word: bytes) -> list[int]:
     return found
 
 
-def test_a_learner_that_is_killed_is_started_again_and_a_killed_server_serves_what_live_json_says(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("lives", [2, pytest.param(3, marks=pytest.mark.nightly)])
+def test_a_learner_that_is_killed_is_started_again_and_a_killed_server_serves_what_live_json_says(
+    tmp_path: Path, lives: int
+) -> None:
     """Killed in the middle of swaps: in its first life the whole server, in its second the engine, which takes it along."""
     state, luck = tmp_path / "state", random.Random(0)
     registry = Registry(StateDir(state), fingerprint(models.bundled()))
@@ -42,8 +46,8 @@ def test_a_learner_that_is_killed_is_started_again_and_a_killed_server_serves_wh
         registry.import_adapter(adapters.make(tmp_path / f"lora-{seed}", seed), base_dir=models.bundled(), max_rank=16)
         for seed in (1, 2)
     ]
-    for life in range(3):
-        with running(state, "--learn") as server:
+    for life in range(lives):
+        with running(state, "--learn", lean=False) as server:
             expected = registry.live()
             entry = server.chat("hello")["guard"][0]
             assert entry["adapter"] == ("base" if expected is None else f"v{expected}"), f"life {life}"

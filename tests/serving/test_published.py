@@ -44,7 +44,7 @@ ENVIRONMENT = {
 
 
 @pytest.mark.engine
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_plain_vllm_loads_a_published_adapter_and_says_the_same(tmp_path: Path) -> None:
     policy = LocalModel.load(models.bundled())
     draw = torch.Generator().manual_seed(1)

@@ -45,7 +45,7 @@ def test_nothing_is_stored_before_it_is_prepared_in_database_or_journal(state: S
     )
     writer.offer(make(0))
     assert writer.flush(10.0)
-    assert b"prompt 0" not in state.spill_path.read_bytes() and b"<NAME>" in state.spill_path.read_bytes()
+    assert b"prompt 0" not in state.journal_path.read_bytes() and b"<NAME>" in state.journal_path.read_bytes()
     in_the_way.rmdir()
     until(lambda: writer.size == 1)
     writer.offer(make(1))
@@ -79,8 +79,8 @@ def test_database_away_and_back_loses_nothing_and_keeps_order(state: StateDir) -
     for event in events[10:20]:
         writer.offer(event)
     assert writer.flush(10.0) and writer.failing
-    assert state.spill_path.stat().st_size > 0
-    with state.spill_path.open("ab") as stream:
+    assert state.journal_path.stat().st_size > 0
+    with state.journal_path.open("ab") as stream:
         stream.write(b'{"id": "to')  # killed in the middle of a line
     for event in events[20:25]:
         writer.offer(event)
@@ -92,7 +92,7 @@ def test_database_away_and_back_loses_nothing_and_keeps_order(state: StateDir) -
     for event in events[25:]:
         writer.offer(event)
     assert writer.close()
-    assert state.spill_path.stat().st_size == 0
+    assert state.journal_path.stat().st_size == 0
     assert stored(state) == events
 
 
@@ -101,16 +101,16 @@ def test_journal_of_an_earlier_life_is_replayed(state: StateDir) -> None:
     buffer = Buffer(state.buffer_url, SETTINGS)
     buffer.append(events[:1])  # died after the commit, before the journal was emptied
     buffer.close()
-    state.spill_path.write_text("".join(event.to_json() + "\n" for event in events)[:-30])
+    state.journal_path.write_text("".join(event.to_json() + "\n" for event in events)[:-30])
     writer = start(state)
-    until(lambda: state.spill_path.stat().st_size == 0)
+    until(lambda: state.journal_path.stat().st_size == 0)
     assert writer.close() and stored(state) == events[:2]
 
 
 def test_with_nowhere_to_write_events_wait_and_new_ones_are_shed(state: StateDir) -> None:
     settings = BufferSettings(queue_size=5, batch_size=2, flush_interval_s=0.01)
     (state.path / "buffer.sqlite").mkdir()
-    state.spill_path.mkdir()
+    state.journal_path.mkdir()
     writer = start(state, settings)
     events = [make(index) for index in range(7)]
     assert [writer.offer(event) for event in events] == [True] * 5 + [False] * 2
@@ -119,7 +119,7 @@ def test_with_nowhere_to_write_events_wait_and_new_ones_are_shed(state: StateDir
     assert (writer.pending, writer.shed) == (5, 2)
     (state.path / "buffer.sqlite").rmdir()
     assert writer.flush(10.0) and not writer.failing
-    state.spill_path.rmdir()
+    state.journal_path.rmdir()
     assert writer.close() and stored(state) == events[:5]
 
 
@@ -139,14 +139,14 @@ def test_what_the_database_refuses_does_not_stand_before_the_rest(
     refuse(state, "new.prompt like '%too long%'")
     events = [replace(make(at), prompt="too long" if at in (7, 8, 90) else f"prompt {at}") for at in range(100)]
     if away:  # it comes by the journal
-        Journal(state.spill_path).append(events[:50])
+        Journal(state.journal_path).append(events[:50])
     writer = start(state)
     for event in events[50 * away :]:
         writer.offer(event)
     assert writer.flush(10.0)
     writer.offer(make(100))
     assert writer.flush(10.0) and (writer.refused, writer.shed, writer.failing) == (3, 0, False)
-    assert writer.close() and Journal(state.spill_path).empty()
+    assert writer.close() and Journal(state.journal_path).empty()
     found = stored(state)
     assert [event.id for event in found[:100]] == [event.id for event in events] and len(found) == 101
     assert [at for at, event in enumerate(found) if not event.prompt_tokens] == [7, 8, 90]
@@ -164,7 +164,7 @@ def test_what_is_refused_without_its_text_too_is_counted_as_lost(state: StateDir
 
 def test_close_says_what_was_lost(state: StateDir, caplog: pytest.LogCaptureFixture) -> None:
     (state.path / "buffer.sqlite").mkdir()
-    state.spill_path.mkdir()
+    state.journal_path.mkdir()
     writer = start(state)
     writer.offer(make())
     assert not writer.close() and writer.shed == 1

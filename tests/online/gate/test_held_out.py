@@ -9,19 +9,19 @@ from peft import LoraConfig
 
 from evaluation import Outcome, Prompt
 from guard.openings import Openings
-from online.gate.held_out import HeldOut, held_out, measure
+from online.gate.held_out import HeldOut, draw_held_out, measure
 from online.model.decoding import generate
 from tests.online.gate.labelled import suite
 from tests.online.tiny_model import tiny_policy
 
 
 def test_prompts_are_capped_by_class() -> None:
-    kept = held_out(suite(9), 4)
+    kept = draw_held_out(suite(9), 4)
     assert kept == [p for p in suite(9) if int(p.id.rsplit("-", 1)[1]) < (8 if p.kind == "task" else 4)]
 
 
 def test_every_candidate_is_asked_prompts_of_its_own_draw() -> None:
-    draws = [{p.id for p in held_out(suite(60), 30, luck)} for luck in ("one", "two", "one")]
+    draws = [{p.id for p in draw_held_out(suite(60), 30, luck)} for luck in ("one", "two", "one")]
     assert draws[0] == draws[2] and len(draws[0]) == len(draws[1]) == 4 * 30 + 60
     drawn = [{name for name in draw if not name.startswith("task")} for draw in draws]
     assert 0.3 < len(drawn[0] & drawn[1]) / 120 < 0.7, "half of the prompts of a class are drawn"

@@ -23,6 +23,7 @@ from tests.online.operations.installed import contested
 from tests.online.registry.adapters import BASE, write_adapter
 
 
+@pytest.mark.slow
 def test_contested_events_start_an_update_whatever_the_store_does_and_the_parents_end_stops_the_learner(tmp_path):
     state = StateDir(tmp_path / "state")
     flags = ["--learn-interval-s", "none", "--learn-min-contested", "3", "--learn-poll-interval-s", "0.2"]
@@ -32,7 +33,7 @@ def test_contested_events_start_an_update_whatever_the_store_does_and_the_parent
     with (tmp_path / "log").open("wb") as log:
         learner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
 
         def wait(found) -> None:
             while not found():

@@ -48,7 +48,7 @@ def test_unknown_keys_are_refused_by_name_with_the_nearest(tmp_path: Path) -> No
         ("[buffer]\nurll = 'x'\n", "did you mean buffer.url"),
         ("[bufer]\nurl = 'x'\n", "bufer"),
         ("buffer = 3\n", "[buffer]"),
-        ("wholly_other = 1\n", "docs/settings.md"),
+        ("wholly_other = 1\n", "docs/reference/settings.md"),
     ):
         file.write_text(text)
         assert wanted in message("--config", str(file))

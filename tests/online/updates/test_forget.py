@@ -26,57 +26,20 @@ from online.settings.groups import BufferSettings, RegistrySettings
 from online.state.directory import StateDir
 from online.state.locks import Busy
 from online.training.ledger import BANDS, Ledger, LedgerError
-from online.updates.forget import Successor, client_named, erase, rebuild
+from online.updates.forget import Successor, client_named, erase
 from online.updates.record import UpdateRecord
 from online.updates.repeat import repeat
 from tests.online.events.traffic import make, until
 from tests.online.tiny_model import Quiet
-from tests.online.updates.test_update import Place, bundled_suites
-
-HERS = range(30, 200, 7)
-"""Which of the traffic is the one client's who is to be forgotten."""
-WEIGHTS = "adapter_model.safetensors"
-
-
-class Visited(Place):
-    """A place where some of the prompts came from a client of that name, or never came."""
-
-    def __init__(self, path: Path, *, she_came: bool) -> None:
-        super().__init__(path, events=0 if path.exists() else 200)
-        if events := self.buffer.events(newest_first=False) if not self.registry.versions() else []:
-            hers = [events[at] for at in HERS]
-            self.buffer.delete([event.id for event in hers])
-            if she_came:
-                self.buffer.append([replace(event, client=client_named(self.state, "mallory")) for event in hers])
-
-    def weights(self, version: int) -> bytes:
-        return (self.registry.path(version) / WEIGHTS).read_bytes()
-
-    def rebuilt(self, successor: Successor, suites: Suites) -> int:
-        outcome = rebuild(successor, self.settings, self.state, self.registry, self.buffer, self.base_dir, suites)
-        assert outcome.version is not None, outcome.reasons
-        return outcome.version
-
-
-@pytest.fixture(scope="module")
-def suites() -> Suites:
-    return bundled_suites()
-
-
-@pytest.fixture(scope="module")
-def once(suites: Suites, tmp_path_factory) -> Path:
-    """The state of a place whose live version learned from her, among others."""
-    place = Visited(tmp_path_factory.mktemp("once") / "state", she_came=True)
-    assert place.run(suites).version == 1
-    place.registry.activate(1, actor="test", reason="", force=True)
-    place.buffer.close()
-    return place.state.path
+from tests.online.updates.place import HERS, Place, Visited
 
 
 @pytest.fixture
-def taught(once: Path, tmp_path: Path) -> Visited:
-    """A copy of it."""
-    return Visited(shutil.copytree(once, tmp_path / "taught"), she_came=True)
+def taught(learned: Path, tmp_path: Path) -> Visited:
+    """A place whose live version learned from her, among others."""
+    place = Visited(shutil.copytree(learned, tmp_path / "taught"))
+    place.registry.activate(1, actor="test", reason="", force=True)
+    return place
 
 
 def stored(place: Place, text: str) -> bool:
@@ -84,6 +47,7 @@ def stored(place: Place, text: str) -> bool:
     return any(text.encode() in file.read_bytes() for file in place.state.path.glob("buffer*"))
 
 
+@pytest.mark.slow
 def test_an_adapter_without_a_client_is_the_one_that_would_have_been(
     taught: Visited, suites: Suites, tmp_path: Path
 ) -> None:
@@ -120,6 +84,7 @@ def test_an_adapter_without_a_client_is_the_one_that_would_have_been(
     assert taught.weights(version) == never.weights(1), "bit for bit"
 
 
+@pytest.mark.slow
 def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
     taught: Visited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +93,7 @@ def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
         erase(taught.state, taught.registry, taught.buffer, [], [event])
     half = UpdateRecord.new(taught.state.updates)
     half.checkpoint.write_bytes(b"weights half learned")
-    Journal(taught.state.spill_path).append([e for e in taught.buffer.events() if e.id == event])
+    Journal(taught.state.journal_path).append([e for e in taught.buffer.events() if e.id == event])
     with monkeypatch.context() as broken:
         broken.setattr(Buffer, "delete", lambda *_: (_ for _ in ()).throw(BufferError("the database is away.")))
         with pytest.raises(BufferError):
@@ -136,7 +101,7 @@ def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
     assert taught.registry.live() is None and taught.buffer.get(event) is not None
     done = erase(taught.state, taught.registry, taught.buffer, [], [event])
     assert (done.events, done.versions) == (1, ()) and done.successor is not None and done.successor.version == 1
-    assert taught.buffer.get(event) is None and not half.folder.exists() and Journal(taught.state.spill_path).empty()
+    assert taught.buffer.get(event) is None and not half.folder.exists() and Journal(taught.state.journal_path).empty()
     lines = [json.loads(line) for line in taught.state.audit_path.read_text().splitlines()]
     assert [line["versions"] for line in lines if line["event"] == "events.forgotten"] == [[]]
     assert [line["version"] for line in lines if line["event"] == "adapter.destroyed"] == [1]
@@ -170,16 +135,16 @@ def test_what_waits_in_a_running_server_or_is_being_answered_is_forgotten_too(tm
     before = [at(now - 5, hers, now - 6), at(now - 4, other, now - 5), at(now - 3, hers, now - 4), at(now - 2, other)]
     assert all(map(writer.offer, before))
     if away:
-        assert writer.flush(10.0) and not Journal(state.spill_path).empty()
+        assert writer.flush(10.0) and not Journal(state.journal_path).empty()
     with closing(Buffer(address, settings)) as buffer:
         erase(state, Registry(state, "sha256:base", RegistrySettings()), buffer, [hers], [before[3].id])
         if away:
-            assert hers not in state.spill_path.read_text(), "the journal holds nothing of hers"
+            assert hers not in state.journal_path.read_text(), "the journal holds nothing of hers"
         later = time.time()
         under_way, fresh = at(later + 5, hers, now), at(later + 6, hers, later + 1)
         assert writer.offer(under_way) and writer.offer(fresh) and writer.offer(at(later + 7, other, later))
         gone.clear()
-        until(lambda: writer.flush(1.0) and Journal(state.spill_path).empty() and not writer.failing)
+        until(lambda: writer.flush(1.0) and Journal(state.journal_path).empty() and not writer.failing)
         found = [(event.id, event.client) for event in buffer.events(newest_first=False)]
         assert found == [(before[1].id, other), (fresh.id, hers), (found[-1][0], other)]
         assert under_way.id not in {identity for identity, _ in found} and buffer.first_seen()[hers] == fresh.time
@@ -197,6 +162,7 @@ def test_what_is_forgotten_is_remembered_only_as_long_as_events_are_kept(tmp_pat
         assert buffer.append([at(now - 1, "mallory")]) == 1
 
 
+@pytest.mark.slow
 def test_what_cannot_be_repeated_says_why(taught: Visited) -> None:
     def why() -> str:
         with pytest.raises(LedgerError) as found:
@@ -223,20 +189,22 @@ def ledgerless(place: Visited, text: str | None) -> str:
     return str(found.value).split(":")[0].split(" (")[0]
 
 
+@pytest.mark.slow
 def test_the_journal_keeps_the_rest(taught: Visited) -> None:
-    spill, events = Journal(taught.state.spill_path), taught.buffer.events(limit=5)
-    assert spill.remove(lambda event: True) == []
-    spill.append(events)
-    assert spill.remove(lambda event: event.id == events[2].id) == [events[2].id]
+    journal, events = Journal(taught.state.journal_path), taught.buffer.events(limit=5)
+    assert journal.remove(lambda event: True) == []
+    journal.append(events)
+    assert journal.remove(lambda event: event.id == events[2].id) == [events[2].id]
     kept: Sequence = []
 
     def store(batch) -> int:
         kept.extend(batch)
         return len(batch)
 
-    assert spill.replay(store, 10) == 4 and [e.id for e in kept] == [e.id for e in events if e.id != events[2].id]
+    assert journal.replay(store, 10) == 4 and [e.id for e in kept] == [e.id for e in events if e.id != events[2].id]
 
 
+@pytest.mark.nightly
 def test_a_version_is_repeated_to_the_bit_though_quotas_took_some_of_what_came(suites: Suites, tmp_path: Path) -> None:
     """Which prompts are scored together decides the last bits of their masses."""
     place = Place(tmp_path, events=200)

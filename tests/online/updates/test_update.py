@@ -19,98 +19,41 @@ import pytest
 from peft import LoraConfig
 
 import models
-from evaluation import GrammarJudge, Prompt, load_suite
+from evaluation import load_suite
 from evaluation.judges import RulesJudge
 from guard.calibration import Calibration, Conditions
 from guard.errors import SirlError
-from online.events.buffer import Buffer
-from online.events.event import Event
 from online.gate.evaluator import Suites
-from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
 from online.operations.suites import suites_for
-from online.registry.registry import Registry
 from online.settings.groups import GateSettings, ReleaseSettings, UpdateSettings
-from online.settings.settings import Settings
 from online.state.directory import StateDir
 from online.state.locks import Busy
 from online.training.rollouts import LocalRollouts
-from online.updates import update
-from online.updates.record import UpdateRecord
-from online.updates.update import _Run, run_gate, run_update
+from online.updates.record import UpdateOutcome, UpdateRecord
+from online.updates.update import _Run, run_gate
 from tests.online.tiny_model import Quiet
+from tests.online.updates.place import Place, Visited, bundled_suites
 
 ROOT = Path(__file__).parents[3]
-QUICK = {"steps": 3, "contested_per_step": 3, "screened_per_step": 40, "group_size": 4, "max_tokens": 24}
-
-
-class Place:
-    """A state directory with a buffer full of the bundled traffic."""
-
-    def __init__(
-        self, path: Path, events: int = 260, model: str | Path = models.DEFAULT, gate: dict | None = None, **learn: object
-    ) -> None:
-        self.base_dir = model if isinstance(model, Path) else models.bundled(model)
-        weighed = {"prompts_per_class": 12, "fewest": 5, **(gate or {})}
-        at_once = {"shadow": 0, "canary": 0}
-        self.settings = Settings(state_dir=path, update={**QUICK, **learn}, gate=weighed, release=at_once)
-        self.state = StateDir(path)
-        (path / "client.salt").write_text("5a" * 32)  # it decides which prompts are never taught
-        self.registry = Registry(self.state, fingerprint(self.base_dir))
-        self.buffer = Buffer(self.state.buffer_url, self.settings.buffer)
-        self.fill(events)
-
-    def fill(self, count: int, start: int = 0, ago: float = 60.0) -> None:
-        self.put([row.messages for row in load_suite(models.suite("traffic"))[start : start + count]], start, ago)
-
-    def put(self, conversations: Sequence[Sequence[dict]], start: int = 0, ago: float = 60.0) -> None:
-        policy = LocalModel.load(self.base_dir)
-        asked = [(messages[-1]["content"], policy.render(messages)) for messages in conversations]
-        self.buffer.append(
-            [
-                Event(f"{start + i:032x}", time.time() - ago, "base", "plain", text, tokens, "",
-                      (), (), float("nan"), None, "stop", "c", self.registry.base)
-                for i, (text, tokens) in enumerate(asked)
-            ]
-        )  # fmt: skip
-
-    def run(self, suites: Suites | None) -> update.Outcome:
-        return run_update(self.settings, self.state, self.registry, self.buffer, self.base_dir, suites, bar=Quiet)
-
-    def files(self) -> list[str]:
-        return sorted(file.name for folder in self.state.updates.iterdir() for file in folder.iterdir())
-
-
-def bundled_suites(harmful: int = 150, others: int = 60) -> Suites:
-    """The bundled suites, so many prompts of each; enough harmful ones for a gap."""
-
-    def load(split: str) -> list[Prompt]:
-        prompts = load_suite(models.suite(split))
-        sides = [[p for p in prompts if (p.kind == "harmful") is harm] for harm in (True, False)]
-        return sides[0][:harmful] + sides[1][:others]
-
-    return Suites(load("calibration"), load("validation"), load("gate"), GrammarJudge())
 
 
 @pytest.fixture(scope="module")
-def suites() -> Suites:
-    return bundled_suites()
-
-
-@pytest.fixture(scope="module")
-def whole(suites: Suites, tmp_path_factory) -> tuple[Place, update.Outcome]:
+def whole(learned: Path, tmp_path_factory) -> tuple[Visited, UpdateOutcome]:
     """An update that nothing disturbed."""
-    place = Place(tmp_path_factory.mktemp("whole"), tensorboard=True)
-    return place, place.run(suites)
+    place = Visited(shutil.copytree(learned, tmp_path_factory.mktemp("whole") / "state"))
+    (told,) = place.state.updates.glob("*/outcome.json")
+    return place, UpdateOutcome(**json.loads(told.read_text()))
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> Visited:
     """The same before it began."""
-    return Place(tmp_path)
+    return Visited(tmp_path / "state")
 
 
-def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Place, update.Outcome]) -> None:
+@pytest.mark.slow
+def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Visited, UpdateOutcome]) -> None:
     place, outcome = whole
     assert outcome.status in ("promoted", "rejected", "undecided") and outcome.version == 1 and outcome.reasons
     (adapter,) = place.registry.versions()
@@ -171,7 +114,7 @@ def test_bad_data_ends_in_a_sentence(tmp_path: Path, suites: Suites, kind: str) 
     assert place.registry.versions() == [] and (place.state.updates / outcome.id / "report.html").exists()
 
 
-def test_without_a_suite_nothing_is_learned(place: Place) -> None:
+def test_without_a_suite_nothing_is_learned(place: Visited) -> None:
     outcome = place.run(None)
     assert outcome.status == "refused" and "no evaluation suite" in outcome.reasons[0]
 
@@ -181,7 +124,7 @@ def test_the_flipped_control_is_refused(tmp_path: Path) -> None:
     assert outcome.status == "refused" and "amplify compliance" in outcome.reasons[0]
 
 
-def test_an_own_engine_that_does_not_start_leaves_the_draws_to_the_learner(place: Place, caplog) -> None:
+def test_an_own_engine_that_does_not_start_leaves_the_draws_to_the_learner(place: Visited, caplog) -> None:
     @contextmanager
     def broken() -> Iterator[StateDir]:
         raise SirlError("The server did not start.")
@@ -193,7 +136,7 @@ def test_an_own_engine_that_does_not_start_leaves_the_draws_to_the_learner(place
         assert isinstance(rollouts, LocalRollouts) and "did not start" in caplog.text
 
 
-def test_two_at_once_are_one_too_many(place: Place, suites: Suites) -> None:
+def test_two_at_once_are_one_too_many(place: Visited, suites: Suites) -> None:
     with place.state.lock("update"), pytest.raises(Busy):
         place.run(suites)
 
@@ -218,13 +161,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from online.updates import update
-from tests.online.updates.test_update import Place, bundled_suites
+from tests.online.updates.place import Place, bundled_suites
 update.CHECKPOINT_STEPS = 1
 Place(Path(sys.argv[1]), events=0).run(bundled_suites())
 """
 
 
-def kill_when(place: Place, ready: Sequence[str]) -> None:
+def kill_when(place: Visited, ready: Sequence[str]) -> None:
     """Start an update in another process and kill it once one of these files is there."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", SCRIPT, str(place.state.path)], env=environment) as process:
@@ -234,29 +177,28 @@ def kill_when(place: Place, ready: Sequence[str]) -> None:
         process.send_signal(signal.SIGKILL)
 
 
-def weights(place: Place, version: int) -> bytes:
-    return (place.registry.path(version) / "adapter_model.safetensors").read_bytes()
-
-
+@pytest.mark.slow
 def test_killed_while_learning_it_resumes_with_the_same_adapter(
-    place: Place, suites: Suites, whole: tuple[Place, update.Outcome]
+    place: Visited, suites: Suites, whole: tuple[Visited, UpdateOutcome]
 ) -> None:
     kill_when(place, ["updates/*/checkpoint.pt"])
     assert place.registry.versions() == []
     (job,) = place.state.updates.iterdir()
-    place.fill(40, start=260, ago=0.0)  # what comes later is not for this update
+    place.fill(40, start=200, ago=0.0)  # what comes later is not for this update
     outcome = place.run(suites)
     assert outcome.id == job.name and outcome.version == 1
-    assert weights(place, 1) == weights(whole[0], 1)
+    assert place.weights(1) == whole[0].weights(1)
 
 
-def test_killed_after_it_published_it_goes_on_with_that_version(place: Place, suites: Suites) -> None:
+@pytest.mark.nightly
+def test_killed_after_it_published_it_goes_on_with_that_version(place: Visited, suites: Suites) -> None:
     kill_when(place, ["registry/v1/manifest.json"])
     outcome = place.run(suites)
     assert outcome.version == 1 and [a.version for a in place.registry.versions()] == [1]
 
 
-def test_with_other_data_what_was_begun_is_discarded(place: Place, suites: Suites) -> None:
+@pytest.mark.nightly
+def test_with_other_data_what_was_begun_is_discarded(place: Visited, suites: Suites) -> None:
     kill_when(place, ["updates/*/checkpoint.pt"])
     (job,) = place.state.updates.iterdir()
     place.buffer.delete([event.id for event in place.buffer.events(limit=30)])
@@ -264,7 +206,7 @@ def test_with_other_data_what_was_begun_is_discarded(place: Place, suites: Suite
     assert outcome.id != job.name and not job.exists() and outcome.version == 1
 
 
-def that_does_nothing(place: Place, folder: Path) -> int:
+def that_does_nothing(place: Visited, folder: Path) -> int:
     """An imported version that changes nothing."""
     policy = LocalModel.load(place.base_dir)
     policy.add_adapter("nothing", LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
@@ -285,7 +227,7 @@ DECIDED = {"decision": "promoted", "reasons": ["every claim was shown"], "power"
     ],
 )
 def test_what_passed_its_gate_waits_or_comes_to_serve_by_stages_or_at_once(
-    place: Place, suites: Suites, tmp_path: Path, gate: dict, release: dict, status: str, reason: str
+    place: Visited, suites: Suites, tmp_path: Path, gate: dict, release: dict, status: str, reason: str
 ) -> None:
     """An adapter whose gate has decided already, as after a kill."""
     version = that_does_nothing(place, tmp_path / "outside")
@@ -327,6 +269,7 @@ def foreign(tmp_path: Path, suites: Suites) -> tuple[Path, Path]:
     return model, folder
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_learns_by_a_suite_and_the_judge_by_rules(
     tmp_path: Path, suites: Suites, foreign: tuple[Path, Path]
 ) -> None:
@@ -347,7 +290,7 @@ def test_a_judge_who_does_not_answer_ends_an_update_in_a_sentence(tmp_path: Path
     assert place.registry.versions() == []
 
 
-def test_what_its_gate_found_is_not_believed_where_it_cannot_be_read(place: Place, suites: Suites, tmp_path: Path) -> None:
+def test_what_its_gate_found_is_not_believed_where_it_cannot_be_read(place: Visited, suites: Suites, tmp_path: Path) -> None:
     version = that_does_nothing(place, tmp_path / "outside")
     (place.registry.path(version) / "evaluation.json").write_text('{"decision": "prom')
     asked = (place.settings, place.state, place.registry, place.base_dir, suites, version, place.buffer)
@@ -356,23 +299,22 @@ def test_what_its_gate_found_is_not_believed_where_it_cannot_be_read(place: Plac
     assert place.registry.live() is None
 
 
-def test_an_operators_veto_is_heard(tmp_path: Path, suites: Suites) -> None:
+def test_an_operators_veto_is_heard(place: Visited, suites: Suites, tmp_path: Path) -> None:
     """A suite of theirs of which one prompt comes out wrong, which the base answers wrongly too."""
-    place = Place(tmp_path)
     theirs = tmp_path / "never.jsonl"
     theirs.write_text(json.dumps({"kind": "task", "prompt": "Say what nobody can know.", "answer": "Nobody knew."}) + "\n")
     settings = place.settings.model_copy(update={"gate": GateSettings(prompts_per_class=12, fewest=5, vetoes=str(theirs))})
     found = suites_for(place.base_dir, settings)
     assert found is not None and set(found.vetoes) == {"never"} and len(found.gate) == 3000
-    place.settings, few = settings, replace(suites, vetoes=found.vetoes)
-    outcome = place.run(few)
+    version, few = that_does_nothing(place, tmp_path / "outside"), replace(suites, vetoes=found.vetoes)
+    outcome = run_gate(settings, place.state, place.registry, place.base_dir, few, version, place.buffer, bar=Quiet)
     assert outcome.status == "rejected" and any(
         "never has a veto: 1 of its 1 prompts" in reason for reason in outcome.reasons
     )
 
 
 def test_an_imported_adapter_takes_the_same_way_and_one_that_does_nothing_is_rejected(
-    place: Place, suites: Suites, tmp_path: Path
+    place: Visited, suites: Suites, tmp_path: Path
 ) -> None:
     version = that_does_nothing(place, tmp_path / "outside")
     outcome = run_gate(place.settings, place.state, place.registry, place.base_dir, suites, version, place.buffer,

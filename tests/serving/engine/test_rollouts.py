@@ -143,6 +143,7 @@ def test_a_learner_that_goes_away_leaves_nothing_behind(endpoint, engine, policy
     assert engine.sample(policy, NAME, asked(policy), 1, max_tokens=4, seed=0)
 
 
+@pytest.mark.nightly
 def test_an_updates_own_engine_draws_the_same_and_goes_with_it(engine, policy, tmp_path):
     settings = Settings(state_dir=tmp_path / "state", update={"rollouts": "own"})
     with own_engine(settings, models.bundled()) as state:

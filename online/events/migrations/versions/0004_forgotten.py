@@ -8,7 +8,8 @@ from sqlalchemy.dialects.mysql import LONGBLOB, LONGTEXT
 revision = "0004"
 down_revision = "0003"
 
-LONG: dict[str, tuple[sa.types.TypeEngine, sa.types.TypeEngine]] = {
+Kind = sa.types.TypeEngine[str] | sa.types.TypeEngine[bytes]
+LONG: dict[str, tuple[Kind, Kind]] = {
     "prompt": (sa.Text(), LONGTEXT(charset="utf8mb4")),
     "prompt_tokens": (sa.LargeBinary(), LONGBLOB()),
     "response": (sa.Text(), LONGTEXT(charset="utf8mb4")),
