@@ -75,6 +75,38 @@ def test_imports_go_one_way(package):
     assert not wrong
 
 
+def rooms(package: str) -> dict[str, set[str]]:
+    """Each room of a package (a folder, or a module of its own) and the rooms that it imports."""
+    found: dict[str, set[str]] = {}
+    for path in modules(package):
+        parts = path.relative_to(ROOT / package).with_suffix("").parts
+        if parts == ("__init__",):
+            continue
+        mine = found.setdefault(parts[0], set())
+        mine |= {name.split(".")[1] for name in imports(path) if name.startswith(f"{package}.")} - {parts[0]}
+    return found
+
+
+def on_a_cycle(graph: dict[str, set[str]]) -> set[str]:
+    """What can be reached from itself."""
+    reached = {room: set(near) for room, near in graph.items()}
+    for middle in graph:
+        for one in graph:
+            if middle in reached[one]:
+                reached[one] |= reached[middle]
+    return {room for room in graph if room in reached[room]}
+
+
+def test_a_cycle_of_rooms_would_be_seen():
+    assert on_a_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {"b", "c"}
+    assert rooms("online")["operations"] >= {"registry", "updates"}
+
+
+@pytest.mark.parametrize("package", ["online", "serving"])
+def test_no_room_needs_one_that_needs_it(package):
+    assert on_a_cycle(rooms(package)) == set()
+
+
 def test_guard_imports_the_standard_library_and_numpy_only():
     roots = {name.split(".")[0] for path in modules("guard") for name in imports(path)}
     assert roots - sys.stdlib_module_names == {"guard", "numpy"}

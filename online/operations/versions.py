@@ -67,7 +67,7 @@ def release(installation: Installation, version: int, *, actor: str) -> Stage | 
 
 
 def withdraw(installation: Installation, *, actor: str) -> None:
-    """Take back the version on its way to serve. Raises RegistryError where none is."""
+    """Take back the version on its way to serve, where one is. Raises RegistryError where live.json is damaged."""
     installation.registry.release(None, actor=actor, reason=REASON)
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def offline(folder: Path, model: Path = Path("model"), guard: GuardSettings | None = None) -> Iterator[Service]:
+def offline(
+    folder: Path, model: Path = Path("model"), guard: GuardSettings | None = None, modules: tuple[str, ...] = ()
+) -> Iterator[Service]:
     """The service of a model, its state in a folder, until the block ends. What a model without a folder lacks, it lacks."""
     from serving.engine.served import Served
     from serving.lifecycle.service import Service
@@ -30,7 +32,7 @@ def offline(folder: Path, model: Path = Path("model"), guard: GuardSettings | No
     settings = Settings(state_dir=folder / "state", guard=guard or GuardSettings())
     engine = SimpleNamespace(vllm_config=SimpleNamespace(scheduler_config=SimpleNamespace(max_num_seqs=8)))
     tokenizer = SimpleNamespace(encode=lambda text, **_: [], decode=lambda tokens: "")
-    served = Served(("model",), tokenizer, None, "", (), lambda names: None, 4)
+    served = Served(("model",), tokenizer, None, "", modules, lambda names: None, 4)
     learner = LearnerProcess([], folder / "learner.log", supervise=False)
     here = Installation.of(settings, model)
     service = Service(here, engine, served, Policies(settings.guard), learner, Metrics(CollectorRegistry()))

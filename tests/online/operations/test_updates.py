@@ -11,8 +11,6 @@ import pytest
 
 import models
 from online.events.buffer import Buffer
-from online.events.event import Event, new_event_id
-from online.model.fingerprint import fingerprint
 from online.operations.installation import Installation
 from online.operations.versions import collect, tidy
 from online.registry.registry import Registry
@@ -21,27 +19,8 @@ from online.settings.load import load
 from online.state.directory import StateDir
 from online.state.locks import Busy
 from online.updates.record import UpdateOutcome, UpdateRecord
+from tests.online.operations.installed import contested
 from tests.online.registry.adapters import BASE, write_adapter
-
-
-def contested(number: int) -> Event:
-    now = time.time()
-    return Event(
-        id=new_event_id(now),
-        time=now,
-        adapter="base",
-        verdict="contested",
-        prompt=f"prompt {number}",
-        prompt_tokens=(number, 2, 3),
-        response="text",
-        response_tokens=(4, 5),
-        entropies=(0.5, 1.5),
-        entropy_mean=1.0,
-        refusal_mass=0.5,
-        finish_reason="stop",
-        client="c" * 32,
-        model=fingerprint(models.bundled()),
-    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,69 @@
+"""The training set of an update: newest first in, sorted, and the same again from a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import models
+from guard.calibration import Bands, Calibration
+from online.admission.queue import Queue
+from online.events.buffer import Buffer
+from online.settings.groups import UpdateSettings
+from online.training.ledger import Ledger, LedgerError
+from online.training.selector import Selection
+from online.training.training_set import TrainingSet
+from tests.online.admission.waiting import NEW, SALT, event, queue
+from tests.online.events.traffic import SETTINGS, url
+
+PROMPTS = [(9, 1), (5, 1), (7, 1)]
+
+
+@pytest.fixture
+def buffer(tmp_path: Path) -> Iterator[Buffer]:
+    """One with three prompts, each newer than the one before."""
+    opened = Buffer(url(tmp_path / "buffer.sqlite"), SETTINGS)
+    opened.append([event(at, prompt, when=NEW + at) for at, prompt in enumerate(PROMPTS)])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def waiting(buffer: Buffer) -> Queue:
+    return queue(buffer)
+
+
+def test_the_newest_are_taken_and_sorted(waiting: Queue) -> None:
+    assert TrainingSet.newest(waiting, 2).prompts == [(5, 1), (7, 1)]
+    assert TrainingSet.newest(waiting, 9).prompts == sorted(PROMPTS)
+    left = replace(waiting, prompts=[replace(one, fate="excluded") for one in waiting.prompts])
+    assert TrainingSet.newest(left, 9).prompts == []
+
+
+def test_a_ledger_brings_the_same_prompts_until_one_is_gone(buffer: Buffer, waiting: Queue) -> None:
+    newest = TrainingSet.newest(waiting, 9)
+    selection = Selection.sorted_by(Bands(0.3, 0.6), list(newest.prompts), [0.9, 0.5, 0.1])
+    ledger = Ledger.of(newest.until, newest.events, selection, SALT)
+    again = TrainingSet.named(buffer, ledger, SALT)
+    assert (again.prompts, again.until) == (newest.prompts, newest.until)
+    buffer.delete([ledger.entries[0].id])
+    with pytest.raises(LedgerError, match="1 of the prompts are no longer in the buffer"):
+        TrainingSet.named(buffer, ledger, SALT)
+
+
+def test_its_digest_changes_with_all_that_decides_the_adapter_and_nothing_else(waiting: Queue) -> None:
+    base, learn = Calibration.load(models.bundled() / "calibration.json"), UpdateSettings()
+    newest = TrainingSet.newest(waiting, 9)
+    digest = newest.digest(base, learn, "model")
+    assert newest.digest(replace(base, conditions=None, root=()), learn, "model") == digest
+    assert replace(newest, until=0.0, events=()).digest(base, learn, "model") == digest
+    others = [
+        replace(newest, prompts=newest.prompts[1:]).digest(base, learn, "model"),
+        newest.digest(replace(base, entropy_cut=base.entropy_cut + 1), learn, "model"),
+        newest.digest(base, UpdateSettings(seed=learn.seed + 1), "model"),
+        newest.digest(base, learn, "other"),
+    ]
+    assert len({digest, *others}) == 5
