@@ -37,14 +37,14 @@ def length(items: list[pytest.Item]) -> float:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the tests that are chosen, the group that takes longest first."""
-    if WORKER is None:
+    if not hasattr(config, "workerinput"):
         return
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         groups.setdefault(group(item), []).append(item)
     items[:] = [item for members in sorted(groups.values(), key=length, reverse=True) for item in members]
     names = {item.nodeid: name for name, members in groups.items() for item in members}
-    Path(config.workerinput["groups"], WORKER).write_text(json.dumps(names))
+    Path(config.workerinput["groups"], config.workerinput["workerid"]).write_text(json.dumps(names))
 
 
 @pytest.hookimpl(optionalhook=True)
