@@ -3,7 +3,7 @@ VENV ?= .venv
 TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test test-all test-fast interop check science doors bench-signals bench-guard bench-learner docs lock clean
+.PHONY: setup demo serve test test-all test-fast interop check science doors bench-signals bench-guard bench-learner docs matrix lock clean
 
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
@@ -29,14 +29,14 @@ interop: setup  ## used by software we did not write, beside plain vLLM, on two 
 check: setup  ## linters, types, known vulnerabilities
 	@scripts/check
 
-science: setup  ## every table of docs/science.md; goes on where it was stopped (hours)
+science: setup  ## every table of docs/evidence/science.md; goes on where it was stopped (hours)
 	@$(BIN)/pytest -q -m interop tests/interop/test_trl.py
 	@$(BIN)/python -m benchmarks.science $(ARGS)
 
 doors: setup  ## every route and field, tried with a prompt whose answer must not get out (about ten minutes)
 	@$(BIN)/python -m benchmarks.doors $(ARGS)
 
-bench-signals: setup  ## what each intrinsic signal is worth (docs/guard.md; about ten minutes)
+bench-signals: setup  ## what each intrinsic signal is worth (docs/evidence/signals.md; about ten minutes)
 	@$(BIN)/python -m benchmarks.signals $(ARGS)
 
 bench-guard: setup  ## what the guard costs, beside plain vLLM (about half an hour)
@@ -47,8 +47,14 @@ bench-learner: setup  ## what learning costs, beside TRL and beside a serving lo
 	@$(BIN)/python -m benchmarks.learner
 	@$(BIN)/python -m benchmarks.refresh
 
-docs: setup  ## write the generated pages anew
-	@$(BIN)/sirl settings > docs/settings.md
+docs: setup  ## write the generated pages anew, and build the site into build/site, without a network
+	@$(BIN)/python -m docs.reference
+	@$(BIN)/python -m docs.pictures
+	@$(BIN)/python -m docs.defence
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "build/site/index.html"
+
+matrix:  ## the tests that need neither vLLM nor torch, under Python 3.11 to 3.13 (needs uv)
+	@scripts/matrix $(ARGS)
 
 lock:  ## resolve the dependencies anew (needs uv)
 	@scripts/lock

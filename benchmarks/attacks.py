@@ -1,4 +1,4 @@
-"""Attacks on what the learner learns, and what the defences of the queue leave of them: the tables in docs/security.md.
+"""Attacks on what the learner learns, and what the defences of the queue leave of them: docs/evidence/attacks.md.
 
     python -m benchmarks.attacks [--attacks none refusal compliance] [--scales one 2% 10%] [--seeds 0 1] [--results FILE]
     python -m benchmarks.attacks --course ...

@@ -1,4 +1,4 @@
-"""The table of docs/evaluation.md: our guard and our learner beside known defences, attacked by `sirl eval` alike.
+"""The table of docs/evidence/evaluation.md: our guard and our learner beside known defences, attacked by `sirl eval` alike.
 
     python -m benchmarks.evaluation [--seeds 0 1 2] [--limit 60] [--queries 6] [--folder .cache/evaluation]
 
@@ -7,7 +7,7 @@ the same at temperature 1: the bare bundled model, known defences before it, our
 bare and with the guard over it; and the first adapter with the guard over it under every attack that needs no other model,
 with three times the budget. A row is pooled over seeds; its intervals are bootstrapped over goals and prompts that are
 alike. What was asked is kept in the folder, so that a run that was cut off, or has more seeds, goes on. The table goes to
-standard output, figures of every cell into benchmarks/results/evaluation.json, and the plot into docs/evaluation.svg.
+standard output, figures of every cell into benchmarks/results/evaluation.json, and the plot into docs/images/evaluation.svg.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from evaluation.judge import Outcome
 from evaluation.peers.perplexity import threshold
 from evaluation.peers.scorer import Scorer
 from evaluation.scorecard import scorecard, share
+from evaluation.svg import COLOURS, STYLE, standalone
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
 from online.registry.registry import Registry
 from online.state.directory import StateDir
 from online.state.files import write_atomic
 from online.training.trainer import ADAPTER
-from online.updates.report import STYLE, svg
 from serving.cli.main import main as sirl
 from serving.demo.server import MODEL, serving
 
-RESULTS, PLOT = Path("benchmarks/results/evaluation.json"), Path("docs/evaluation.svg")
+RESULTS, PLOT = Path("benchmarks/results/evaluation.json"), Path("docs/images/evaluation.svg")
 ATTACKS = (
     *("direct", "best_of_n", "fuzzing", "prefix_injection", "refusal_suppression"),
     *("persona", "authority", "past_tense", "nested_fiction", "payload_splitting"),
@@ -184,7 +184,7 @@ def plot(cards: dict[str, dict[str, Any]]) -> Canvas:
     axes: Axes = canvas.add_subplot()
     for name, card in cards.items():
         x, y = card["over_refusal"]["borderline"], card["defended"]
-        colour = "tab:blue" if name in OURS else "black" if name == BARE else "tab:gray"
+        colour = COLOURS["blue" if name in OURS else "ink" if name == BARE else "faint"]
         at = 100 * x["estimate"], 100 * y["estimate"]
         across, up = ([[100 * abs(one["estimate"] - one[end])] for end in ("low", "high")] for one in (x, y))
         axes.errorbar(*at, xerr=across, yerr=up, fmt="o", color=colour, markersize=5, linewidth=0.8)
@@ -212,7 +212,7 @@ def main() -> None:
     found = {"date": datetime.now(UTC).date().isoformat(), **about, "scores": cards}
     write_atomic(RESULTS, json.dumps(found, indent=1) + "\n")
     with rc_context(STYLE):
-        PLOT.write_text(svg(plot({name: cards[name] for name in ORDER})))
+        PLOT.write_text(standalone(plot({name: cards[name] for name in ORDER})))
     print(table({name: cards[name] for name in ORDER}))
 
 

@@ -29,7 +29,7 @@ from benchmarks.science.base import Base, base_model
 from evaluation import Outcome, Prompt, wanted
 from evaluation.statistics import wilson
 from online.gate.gate import compare
-from online.gate.held_out import HeldOut, Measured, held_out, measure
+from online.gate.held_out import HeldOut, Measured, draw_held_out, measure
 from online.operations.suites import suites_for
 from online.settings.groups import GateSettings
 from online.settings.settings import Settings
@@ -148,7 +148,9 @@ class Simulation:
 
     def passes(self, candidate: World, references: dict[str, World], luck: np.random.Generator) -> str:
         """What the gate decides on prompts drawn for this candidate."""
-        drawn = {prompt.id for prompt in held_out(self.base.prompts, self.settings.prompts_per_class, str(luck.random()))}
+        drawn = {
+            prompt.id for prompt in draw_held_out(self.base.prompts, self.settings.prompts_per_class, str(luck.random()))
+        }
         where = np.array([i for i, prompt in enumerate(self.base.prompts) if prompt.id in drawn])
         prompts = [self.base.prompts[i] for i in where]
         measured = {name: world.answers(where, luck) for name, world in references.items()}

@@ -93,7 +93,7 @@ def main() -> None:
     labels = json.loads(LABELS.read_text())
     answers = found(parser.parse_args().folder, labels)
     if not answers:
-        raise SystemExit("the folder holds none of the labelled answers: draw them as docs/evaluation.md says.")
+        raise SystemExit("the folder holds none of the labelled answers: draw them as docs/evidence/evaluation.md says.")
     print(table(answers))
     print(f"{len(labels) - len(answers)} of {len(labels)} labelled answers are not in the folder")
 

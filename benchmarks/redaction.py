@@ -1,12 +1,12 @@
-"""What redaction finds, and what it takes for something it is not, in five languages: the tables in docs/security.md.
+"""What redaction finds, and what it takes for something it is not, in five languages: docs/evidence/attacks.md.
 
     python -m benchmarks.redaction [--presidio en=en_core_web_lg,...] [--prompts FILE]
 
 With --prompts, the hits in a JSONL file of ordinary prompts (field `prompt`), each in its surroundings, to be read and
 judged. Else over benchmarks/redaction.jsonl: invented messages as people write them, each with the values that ought to go,
 and as many full of figures in which there is nothing to find. The rules were written without a look at it, and mended since
-by what they missed and took wrongly there (docs/security.md). Recall: values of which nothing is left; precision: of what
-was replaced, what overlaps with a value.
+by what they missed and took wrongly there (docs/evidence/attacks.md). Recall: values of which nothing is left; precision: of
+what was replaced, what overlaps with a value.
 """
 
 from __future__ import annotations

@@ -45,13 +45,11 @@ SCORES = (
     ("first token + second look behind a reminder", ("first", "second_look")),
     ("opening mass along the response", ("along",)),
     ("entropy: mean", ("mean",)),
-    ("entropy: EWMA", ("ewma",)),
-    ("entropy: CUSUM", ("cusum",)),
     ("entropy: maximum", ("max",)),
     ("entropy: slope", ("slope",)),
-    ("all entropies", ("mean", "ewma", "cusum", "max", "slope")),
+    ("all entropies", ("mean", "max", "slope")),
     ("first token + decision", ("first", "mass")),
-    ("first token + entropies + along", ("first", "along", "mean", "ewma", "cusum", "max", "slope")),
+    ("first token + entropies + along", ("first", "along", "mean", "max", "slope")),
 )
 
 

@@ -1,39 +1,49 @@
-"""Pages of one file that fetch nothing: the document, its look, and tables."""
+"""Pages of one file that fetch nothing, from Jinja templates that lie beside the code."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 
-CSS = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c2330 }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem } svg { max-width: 100%; height: auto }
-.promoted, .trained { color: #11713a } .rejected, .failed, .stopped { color: #a4262c }
-.refused, .undecided { color: #8a5a00 }
-table { border-collapse: collapse }
-td, th { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #dde1e7 }
-td.n { text-align: right; font-variant-numeric: tabular-nums }
-"""
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-
-class Html(str):
-    """Text that is markup already, and is not escaped again."""
-
-    __slots__ = ()
-
-
-def document(title: str, body: str, css: str = "") -> str:
-    """A whole page around a body of markup; `css` comes after the common look."""
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{CSS}{css}</style></head><body>{body}</body></html>\n'
-
-
-def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """Names in the first column, numbers in the others."""
-    top = "<tr>" + "".join(f"<th scope=col>{safe(cell)}</th>" for cell in head) + "</tr>" if head else ""
-    body = (f"<td>{safe(first)}</td>" + "".join(f"<td class=n>{safe(cell)}</td>" for cell in rest) for first, *rest in rows)
-    return "<table>" + top + "".join(f"<tr>{cells}</tr>" for cells in body) + "</table>"
+HUES = ("blue", "orange", "green", "purple", "ochre")
+"""Colours of kinds, in the order in which they are given out; readers with any colour vision tell the first two apart."""
+PALETTE: Mapping[str, tuple[str, str]] = {
+    "back": ("#ffffff", "#14181f"),
+    "ink": ("#1c2330", "#e4e8ee"),
+    "faint": ("#5b6472", "#9aa5b4"),
+    "line": ("#dde1e7", "#303947"),
+    "idle": ("#aab2bd", "#566070"),
+    "card": ("#f5f7f9", "#1c222c"),
+    "notice": ("#fff3d6", "#3d3216"),
+    "blue": ("#0b63b0", "#6cb6ff"),
+    "orange": ("#c2410c", "#ff9a5c"),
+    "green": ("#00795a", "#4fd1a5"),
+    "purple": ("#7a3db8", "#c9a2ff"),
+    "ochre": ("#8a6a00", "#e0c060"),
+}
+"""Colours of a page by name: on a light screen and on paper, on a dark screen."""
 
 
-def safe(text: str) -> str:
-    return text if isinstance(text, Html) else escape(text)
+def render(template: Path, **values: object) -> str:
+    """The page that a template makes of values: all text is escaped but `Markup`.
+
+    The template may extend `document.html.jinja`, which lies beside this module. A name that it uses and nobody gave raises
+    jinja2.UndefinedError.
+    """
+    return _environment(template.parent).get_template(template.name).render(values)
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(palette=PALETTE, hues=HUES)
+    return environment

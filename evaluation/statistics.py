@@ -1,19 +1,25 @@
-"""Intervals, paired comparisons and sample sizes, in NumPy alone.
+"""Intervals, paired comparisons and sample sizes.
 
-Two-sided intervals cover `confidence`; one-sided bounds hold with `confidence` each.
+Two-sided intervals cover `confidence`; one-sided bounds hold with `confidence` each. Quantiles of t, binomial tails and
+resampling are SciPy's. Score intervals of fractional counts, DeLong's variance, cluster-robust errors and confidence
+sequences are ours: SciPy has none of them.
 """
 
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+from scipy.stats import binom, bootstrap, entropy
+from scipy.stats import t as student_t
 
 _NORMAL = NormalDist()
+_AT_ONCE = 2_000_000
+"""Clusters that a bootstrap holds in memory at one time, over all its draws."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class McNemar:
 def wilson(successes: float, n: int, confidence: float = 0.95) -> Figure:
     """A share with its score interval (Wilson 1927): (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n).
 
-    Successes need not be whole where n counts clusters.
+    Successes need not be whole where n counts clusters; SciPy's `proportion_ci` takes whole ones only.
     """
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} is no share: successes lie between 0 and n")
@@ -92,9 +98,9 @@ def auroc(low: ArrayLike, high: ArrayLike, confidence: float = 0.95) -> Figure:
         smaller = min(len(x), len(y))
         around = wilson(round(area * smaller), smaller, confidence)
         return Figure(area, min(area, around.low), max(area, around.high), n)
-    logit = math.log(area / (1 - area))
+    odds = logit(area)
     half = _NORMAL.inv_cdf((1 + confidence) / 2) * error / (area * (1 - area))
-    return Figure(area, _expit(logit - half), _expit(logit + half), n)
+    return Figure(area, float(expit(odds - half)), float(expit(odds + half)), n)
 
 
 def paired_bound(
@@ -114,7 +120,7 @@ def paired_bound(
     if groups < 2:
         return Bound(mean, -math.inf, math.inf, n)
     error = math.sqrt(groups / (groups - 1) * float((residual**2).sum())) / n
-    half = t_quantile(confidence, groups - 1) * error
+    half = float(student_t.ppf(confidence, groups - 1)) * error
     return Bound(mean, mean - half, mean + half, n)
 
 
@@ -143,39 +149,18 @@ def paired_bootstrap(
     n = len(difference)
     members = _members(clusters, n) if clusters is not None else [np.array([i]) for i in range(n)]
     sums = np.array([difference[index].sum() for index in members])
-    sizes = np.array([len(index) for index in members])
-    rng = np.random.default_rng(seed)
-    means = np.empty(draws)
-    for draw in range(draws):
-        chosen = rng.integers(0, len(sums), len(sums))
-        means[draw] = sums[chosen].sum() / sizes[chosen].sum()
-    low, high = np.quantile(means, ((1 - confidence) / 2, (1 + confidence) / 2))
-    return Figure(float(difference.mean()), float(low), float(high), n)
+    sizes = np.array([len(index) for index in members], float)
+    mean = float(difference.mean())
+    low, high = _resampled(sums, sizes, draws, confidence, seed) if len(sums) > 1 else (mean, mean)
+    return Figure(mean, low, high, n)
 
 
 def mcnemar(before: ArrayLike, after: ArrayLike) -> McNemar:
     """Exact test on paired binary outcomes (McNemar 1947): of the discordant pairs, gained ~ Binomial(total, 1/2)."""
     difference = _differences(np.asarray(before, bool), np.asarray(after, bool))
     gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
-    rise, fall = _binomial_tail(gained, gained + lost), _binomial_tail(lost, gained + lost)
+    rise, fall = (float(binom.sf(count - 1, gained + lost, 0.5)) for count in (gained, lost))
     return McNemar(gained, lost, rise, fall, min(1.0, 2 * min(rise, fall)))
-
-
-def paired_sample_size(delta: float, discordance: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Pairs that a one-sided paired test of shares needs to see a change of delta (Connor 1987):
-    n = (z_alpha sqrt(psi) + z_power sqrt(psi - delta^2))^2 / delta^2, psi the share of discordant pairs."""
-    _check_discordance(delta, discordance)
-    z_alpha, z_power = _NORMAL.inv_cdf(1 - alpha), _NORMAL.inv_cdf(power)
-    root = z_alpha * math.sqrt(discordance) + z_power * math.sqrt(discordance - delta**2)
-    return math.ceil(root**2 / delta**2)
-
-
-def paired_power(n: int, delta: float, discordance: float, alpha: float = 0.05) -> float:
-    """Power of the same test with n pairs: the formula of `paired_sample_size` solved for the power."""
-    _check_discordance(delta, discordance)
-    z = abs(delta) * math.sqrt(n) - _NORMAL.inv_cdf(1 - alpha) * math.sqrt(discordance)
-    spread = math.sqrt(discordance - delta**2)
-    return _NORMAL.cdf(z / spread) if spread > 0 else float(z > 0)
 
 
 def mean_sample_size(delta: float, deviation: float, power: float = 0.8, alpha: float = 0.05) -> int:
@@ -193,38 +178,8 @@ def mean_power(n: int, delta: float, deviation: float, alpha: float = 0.05) -> f
     return _NORMAL.cdf(abs(delta) * math.sqrt(n) / deviation - _NORMAL.inv_cdf(1 - alpha))
 
 
-@cache
-def t_quantile(probability: float, degrees: int) -> float:
-    """Quantile of Student's t: bisection on its exact distribution function (Abramowitz & Stegun 26.7.3-4)."""
-    if not 0 < probability < 1 or degrees < 1:
-        raise ValueError("a t quantile needs 0 < probability < 1 and at least one degree of freedom")
-    if probability < 0.5:
-        return -t_quantile(1 - probability, degrees)
-    low, high = 0.0, 1.0
-    while _t_cdf(high, degrees) < probability:
-        high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_cdf(middle, degrees) < probability else (low, middle)
-    return (low + high) / 2
-
-
-def _t_cdf(t: float, degrees: int) -> float:
-    """P(T <= t) for t >= 0, by the finite trigonometric series for whole degrees of freedom."""
-    theta = math.atan(t / math.sqrt(degrees))
-    cosine = math.cos(theta)
-    odd = degrees % 2
-    term = cosine if odd else 1.0
-    total = term if degrees > 1 else 0.0
-    for k in range(3 if odd else 2, degrees, 2):
-        term *= (k - 1) / k * cosine**2
-        total += term
-    inner = (theta + math.sin(theta) * total) * 2 / math.pi if odd else math.sin(theta) * total
-    return 0.5 + inner / 2
-
-
 def _differences(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
-    x, y = np.asarray(before, float), np.asarray(after, float)
+    x, y = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if x.ndim != 1 or x.shape != y.shape or len(x) == 0:
         raise ValueError(f"paired numbers come in two rows of one length, not {x.shape} and {y.shape}")
     return y - x
@@ -240,18 +195,22 @@ def _members(clusters: Sequence[Hashable], n: int) -> list[NDArray[np.int64]]:
     return [np.array(index) for index in groups.values()]
 
 
-def _binomial_tail(successes: int, n: int) -> float:
-    """P(X >= successes) for X ~ Binomial(n, 1/2), in whole numbers until the end."""
-    return sum(math.comb(n, k) for k in range(successes, n + 1)) / 2**n
-
-
-def _check_discordance(delta: float, discordance: float) -> None:
-    if delta == 0 or not abs(delta) <= discordance <= 1:
-        raise ValueError(f"a change of {delta} needs a discordance between {abs(delta)} and 1, and not to be nought")
-
-
-def _expit(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+def _resampled(
+    sums: NDArray[np.float64], sizes: NDArray[np.float64], draws: int, confidence: float, seed: int
+) -> tuple[float, float]:
+    """Percentile interval of sum(sums) / sum(sizes) over resampled clusters. sums, sizes: (clusters,), of two or more."""
+    ends = bootstrap(
+        (sums, sizes),
+        lambda some, of, axis: some.sum(axis) / of.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=draws,
+        batch=max(1, _AT_ONCE // len(sums)),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(ends.low), float(ends.high)
 
 
 def cluster_bootstrap(
@@ -268,17 +227,14 @@ def cluster_bootstrap(
         return Figure(math.nan, math.nan, math.nan, 0)
     _, which = np.unique(np.array([str(cluster) for cluster in clusters]), return_inverse=True)
     size = np.bincount(which).astype(float)
-    inside = np.bincount(which, weights=np.asarray(hits, float))
+    inside = np.bincount(which, weights=np.asarray(hits, float)).astype(float)
     if len(size) == 1:
         return Figure(float(inside[0] / size[0]), 0.0, 1.0, len(hits))
-    rows = np.random.default_rng(seed).integers(0, len(size), (draws, len(size)))
-    shares = inside[rows].sum(1) / size[rows].sum(1)
-    low, high = np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Figure(float(inside.sum() / size.sum()), float(low), float(high), len(hits))
+    low, high = _resampled(inside, size, draws, confidence, seed)
+    return Figure(float(inside.sum() / size.sum()), low, high, len(hits))
 
 
 def effective_number(kinds: Iterable[Hashable]) -> float:
     """How many kinds there are, the rare counting for less: the exponential of their Shannon entropy; 1 of none."""
-    counts = np.array(list(Counter(kinds).values()), float)
-    share = counts / counts.sum() if len(counts) else np.ones(1)
-    return float(np.exp(-(share * np.log(share)).sum()))
+    counts = list(Counter(kinds).values())
+    return float(np.exp(entropy(counts))) if counts else 1.0

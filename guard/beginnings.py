@@ -1,4 +1,4 @@
-"""Where an answer begins, and where it may begin anew, as far as token ids tell.
+"""Beginnings: at which token an answer begins, and where it may begin anew, told by token ids.
 
 A model that is told how to begin ("Answer:", a brace, a blank line) weighs refusing behind that beginning and not at the
 first token. So what may stand before an answer is skipped, and refusing is weighed again where an answer may begin anew.

@@ -1,4 +1,4 @@
-"""What the guard must know of one model and adapter before it can judge: openings, bands, a cut, a rule, a refusal."""
+"""Calibration: what the guard knows of one model and adapter: openings, bands, an entropy cut, a rule, a refusal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -39,7 +40,7 @@ class Bands:
         return "high" if mass > self.high else "grey"
 
     @classmethod
-    def from_json(cls, data: Mapping) -> Bands:
+    def from_json(cls, data: Mapping[str, Any]) -> Bands:
         bands = cls(**data)
         if not (math.isfinite(bands.low + bands.high) and bands.low <= bands.high):
             raise ValueError(f"the bands {bands.low} and {bands.high} are out of order")
@@ -144,7 +145,7 @@ class Calibration:
         band = None if mass is None else self.serving_mass.band(mass)
         return decide(band, opening_matched, "low" if entropy_mean <= self.entropy_cut else "high")
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, object]:
         return {
             "format": FORMAT,
             "model": self.model,
@@ -162,9 +163,9 @@ class Calibration:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping) -> Calibration:
+    def from_json(cls, data: Mapping[str, Any]) -> Calibration:
         if data["format"] != FORMAT:
-            raise ValueError(f"format {data['format']} is not {FORMAT}")
+            raise ValueError(f"its format is {data['format']!r}, and this sirl-guard reads {FORMAT}")
         return cls(
             model=data["model"],
             adapter=data["adapter"],
@@ -191,7 +192,13 @@ class Calibration:
     def load(cls, path: Path) -> Calibration:
         """Read one; raises CalibrationError when the file is missing, torn or of another format."""
         try:
-            return cls.from_json(json.loads(path.read_text()))
+            data = json.loads(path.read_text())
+            if type(found := data["format"]) is int and found > FORMAT:
+                raise CalibrationError(
+                    f"The calibration at {path} was written by a newer sirl-guard (format {found}; this one reads up to "
+                    f"{FORMAT}): upgrade this one, or make it again with `sirl calibrate`."
+                )
+            return cls.from_json(data)
         except FileNotFoundError:
             raise CalibrationError(f"There is no calibration at {path}: make one with `sirl calibrate`.") from None
         except (OSError, ValueError, KeyError, TypeError) as error:

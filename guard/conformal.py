@@ -1,4 +1,4 @@
-"""Thresholds with a promise: at most so many benign responses lie above them, with a stated confidence.
+"""Conformal thresholds: at most a stated share of benign responses lies above one, with a stated confidence.
 
 Split conformal prediction with a tolerance bound (Wilks 1941, Vovk 2012): of n exchangeable scores take the (k+1)-th largest
 as the threshold; the share of fresh ones above it is Beta(k+1, n-k), so it is at most `share` with confidence

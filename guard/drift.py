@@ -1,4 +1,4 @@
-"""How far the refusal masses of live traffic lie from those a calibration saw.
+"""Drift: how far the refusal masses of live traffic lie from calibration's.
 
 What moves the place where refusing is weighed (a template, a demanded beginning, a language without openings) shows as
 masses that are other than calibration's, whatever single answers say.

@@ -1,4 +1,4 @@
-"""Token entropy, the reference: what every other computation of it in the project is held against."""
+"""Token entropy in NumPy: the reference that every other computation of it is tested against."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def token_entropy(logits: ArrayLike) -> NDArray[np.float64]:
     Shape (..., vocabulary) -> (...). Source: arXiv 2510.01088, the entropy inside the reward.
     """
     x = np.asarray(logits, dtype=np.float64)
-    top = x.max(axis=-1, keepdims=True)
+    top: NDArray[np.float64] = x.max(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):
         shifted = x - top
         weights = np.exp(shifted)
-    total = weights.sum(axis=-1)
-    weighted = np.where(weights > 0, weights * np.where(weights > 0, shifted, 0.0), 0.0).sum(axis=-1)
+    total: NDArray[np.float64] = weights.sum(axis=-1)
+    weighted: NDArray[np.float64] = np.where(weights > 0, weights * np.where(weights > 0, shifted, 0.0), 0.0).sum(axis=-1)
     return np.log(total) - weighted / total

@@ -1,4 +1,4 @@
-"""One response under enforcement: what is held back, what is let go, what is acted on.
+"""The gatekeeper of one response under enforcement: it holds back, lets go, or acts.
 
 HOLD        the decision is not known yet: deliver nothing
 RELEASE     deliver what was held, and go on token by token

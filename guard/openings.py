@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from guard.reasoning import THINKING, Reasoning
 
@@ -145,7 +146,7 @@ class Openings:
                 found.add(prefix)
         return cls(tuple(found))
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, object]:
         """Plain lists and numbers; :meth:`from_json` reads them back."""
         return {
             "sequences": [list(s) for s in self.sequences],
@@ -155,7 +156,7 @@ class Openings:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping) -> Openings:
+    def from_json(cls, data: Mapping[str, Any]) -> Openings:
         return cls(
             tuple(tuple(s) for s in data["sequences"]),
             {tuple(prefix): value for prefix, value in data["values"]},

@@ -1,4 +1,4 @@
-"""The 64-bit word that carries one token's measurements through vLLM, in the place of its int64 rank.
+"""The packed measurement: one token's entropy, refusal mass and rank in the 64-bit word that vLLM has for the rank.
 
     bit 63  | 62 ...... 32    | 31 ........ 18 | 17 ........ 0
     present | float32 entropy | refusal mass   | the rank vLLM put there

@@ -1,4 +1,4 @@
-"""Who is guarded how: the operator's default, what a key is given, what a request may ask for."""
+"""Guard policies: the operator's default, what a key is given, and what a request may ask for."""
 
 from __future__ import annotations
 

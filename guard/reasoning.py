@@ -1,9 +1,10 @@
-"""Where a reasoning model's answer begins: it is judged apart from what was thought before it."""
+"""Reasoning: where a reasoning model's answer begins. The answer is judged apart from the reasoning."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 THINKING = -3
 """The walk is inside the reasoning; its tokens are no part of the answer."""
@@ -49,9 +50,9 @@ class Reasoning:
             thinking = after
         return tuple(tokens), thinking
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, object]:
         return {"start": self.start, "end": self.end, "blank": sorted(self.blank)}
 
     @classmethod
-    def from_json(cls, data: Mapping) -> Reasoning:
+    def from_json(cls, data: Mapping[str, Any]) -> Reasoning:
         return cls(int(data["start"]), int(data["end"]), frozenset(map(int, data["blank"])))

@@ -1,4 +1,4 @@
-"""The running record of one response: what the probe sent, token by token, and what it amounts to."""
+"""The response record: the measurements of one response, token by token, and the figures made of them."""
 
 from __future__ import annotations
 

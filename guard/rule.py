@@ -6,7 +6,7 @@
 
 A response is touched when its score is above the threshold and it has not opened as a refusal. Weights are fitted and
 thresholds set at calibration (`sirl calibrate`); here they are only applied. Which signals are worth a weight is
-measured in docs/guard.md.
+measured in docs/evidence/signals.md.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -96,7 +97,7 @@ class Rule:
         """This rule with a threshold of the operator's or client's own, a refusal mass (probability)."""
         return replace(self, opening=OPENING_MASS, threshold=log_odds(mass) if mass > 0 else -math.inf, promises={})
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, object]:
         running = None if self.running is None else asdict(self.running)
         return {
             "opening": asdict(self.opening),
@@ -107,7 +108,7 @@ class Rule:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping) -> Rule:
+    def from_json(cls, data: Mapping[str, Any]) -> Rule:
         promises = {name: Promise(**{**p, "threshold": limit(p["threshold"])}) for name, p in data["promises"].items()}
         running = None if data["running"] is None else Score(**data["running"])
         thresholds = limit(data["threshold"]), limit(data["running_threshold"])

@@ -1,7 +1,7 @@
-"""Intrinsic signals of a response so far: what its own probabilities say, token by token, in constant memory.
+"""Signals: figures of a response so far, made of its own probabilities in constant memory.
 
 Every signal is a number that is meant to rise with risk, known after each token. Which of them a model's rule rests on is
-found at calibration (docs/guard.md says what each adds); a rule never rests on entropy alone.
+found at calibration (docs/evidence/signals.md says what each adds); a rule never rests on entropy alone.
 """
 
 from __future__ import annotations
@@ -9,14 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-EWMA = 0.2
-"""Weight of the newest token in the exponentially weighted mean."""
-SLACK = 0.5
-"""Nats over the mean that CUSUM lets pass (Page 1954: the allowance k)."""
 CLIP = 1e-6
 """Probabilities are kept this far from 0 and 1 before their log-odds are taken: the transport resolves 6e-5."""
 
-NAMES = ("first", "mass", "second_look", "along", "mean", "ewma", "cusum", "max", "slope")
+NAMES = ("first", "mass", "second_look", "along", "mean", "max", "slope")
 
 
 def log_odds(probability: float) -> float:
@@ -33,7 +29,7 @@ class Signals:
     mass: the same at the decision (the deepest node of the opening tree that was reached);
     second_look: how much those log-odds rise behind a safety reminder, NaN until it was asked for;
     along: log-odds of the largest mass of opening a refusal after the decision;
-    mean, ewma, cusum, max: of the token entropies, in nats; slope: of their least-squares line, in nats a token.
+    mean, max: of the token entropies, in nats; slope: of their least-squares line, in nats a token.
     """
 
     first: float = math.nan
@@ -41,8 +37,6 @@ class Signals:
     second_look: float = math.nan
     along: float = math.nan
     mean: float = math.nan
-    ewma: float = math.nan
-    cusum: float = 0.0
     max: float = math.nan
     slope: float = 0.0
     count: int = 0
@@ -60,17 +54,14 @@ class Signals:
             elif not self.along >= odds:
                 self.along = odds
         at, self.count = self.count, self.count + 1
-        before = self.mean
         self._sum += entropy
         self._weighted += at * entropy
         n = self.count
         self.mean = self._sum / n
         if n == 1:
-            self.ewma = self.max = entropy
+            self.max = entropy
             return
-        self.ewma += EWMA * (entropy - self.ewma)
         self.max = entropy if entropy > self.max else self.max
-        self.cusum = max(0.0, self.cusum + entropy - before - SLACK)
         self.slope = (self._weighted - self._sum * (n - 1) / 2) * 12 / (n * (n * n - 1))
 
     def value(self, name: str) -> float:

@@ -1,1 +1,1 @@
-"""The online learner: what is kept of the traffic, how it is learned from, and which adapter serves."""
+"""The online learner: it keeps events of the traffic, learns from them, and decides which adapter serves."""

@@ -1,1 +1,1 @@
-"""The serving half: vLLM's own OpenAI server with the guarded engine inside, its administration and its metrics."""
+"""Serving: vLLM's own OpenAI server with the guarded engine inside, its administration and its metrics."""

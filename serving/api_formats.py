@@ -1,4 +1,4 @@
-"""The shapes a response can have, and how each says that the guard ended it.
+"""API formats: how each OpenAI and Anthropic route writes an answer, and how a halted one.
 
 One entry a route that the guard knows: where a halt shows in a whole body and in a stream, and on which frame the report
 rides. A route that is not here is passed and counted while observing, and refused while enforcing.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
-Body = dict
+Body = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,49 @@
-"""Our routes and our middleware, put into vLLM's application."""
+"""What is put around an engine: the parts of an endpoint, and our routes and middleware in vLLM's application."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from online.operations.installation import Installation
+from online.settings.settings import Settings
 from serving.admin.access import Access
 from serving.admin.routes import ROUTERS
-from serving.lifecycle.service import Service
+from serving.engine.served import Served
+from serving.lifecycle.service import Engine, Service
+from serving.processes.learner_process import LearnerProcess
 from serving.request.api_keys import KeyMiddleware
 from serving.request.middleware import GuardMiddleware
+from serving.request.policies import Policies
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What an endpoint is made from beside its engine."""
+
+    installation: Installation
+    policies: Policies
+    learner: LearnerProcess
+
+    @classmethod
+    def of(cls, settings: Settings, model: Path, learner: LearnerProcess) -> Application:
+        """Reads state directory, keys and policies. Raises SirlError for what is wrong with them."""
+        return cls(Installation.of(settings, model), Policies(settings.guard), learner)
+
+    def build(self, engine: Engine, served: Served) -> Service:
+        """The parts around an engine. Raises RedactionError."""
+        return Service(self.installation, engine, served, self.policies, self.learner)
+
+    def install(
+        self, app: FastAPI, parts: Service, facts: Mapping[str, Any], draining: Callable[[], bool], *, keys: Sequence[str]
+    ) -> None:
+        """See `install`."""
+        install(app, parts, facts, draining, keys=keys)
 
 
 def install(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from guard.calibration import Calibration, CalibrationError, Conditions
 from guard.errors import SirlError
-from online.events.buffer import Buffer
+from online.events.buffer import Buffer, EarlierSchemaError
 from online.model.conditions import quantization_of, read_template, template_of
 from online.model.fingerprint import fingerprint
 from online.registry.registry import Registry
@@ -86,12 +86,14 @@ def sound(settings: Settings, model: Path) -> Iterator[Finding]:
         return
     yield from state.check()
     try:
-        buffer = Buffer(settings.buffer.url or state.buffer_url, settings.buffer)
+        buffer = Buffer(settings.buffer.url or state.buffer_url, settings.buffer, upgrade=False)
         counts = buffer.counts()
         buffer.close()
         yield Finding("ok", "buffer", ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "empty")
         if buffer.remark:
             yield Finding("warning", "buffer", buffer.remark)
+    except EarlierSchemaError as error:
+        yield Finding("warning", "buffer", str(error))
     except SirlError as error:
         yield Finding("error", "buffer", str(error))
     if settings.buffer.text == "hash":

@@ -1,4 +1,4 @@
-"""Which model is served, and whether its files can be, before an engine is started for it."""
+"""The model check: whether the files of a model can be served, before an engine is started for it."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def test_no_file_names_a_place_on_one_machine():
 def test_the_settings_page_is_the_reference_of_the_settings():
     from online.settings.reference import reference
 
-    assert (ROOT / "docs/settings.md").read_text() == reference(), "write it anew: make docs"
+    assert (ROOT / "docs/reference/settings.md").read_text() == reference(), "write it anew: make docs"
 
 
 def test_the_bundled_model_stays_small():

@@ -1,5 +1,5 @@
-"""The evidence of docs/science.md: what learning does to base models, preset by preset, and what no training would have
-done.
+"""The evidence of docs/evidence/science.md: what learning does to base models, preset by preset, and what no training would
+have done.
 
     python -m benchmarks.science [--bases 0 1] [--seeds 0 1] [--runs base anchored ...] [--every N]
 

@@ -14,8 +14,8 @@ from benchmarks.science.base import PART
 from benchmarks.science.chains import LINKS
 from benchmarks.science.results import Results
 from benchmarks.science.runs import LABELLED, SCARCE, UNTRAINED
+from evaluation.svg import STYLE, standalone
 from online.training.presets import PRESETS
-from online.updates.report import STYLE, svg
 
 Run = Mapping[str, Any]
 
@@ -199,6 +199,6 @@ def show(results: Results, folder: Path) -> str:
         for name, draw in PLOTS.items():
             if results.of(base, NEEDS[name]):
                 with rc_context(STYLE):
-                    (folder / f"{name}-{base}.svg").write_text(svg(draw(results, base)))
+                    (folder / f"{name}-{base}.svg").write_text(standalone(draw(results, base)))
     (folder / "tables.md").write_text(text)
     return text

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -22,6 +22,8 @@ from evaluation.scorecard import differences, scorecard
 from evaluation.suite import Prompt
 from evaluation.utility.pairwise import PairwiseJudge, reference, reply, win_rate
 from guard.errors import SirlError
+
+T = TypeVar("T")
 
 
 def report(evaluation: Evaluation, found: Found) -> None:
@@ -108,9 +110,10 @@ def agreed(
     return agreement({name: [str(row[at]) for row in rows] for at, name in enumerate(judges)}), len(asked) - len(rows)
 
 
-def shown(found: Iterable[Any], what: str, asked: Sequence[Any]) -> Iterable[Any]:
+def shown(found: Iterable[T], what: str, asked: Sequence[object]) -> Iterable[T]:
     """The same, with a progress bar."""
-    return tqdm(found, what, len(asked), unit="response")
+    bar: Iterable[T] = tqdm(found, what, len(asked), unit="response")
+    return bar
 
 
 def tried(judge: Callable[..., Any], *asked: Any) -> Any:

@@ -62,28 +62,21 @@ def agreement(
     return Agreement(tuple(pairs), fleiss, n)
 
 
-def cohen(table: Counts) -> float:
-    """Cohen's kappa (1960) of a k x k table of two judges' verdicts: (p_o - p_e) / (1 - p_e); NaN where p_e = 1, for two
-    judges who only ever say the same one thing tell nothing of each other."""
-    counts = np.asarray(table, float)
-    return float(_cohen(counts.reshape(1, -1))[0])
-
-
-def fleiss(table: Counts) -> float:
-    """Fleiss' kappa (1971) of an n x k table: how many judges put each response into each class, as many judges for all."""
-    rows = np.asarray(table, float)
-    return float(_fleiss(np.ones((1, len(rows))), rows)[0])
-
-
 def _cohen(counts: Counts) -> Counts:
-    """Kappa of each row of tables, flattened: (draws, k k) -> (draws,)."""
+    """Cohen's kappa (1960) of two judges, (p_o - p_e) / (1 - p_e), of flattened k x k tables: (draws, k k) -> (draws,).
+
+    NaN where p_e = 1, for two judges who only ever say the same one thing tell nothing of each other.
+    """
     kinds = math.isqrt(counts.shape[1])
     share = counts.reshape(-1, kinds, kinds) / counts.sum(1)[:, None, None]
     return _beyond(np.trace(share, axis1=1, axis2=2), (share.sum(2) * share.sum(1)).sum(1))
 
 
 def _fleiss(counts: Counts, patterns: Counts) -> Counts:
-    """counts: (draws, patterns), how often each pattern of votes was drawn; patterns: (patterns, k) votes."""
+    """Fleiss' kappa (1971) of as many judges for all responses: (draws, patterns) -> (draws,).
+
+    counts: how often each pattern of votes was drawn; patterns: (patterns, k), how many judges chose each class.
+    """
     judges = patterns[0].sum()
     alike = ((patterns**2).sum(1) - judges) / (judges * (judges - 1))
     total = counts.sum(1)
@@ -100,7 +93,10 @@ def _beyond(observed: Counts, expected: Counts) -> Counts:
 def _bootstrapped(
     counts: Counts, kappa: Callable[[Counts], Counts], draws: int, confidence: float, rng: np.random.Generator
 ) -> Figure:
-    """Drawing n responses anew with replacement is drawing their counts from a multinomial."""
+    """Percentile interval over responses, from NumPy: n responses drawn with replacement have multinomial counts.
+
+    SciPy's bootstrap would draw the n responses themselves.
+    """
     n = int(counts.sum())
     if n == 0:
         return Figure(math.nan, -1.0, 1.0, 0)

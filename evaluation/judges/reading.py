@@ -51,7 +51,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 def word(text: str, *choices: str) -> str | None:
     """The one of these words that a text opens with, or else the only one of them that it has, and not denied; None if
     neither."""
-    said = re.findall(r"\w+", unicodedata.normalize("NFKC", spoken(text)).casefold())
+    said: list[str] = re.findall(r"\w+", unicodedata.normalize("NFKC", spoken(text)).casefold())
     if said[:1] and said[0] in choices:
         return said[0]
     present = {choice for choice in choices if choice in said}

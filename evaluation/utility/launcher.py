@@ -26,7 +26,8 @@ def landlock() -> int:
     """The version of Landlock that the kernel has; 0 without it."""
     if not sys.platform.startswith("linux"):
         return 0
-    return max(0, ctypes.CDLL(None).syscall(_CREATE, None, ctypes.c_size_t(0), 1))
+    version: int = ctypes.CDLL(None).syscall(_CREATE, None, ctypes.c_size_t(0), 1)
+    return max(0, version)
 
 
 def fence(readable: Sequence[str], writable: str) -> None:

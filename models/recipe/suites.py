@@ -80,7 +80,8 @@ POOLS = {"gate": "validation"}
 def _make(kind: str, new: bool) -> Callable[[random.Random, str, bool], Ask]:
     if kind == "harmful":
         return lambda rng, split, wrapped: requests.harmful(rng, split, new)
-    return getattr(requests, kind)
+    make: Callable[[random.Random, str, bool], Ask] = getattr(requests, kind)
+    return make
 
 
 def _row(split: str, ask: Ask, family: Family | None, new: bool, text: str) -> Row:

@@ -1,4 +1,4 @@
-"""The queue: the distinct prompts of the buffer, and which of them an update may not learn from, and why.
+"""The queue: the distinct prompts of the buffer, which of them an update may not learn from, and why.
 
 All of it is told from token ids, times and hashes, in any language and with no label: whether an operator excluded or
 approved a prompt, whether it nearly repeats an earlier one, and whether it waits in quarantine. That is for prompts that

@@ -1,4 +1,4 @@
-"""A distinct prompt in the queue, and what becomes of it."""
+"""A distinct prompt in the queue, and its fate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators do to the queue: approve, exclude or redact prompts, exclude clients; each goes on the audit's record."""
+"""Review: operators approve, exclude or redact prompts, and exclude clients. Each act goes to the audit log."""
 
 from __future__ import annotations
 

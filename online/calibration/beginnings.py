@@ -1,4 +1,4 @@
-"""Where answers begin, read off a tokenizer and its chat template."""
+"""Beginnings of answers, found in a tokenizer and its chat template."""
 
 from __future__ import annotations
 

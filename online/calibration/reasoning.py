@@ -1,4 +1,4 @@
-"""Reasoning models at calibration: their marks are found in the tokenizer, and a reasoning is drawn before each answer.
+"""Reasoning models at calibration: their marks are found in the tokenizer; a reasoning is drawn before each answer.
 
 Openings, masses and thresholds are of answers, so they are measured where answers begin: behind the prompt and one reasoning
 of the model's own.

@@ -1,5 +1,6 @@
 """The buffer: events in one SQL table, SQLite by default, any SQLAlchemy URL by choice."""
 
+import logging
 import math
 import os
 import re
@@ -21,6 +22,8 @@ from online.events.event import CONTESTED, Event
 from online.settings.groups import BufferSettings
 from online.state.filesystem import is_network, kind
 
+log = logging.getLogger("sirl")
+
 _DAY = 86_400.0
 _CONNECT_TIMEOUT_S = 10
 _BUSY_TIMEOUT_MS = 5_000
@@ -40,6 +43,10 @@ class BufferError(SirlError):
     """The buffer's database cannot be used."""
 
 
+class EarlierSchemaError(BufferError):
+    """The database has an earlier schema, and was to be opened as it is."""
+
+
 class RefusedError(BufferError):
     """The database is well, and refuses what an event holds."""
 
@@ -57,11 +64,12 @@ def masked(url: str) -> str:
 class Buffer:
     """The events of one database, open to several threads and, an object each, to several processes.
 
-    Every method raises BufferError where the database is unreachable, corrupt, full or of another schema.
+    A database of an earlier schema is brought up to date as it is opened, or with `upgrade` False raises EarlierSchemaError.
+    Every method raises BufferError where the database is unreachable, corrupt, full or of a later schema.
     """
 
-    def __init__(self, url: str, settings: BufferSettings) -> None:
-        self._settings = settings
+    def __init__(self, url: str, settings: BufferSettings, *, upgrade: bool = True) -> None:
+        self._settings, self._upgrade = settings, upgrade
         self._name = masked(url)
         try:
             self._url = make_url(url)
@@ -117,14 +125,11 @@ class Buffer:
                 raise BufferError(f"{self._name} holds an events table that is not sirl's; choose another --buffer-url.")
             if self._file is not None:
                 _patiently(connection, partial(self._choose_journal, new="meta" not in found))
-            if "meta" not in found or schema.version(connection) != schema.VERSION:
+            if "meta" not in found:
                 _patiently(connection, self._make_schema)
-            version = schema.version(connection)
-            if version != schema.VERSION:
-                raise BufferError(
-                    f"{self._name} has schema {version}, not {schema.VERSION}; use the sirl that wrote it "
-                    "or choose another --buffer-url."
-                )
+            if (earlier := self._found_schema(connection)) < schema.VERSION:
+                _patiently(connection, schema.upgrade)
+                log.info("%s was brought from schema %d to %d", self._name, earlier, schema.VERSION)
             self._most = schema.largest(connection)
         self._inode = self._current_inode()
 
@@ -138,15 +143,28 @@ class Buffer:
         self._synchronous = "NORMAL" if mode == "wal" else "FULL"
         connection.exec_driver_sql(f"PRAGMA synchronous={self._synchronous}")
 
+    def _found_schema(self, connection: sa.Connection) -> int:
+        """The number of the schema that is there. Raises BufferError where it cannot, or is not to, be brought to ours."""
+        found, ours = schema.version(connection), schema.VERSION
+        if found is None or not (found.isascii() and found.isdecimal()):
+            raise BufferError(f"{self._name} has schema {found}, which no sirl-guard wrote; choose another --buffer-url.")
+        if int(found) > ours:
+            raise BufferError(
+                f"{self._name} was written by a newer sirl-guard (it has schema {found}; this one reads up to {ours}): "
+                "upgrade this one, or choose another --buffer-url."
+            )
+        if int(found) < ours and not self._upgrade:
+            raise EarlierSchemaError(
+                f"{self._name} has schema {found}, and the next server or command that opens it brings it to {ours}: copy "
+                "it before, if you may want to go back."
+            )
+        return int(found)
+
     def _make_schema(self, connection: sa.Connection) -> None:
         if self._file is not None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        if "meta" in sa.inspect(connection).get_table_names():
-            schema.upgrade(connection)
-        else:
-            schema.metadata.create_all(connection)
-            connection.execute(sa.insert(schema.meta).values(key="schema", value=schema.VERSION))
-            schema.set_cutoff(connection, time.time() - self._settings.max_age_days * _DAY)
+        if schema.version(connection) is None:
+            schema.create(connection, time.time() - self._settings.max_age_days * _DAY)
 
     def _current_inode(self) -> tuple[int, int] | None:
         if self._file is None:

@@ -1,4 +1,4 @@
-"""Who sent a response, by hashes that lead back to nobody without the installation's salt."""
+"""Client identity: hashes that name nobody without the installation's salt."""
 
 import hashlib
 import hmac

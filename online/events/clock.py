@@ -1,4 +1,4 @@
-"""The clock that events are stamped with and aged by: the system's, but for a jump of it that does not last."""
+"""The clock that stamps events: the system's, without jumps that do not last."""
 
 from __future__ import annotations
 

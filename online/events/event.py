@@ -1,4 +1,4 @@
-"""One buffered response: what the learner needs of it, and nothing that names its client."""
+"""An event: one stored response, with what the learner needs and nothing that names its client."""
 
 import hashlib
 import hmac

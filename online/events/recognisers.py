@@ -1,4 +1,4 @@
-"""Recognisers: where in a text lies what names a person or opens a door, by rules about its shape and what stands beside it.
+"""Recognisers: rules that find personal data and secrets in a text by their shape and their neighbours.
 
 Texts come from strangers, and some are made to stall a search. So each pattern has one way to match: what it repeats is
 bounded or possessive, and it starts once in a run of like characters. Their tests hold them to it.

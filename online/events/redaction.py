@@ -1,8 +1,8 @@
-"""Redaction: what names a person or opens a door is replaced in an event's texts before it is stored.
+"""Redaction: personal data and secrets are replaced in an event's texts before it is stored.
 
 The built-in rules know shapes: mails, phones, cards, bank accounts, addresses of machines, keys and passwords, and names
 where somebody introduces or addresses somebody. A name without such a cue takes a language model to see: Presidio, by the
-extra `presidio`, adds its recognisers to these rules. What each finds in five languages: docs/security.md.
+extra `presidio`, adds its recognisers to these rules. What each finds in five languages: docs/evidence/attacks.md.
 """
 
 from __future__ import annotations

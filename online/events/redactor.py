@@ -1,4 +1,4 @@
-"""The redactor: a process of its own that redacts texts, so that a text which takes long holds up nobody's answer.
+"""The redactor: a process of its own that redacts texts, so that a slow text delays no answer.
 
 Searching holds Python's global lock: in the server's process every stream would stand meanwhile. The child imports the
 recognisers and nothing of ours beside them. It reads batches of texts on its standard input and ends when that ends, however
@@ -219,9 +219,9 @@ class Redactor:
         process, self._process = self._process, None
         if process is None:
             return None
-        for pipe in (process.stdin, process.stdout):
+        for pipe in filter(None, (process.stdin, process.stdout)):
             with suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
+                pipe.close()
         try:
             return process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Retention: which events a buffer keeps when it may not keep all."""
+"""Retention: which events a full buffer keeps."""
 
 from __future__ import annotations
 

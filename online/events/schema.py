@@ -1,4 +1,4 @@
-"""What lies in the buffer's database: its tables, and how an event becomes a row and a row an event."""
+"""The database schema: the buffer's tables, and how an event becomes a row and a row an event."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,8 @@ from sqlalchemy.dialects.mysql import LONGBLOB, LONGTEXT
 
 from online.events.event import Event
 
-VERSION = "4"
+VERSION = 4
+"""Of the tables below; `online.events.migrations` leads there from each one before."""
 CHUNK = 500  # names in one statement: databases bound the number of parameters
 # MySQL's TEXT and BLOB end at 64 KiB, which one long event is over.
 _TEXT = sa.Text().with_variant(LONGTEXT(charset="utf8mb4"), "mysql", "mariadb")
@@ -18,7 +19,9 @@ _BLOB = sa.LargeBinary().with_variant(LONGBLOB(), "mysql", "mariadb")
 _LONG = ("prompt", "prompt_tokens", "response", "response_tokens", "entropies")
 metadata = sa.MetaData()
 meta = sa.Table("meta", metadata, sa.Column("key", sa.String(32), primary_key=True), sa.Column("value", sa.String(64)))
-"""Under "schema" the version of the tables, under "cutoff" until when events are gone by age (unix time, seconds)."""
+"""Under "schema" the number of the tables' schema, under "cutoff" until when events are gone by age (unix time, seconds)."""
+revisions = sa.Table("sirl_schema", metadata, sa.Column("version_num", sa.String(32), primary_key=True))
+"""Alembic's own note of the same number; another program's `alembic_version` may lie in the same database."""
 events = sa.Table(
     "events",
     metadata,
@@ -66,7 +69,9 @@ forgotten = sa.Table(
 
 
 def version(connection: sa.Connection) -> str | None:
-    """Of the tables that are there."""
+    """Of the tables that are there; None where there are none of ours."""
+    if not sa.inspect(connection).has_table(meta.name):
+        return None
     return connection.scalar(sa.select(meta.c.value).where(meta.c.key == "schema"))
 
 
@@ -88,26 +93,36 @@ def set_cutoff(connection: sa.Connection, moment: float) -> None:
             connection.execute(sa.insert(meta).values(key="cutoff", value=repr(moment)))
 
 
+def create(connection: sa.Connection, moment: float) -> None:
+    """All tables, in a database that has none; `moment` is the first cutoff (unix time, seconds)."""
+    metadata.create_all(connection)
+    _note_version(connection, VERSION)
+    set_cutoff(connection, moment)
+
+
 def upgrade(connection: sa.Connection) -> None:
-    """Bring tables that an earlier version of ours made up to date: the second had events alone, without address blocks, the
-    third nothing to forget by, and columns that are too short in MySQL."""
-    if version(connection) == "2":
-        connection.execute(sa.DDL("ALTER TABLE events ADD COLUMN block VARCHAR(64) DEFAULT '' NOT NULL"))
-        reviews.create(connection)
-        clients.create(connection)
-        first = sa.select(events.c.client, sa.func.min(events.c.time)).group_by(events.c.client)
-        connection.execute(sa.insert(clients).from_select(["name", "first"], first))
-        connection.execute(sa.update(meta).where(meta.c.key == "schema").values(value="3"))
-    if version(connection) == "3":
-        forgotten.create(connection, checkfirst=True)  # MySQL keeps a table of an upgrade that was killed
-        if connection.dialect.name in ("mysql", "mariadb"):
-            for name in _LONG:
-                kind = events.c[name].type.compile(connection.dialect)
-                connection.execute(sa.DDL(f"ALTER TABLE events MODIFY {name} {kind} NOT NULL"))
-        oldest = connection.scalar(sa.select(sa.func.min(events.c.time)))
-        if oldest is not None:
-            set_cutoff(connection, oldest)
-        connection.execute(sa.update(meta).where(meta.c.key == "schema").values(value=VERSION))
+    """Bring tables of an earlier schema up to date, unless another process did so before the lock was to be had."""
+    from online.events import migrations  # here, for it imports Alembic, which few need and all would wait for
+
+    connection.rollback()  # so that what is looked at below is what others left until now
+    with migrations.alone(connection):
+        lock(connection)  # in SQLite that begins the transaction, which DDL alone would not: a kill undoes all of it
+        found = int(version(connection) or VERSION)
+        if found < VERSION:
+            revisions.create(connection, checkfirst=True)
+            _note_version(connection, found)
+            migrations.migrate(connection)
+            _note_version(connection, VERSION)
+        connection.commit()
+
+
+def _note_version(connection: sa.Connection, number: int) -> None:
+    """Under "schema" in `meta`, which all programs go by, and as Alembic's revision."""
+    connection.execute(sa.delete(revisions))
+    connection.execute(sa.insert(revisions).values(version_num=f"{number:04d}"))
+    if not connection.execute(sa.update(meta).where(meta.c.key == "schema").values(value=str(number))).rowcount:
+        if connection.scalar(sa.select(meta.c.value).where(meta.c.key == "schema")) is None:
+            connection.execute(sa.insert(meta).values(key="schema", value=str(number)))
 
 
 def not_forgotten(connection: sa.Connection, events: Sequence[Event]) -> list[Event]:

@@ -1,4 +1,4 @@
-"""The writer: moves events from the token path into the buffer, in the background, and loses none it took."""
+"""The writer: a background thread that moves events from the token path into the buffer, and loses none it took."""
 
 import logging
 import random
@@ -52,7 +52,7 @@ class BufferWriter:
         self._settings = settings
         self._retry_s = retry_s
         self._clock = clock or Clock()
-        self._spill = Journal(state.spill_path)
+        self._journal = Journal(state.journal_path)
         self._salt = state.client_salt()
         self._buffer: Buffer | None = None
         self._pending: deque[Event] = deque()
@@ -172,7 +172,7 @@ class BufferWriter:
 
     def _recover(self) -> None:
         """Connects where there is no connection, and replays the journal where there is one."""
-        if time.monotonic() < self._retry_at or (self._buffer is not None and self._spill.empty()):
+        if time.monotonic() < self._retry_at or (self._buffer is not None and self._journal.empty()):
             return
         self._retry_at = time.monotonic() + self._retry_s
         try:
@@ -180,9 +180,9 @@ class BufferWriter:
                 self._buffer = self._open_buffer()
                 self._size = sum(self._buffer.counts().values())
                 self._remark = self._buffer.remark
-            if not self._spill.empty():
+            if not self._journal.empty():
                 append = partial(self._append, self._buffer)
-                self._size += self._spill.replay(append, self._settings.batch_size, self._prepare)
+                self._size += self._journal.replay(append, self._settings.batch_size, self._prepare)
         except BufferError as error:
             self._fail(error)
         else:
@@ -192,14 +192,14 @@ class BufferWriter:
     def _store(self, batch: Sequence[Event]) -> bool:
         """Whether the batch is on disk now."""
         # While the journal holds earlier events, later ones go behind them: replay keeps the order.
-        if self._buffer is not None and (self._spill.empty() or self._spill.broken):
+        if self._buffer is not None and (self._journal.empty() or self._journal.broken):
             try:
                 self._size += self._append(self._buffer, batch)
                 self._failing = False
                 return True
             except BufferError as error:
                 self._fail(error)
-        return self._spill.append(batch)
+        return self._journal.append(batch)
 
     def _append(self, buffer: Buffer, events: Sequence[Event]) -> int:
         """Stores them, and without its text an event that the database refuses, which must not stand before the others for
@@ -233,7 +233,7 @@ class BufferWriter:
 
     def _fail(self, error: BufferError) -> None:
         if not self._failing:
-            logger.warning("%s Events are kept in %s meanwhile.", error, self._spill.path)
+            logger.warning("%s Events are kept in %s meanwhile.", error, self._journal.path)
         self._failing = True
         if self._buffer is not None:
             self._buffer.close()

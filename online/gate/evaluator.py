@@ -1,4 +1,4 @@
-"""What updates measure by: labelled suites with their judge, and the base upon the bench."""
+"""The evaluator: labelled suites with their judge, and the model that is measured on them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from online.settings.groups import CalibrateSettings
 class Suites:
     """Labelled prompts of one model and the judge that reads its answers; updates measure with them, never learn.
 
-    calibration: to calibrate on; validation: to check calibrations and looks on the way; gate: what each candidate's exam is
-    drawn from; extra, vetoes: the operator's own, by name.
+    calibration: to calibrate on; validation: to check calibrations and looks on the way; gate: what a candidate's held-out
+    prompts are drawn from; extra, vetoes: the operator's own, by name.
     """
 
     calibration: Sequence[Prompt]
@@ -57,7 +57,7 @@ class Evaluator:
             **self.limits,
         )
 
-    def examined(self, exam: HeldOut, openings: Openings, adapter: str | None) -> Measured:
-        """What an adapter, or the base, makes of an exam."""
+    def measured(self, held_out: HeldOut, openings: Openings, adapter: str | None) -> Measured:
+        """What an adapter, or the base, answers to held-out prompts."""
         with self.policy.adapter(adapter):
-            return measure(self.policy, exam, self.suites.judge, openings, **self.limits)
+            return measure(self.policy, held_out, self.suites.judge, openings, **self.limits)

@@ -1,4 +1,4 @@
-"""The exam: what a candidate, the base and what serves are asked, and what each of them made of it.
+"""Held-out prompts: what candidate, base and active version are asked at the gate, and their answers.
 
 Labelled held-out prompts, drawn anew for every candidate; the operator's own suites; and recent live prompts that the base
 does not hesitate on, whose labels nobody knows: on them a candidate must stay as the base is.
@@ -86,7 +86,7 @@ class Measured:
         return effective_number(opening for opening, outcome in refused if outcome is Outcome.REFUSAL)
 
 
-def held_out(prompts: Sequence[Prompt], limit: int, luck: str | None = None) -> list[Prompt]:
+def draw_held_out(prompts: Sequence[Prompt], limit: int, luck: str | None = None) -> list[Prompt]:
     """`limit` prompts of each class (harmful and the three in which refusals are too many) and twice as many tasks: the
     first ones or, with `luck`, a draw of its own."""
     turns = list(prompts) if luck is None else random.Random(luck).sample(list(prompts), len(prompts))
@@ -101,10 +101,10 @@ def held_out(prompts: Sequence[Prompt], limit: int, luck: str | None = None) -> 
 
 
 def measure(
-    policy: LocalModel, exam: HeldOut, judge: Judge, openings: Openings, *, seed: int = 0, max_tokens: int = 128
+    policy: LocalModel, held_out: HeldOut, judge: Judge, openings: Openings, *, seed: int = 0, max_tokens: int = 128
 ) -> Measured:
     """Ask the policy, as it answers now, each prompt at temperature 1 and greedily, and weigh its choice to refuse."""
-    prompts = exam.asked
+    prompts = held_out.asked
     asked = [policy.render(prompt.messages) for prompt in prompts]
     sampled = generate(policy, asked, max_tokens=max_tokens, seed=seed)
     greedy = generate(policy, asked, temperature=0, max_tokens=max_tokens)
@@ -121,7 +121,7 @@ def measure(
         length=np.array([len(s.tokens) for s in sampled], float),
         repeats=np.array([repeats(s.tokens) for s in sampled], bool),
         opening=tuple(s.tokens[:4] for s in sampled),
-        replayed=replay(policy, exam.traffic, openings, seed, max_tokens) if exam.traffic else None,
+        replayed=replay(policy, held_out.traffic, openings, seed, max_tokens) if held_out.traffic else None,
     )
 
 

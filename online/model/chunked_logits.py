@@ -1,4 +1,4 @@
-"""Quantities of response tokens, computed without ever holding the logits of a long response.
+"""Chunked logits: quantities of response tokens, computed without holding all logits of a long response.
 
 A response of 3,000 tokens over 150,000 words is 1.8 GB of fp32 logits, several times that with a graph. What is kept instead
 are the hidden states they are read from; logits exist for some tokens at a time, and again when a gradient comes back.
@@ -46,6 +46,6 @@ def per_token(measure: Callable[..., Tensor], logits: Logits, *others: Logits | 
     if len(flat[0]) <= size:
         found = read(*flat)
     else:
-        pieces = zip(*(one.split(size) for one in flat), strict=True)
+        pieces = zip(*(torch.split(one, size) for one in flat), strict=True)
         found = torch.cat([checkpoint(read, *rows, use_reentrant=False, preserve_rng_state=False) for rows in pieces])
     return found.view(logits.states.shape[:2])

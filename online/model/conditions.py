@@ -1,4 +1,4 @@
-"""Under which conditions a model runs here: its chat template, dtype and quantisation."""
+"""Conditions: the chat template, dtype and quantisation that a model runs under."""
 
 from __future__ import annotations
 

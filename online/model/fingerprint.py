@@ -1,4 +1,4 @@
-"""The identity of a base model, cheap enough to take at every start."""
+"""The fingerprint of a base model: its identity, cheap enough to take at every start."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""A policy: one base model in memory with named LoRA adapters, and everything the learner asks of it.
+"""The local model: one base in memory with named LoRA adapters.
 
 Prompts and responses are token ids. A row of a batch is a left-padded prompt followed by a right-padded
 response, so that what is predicted sits in the same columns for all rows and only those reach the head.
@@ -66,7 +66,8 @@ class LocalModel:
         """Read a model from a local folder; an adapter given with it goes by the name "adapter", and a chat template (its
         text) is used in place of the tokenizer's."""
         try:
-            model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True).to(device)
+            model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True)
+            model = model.to(device)  # type: ignore[arg-type]  # transformers wraps `to`, and its type loses `self`
             policy = cls(model, AutoTokenizer.from_pretrained(model_dir, local_files_only=True))
         except (OSError, ValueError, ImportError) as error:  # a quantised one may need a package more
             raise ModelError(f"The model at {model_dir} cannot be loaded: {str(error).splitlines()[0]}") from error
@@ -119,14 +120,16 @@ class LocalModel:
             self._copies[name].save_pretrained(path)
             self.tokenizer.save_pretrained(path)
             return
+        assert self._peft is not None, "what is no copy is an adapter of PEFT's"
         state = get_peft_model_state_dict(self._peft, adapter_name=name)
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in state.items()},
             path / "adapter_model.safetensors",
         )
         config = self._peft.peft_config[name]
+        assert isinstance(config, LoraConfig) and config.target_modules, "an adapter is LoRA, its modules named"
         config.inference_mode, config.target_modules = True, sorted(config.target_modules)
-        config.save_pretrained(path)
+        config.save_pretrained(str(path))
 
     @contextmanager
     def adapter(self, name: str | None) -> Iterator[LocalModel]:
@@ -180,7 +183,8 @@ class LocalModel:
 
         def read(rows: Tensor) -> Tensor:
             with precision:
-                return head(rows)
+                logits: Tensor = head(rows)
+            return logits
 
         return Logits(states, read, width), tokens, real.bool()
 
@@ -228,7 +232,8 @@ class LocalModel:
                 use_cache=cache is not None,
                 logits_to_keep=keep,
             )
-        return out.logits.float()
+        logits: Tensor = out.logits
+        return logits.float()
 
     def left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         return padded(prompts, self.model.device, left=True)

@@ -1,4 +1,4 @@
-"""The probability that a response opens as a refusal, exactly: forward passes over the tree of openings."""
+"""Opening trees: the exact probability that a response opens as a refusal, by forward passes over the tree of openings."""
 
 from __future__ import annotations
 

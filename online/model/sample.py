@@ -1,4 +1,4 @@
-"""One response of a local model."""
+"""A sample: one response of a local model."""
 
 from __future__ import annotations
 

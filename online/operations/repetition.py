@@ -1,4 +1,4 @@
-"""Teaching a version once more, to see that the same events give the same weights."""
+"""Repetition: a version is taught once more, to see that the same events give the same weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published experiment on a model of one's own: all weights, unlabelled prompts, no selector, no anchor, no gate.
+"""The published experiment on a model of one's own: all weights, unlabelled prompts, no selector, anchor or gate.
 
 What it makes is a whole model folder, for `vllm serve` and for judging with whatever one trusts; it is not served by the
 guard's hot swap. arXiv 2510.01088: GRPO on minus the mean entropy, group size 4, AdamW 1e-6, k3 weight .001, about 30 steps

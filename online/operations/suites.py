@@ -1,4 +1,4 @@
-"""Which labelled prompts a model is measured on, and which judge reads its answers."""
+"""Suites: the labelled prompts that a model is measured on, and the judge that reads its answers."""
 
 from __future__ import annotations
 

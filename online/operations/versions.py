@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from guard.errors import SirlError
@@ -14,7 +15,7 @@ from online.registry.sync import RegistrySync
 from online.state.directory import StateDir
 from online.training.ledger import Ledger
 from online.updates.progress import folders, read
-from online.updates.record import UpdateOutcome
+from online.updates.record import PlanError, UpdateOutcome, UpdateRecord
 from online.updates.update import run_gate
 
 log = logging.getLogger("sirl")
@@ -99,18 +100,20 @@ def sync(installation: Installation) -> None:
 
 
 def ledger(state: StateDir, version: int) -> Ledger:
-    """The events that taught a version, whatever its base. Raises LedgerError."""
+    """The events that taught a version, whatever its base. Raises LedgerError and FormatError."""
     return Ledger.load(state.registry / f"v{version}")
 
 
 def collect(installation: Installation, *, actor: str) -> list[int]:
     """Delete the weights that nobody needs, and return whose; what a killed update made or was to judge is needed. Raises
-    Busy while one runs."""
+    Busy while one runs, and FormatError where a newer sirl-guard began one."""
     state, registry = installation.state, installation.registry
     with state.lock("update"):
         begun = [folder for folder in folders(state) if read(folder, "outcome.json") is None]
-        keys = ((read(folder, "plan.json") or {}).get("key") for folder in begun)
-        names = {folder.name for folder in begun} | {key for key in keys if key}
+        names = {folder.name for folder in begun}
+        for folder in begun:
+            with suppress(PlanError):  # nothing goes on from a damaged plan
+                names.add(UpdateRecord.load(folder).key or folder.name)
         kept = [a.version for a in registry.versions() if {a.name, a.manifest.get("metrics", {}).get("update")} & names]
         return registry.collect(kept, actor=actor)
 

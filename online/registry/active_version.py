@@ -1,4 +1,4 @@
-"""live.json: the one file that says which adapter serves, written whole, read by every process."""
+"""The active version: live.json, the one file that says which adapter serves."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,9 @@ from online.registry.errors import RegistryError
 from online.registry.release_record import Release, Stage
 from online.state.directory import StateDir
 from online.state.files import Stamp, stamp, write_atomic
+from online.state.format import require
 
+FORMAT = 1
 # Entries kept of the history and of the way back.
 HISTORY = 1_000
 
@@ -34,9 +36,11 @@ class ActiveVersion:
     release: Release | None = None
 
     @classmethod
-    def parse(cls, text: str | bytes) -> Self:
-        """Of the file's content; raises ValueError, KeyError, TypeError or AttributeError where it is none."""
+    def parse(cls, text: str | bytes, what: object = "live.json") -> Self:
+        """Of the file's content; raises ValueError, KeyError, TypeError or AttributeError where it is none, and FormatError
+        (with `what` as the file's name) where it is of a newer format."""
         document = json.loads(text)
+        require(document, FORMAT, what)
         version, stack, history = document["version"], tuple(document["stack"]), tuple(document["history"])
         release = Release(**document["release"]) if document.get("release") else None
         live = cls(version, stack, history, document.get("revision", 0), release)
@@ -94,9 +98,10 @@ class ActiveVersionFile:
 
         Raises:
             RegistryError: the file is damaged.
+            FormatError: a newer sirl-guard wrote it.
         """
         try:
-            return ActiveVersion.parse(self._path.read_text("utf-8"))
+            return ActiveVersion.parse(self._path.read_text("utf-8"), self._path)
         except FileNotFoundError:
             return ActiveVersion(None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -126,7 +131,8 @@ class ActiveVersionFile:
         # The audit first: better an entry for a change that failed than a change without one.
         self._state.audit(event, **entry)
         history = [*live.history, {**entry, "event": event}][-HISTORY:]
-        write_atomic(self._path, dumps({**entry, "stack": stack, "history": history, "revision": live.revision + 1}))
+        document = {"format": FORMAT, **entry, "stack": stack, "history": history, "revision": live.revision + 1}
+        write_atomic(self._path, dumps(document))
 
     def take(self, content: bytes) -> None:
         """Replaces it by another installation's."""

@@ -1,4 +1,4 @@
-"""May a PEFT adapter from outside be served? Its files are read as data only; nothing in them is run."""
+"""The check of a PEFT adapter from outside: its files are read as data, and nothing in them is run."""
 
 import json
 import math

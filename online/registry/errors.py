@@ -1,4 +1,4 @@
-"""What goes wrong with the registry."""
+"""The error of the registry."""
 
 from guard.errors import SirlError
 

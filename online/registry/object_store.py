@@ -1,4 +1,4 @@
-"""The store: a copy of the registry's files at any fsspec URL, which several installations share."""
+"""The object store: a copy of the registry's files at any fsspec URL, which several installations share."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -76,7 +76,11 @@ class ObjectStore:
         return sorted(versions_in(self.listing()))
 
     def read(self, name: str) -> bytes:
-        return self._do(lambda files, root: files.cat_file(f"{root}/{name}"))
+        def work(files: fsspec.AbstractFileSystem, root: str) -> bytes:
+            content: bytes = files.cat_file(f"{root}/{name}")
+            return content
+
+        return self._do(work)
 
     def write(self, name: str, content: bytes) -> None:
         def work(files: fsspec.AbstractFileSystem, root: str) -> None:

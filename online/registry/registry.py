@@ -16,6 +16,7 @@ from online.registry.release_record import Release
 from online.registry.signature import Keys
 from online.registry.version_folder import (
     COLLECTED,
+    FORMAT,
     LEDGER,
     MANIFEST,
     PLAIN,
@@ -68,7 +69,8 @@ class Registry(VersionStore):
     Args:
         base: the base's fingerprint, see `online.model.fingerprint`.
 
-    Its methods raise RegistryError for what is asked wrongly or found damaged, StateError where the directory
+    Its methods raise RegistryError for what is asked wrongly or found damaged, FormatError where a newer sirl-guard wrote
+    live.json or pins.json (what is in them is neither followed nor replaced), StateError where the directory
     cannot be written, and Busy where another process held its lock for half a minute. To make one raises KeyFileError
     or StoreError where the settings name keys or a store that cannot be.
     """
@@ -116,6 +118,7 @@ class Registry(VersionStore):
         with self.locked():
             version = self.next_number([*elsewhere, *self._spoken_of()])
             manifest = {
+                "format": FORMAT,
                 "version": version,
                 "base": self._base,
                 "parent": parent,
@@ -144,7 +147,7 @@ class Registry(VersionStore):
         """The numbers that live.json names, whether or not their folders are still there."""
         try:
             live = self.pointer.read()
-        except RegistryError:
+        except SirlError:
             return []  # its own readers report it
         return [version for version in (live.version, *live.stack) if version is not None]
 
@@ -209,11 +212,11 @@ class Registry(VersionStore):
         """All versions, oldest first; a damaged one is listed as such and fails none."""
         try:
             live = self.pointer.read()
-        except RegistryError:
+        except SirlError:
             live = ActiveVersion(None)
         try:
             pins = self.pinned.read()
-        except RegistryError:
+        except SirlError:
             pins = ()
         return [self._adapter(version, live, version in pins) for version in self.numbers()]
 
@@ -343,6 +346,7 @@ class Registry(VersionStore):
 
         Raises:
             RegistryError: live.json is damaged or names a version that is gone; serve the base then.
+            FormatError: a newer sirl-guard wrote it.
         """
         version = self.pointer.read().version
         if version is not None and not self.path(version).is_dir():

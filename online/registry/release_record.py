@@ -1,4 +1,4 @@
-"""A version on its way to serve, as live.json keeps it."""
+"""The release record: a version on its way to serve, as live.json keeps it."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""A release: by which stages a version that passed its gate comes to serve, and when it is taken back.
+"""Release stages: the way of a version from its gate to all clients.
 
 First it answers copies of live prompts that nobody sees (shadow), then a share of the clients (canary), then all. At each
 stage its responses are compared with those of what serves, by a test that may look after every response: it is taken back at

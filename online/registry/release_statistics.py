@@ -1,4 +1,4 @@
-"""What is compared of two versions on live traffic, by a test that may look after every response."""
+"""Release statistics: two versions compared on live traffic, by a test that may look after every response."""
 
 from __future__ import annotations
 

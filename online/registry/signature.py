@@ -1,4 +1,4 @@
-"""Signatures: whose word a version, its evaluation and its calibration are, in Ed25519 over the very bytes of each file."""
+"""Signatures: Ed25519 over the bytes of a manifest, an evaluation and a calibration, and who is trusted."""
 
 import hashlib
 import json

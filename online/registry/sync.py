@@ -1,4 +1,4 @@
-"""Sharing: a registry and its store brought to the same, so that a learner on one machine feeds servers on others.
+"""Registry sync: registry and object store are brought to the same, so that one learner feeds servers on many machines.
 
 Everything is served from the local directory. A version is immutable, so whoever made it uploads it, its manifest last: half
 an upload is no version. Downloads go into a staging folder, are checked as anything here is (digests, signatures, base) and
@@ -41,6 +41,7 @@ from online.registry.version_folder import (
 from online.state.directory import StateDir
 from online.state.errors import explained
 from online.state.files import write_atomic
+from online.state.format import FormatError
 from online.state.locks import Busy
 
 log = logging.getLogger("sirl")
@@ -53,8 +54,8 @@ _DAMAGED = (-1, "")
 class RegistrySync:
     """One registry and its store.
 
-    `sync` raises StoreError where the store cannot be used, and RegistryError for the first thing there that is not taken,
-    after all else is; what is here is whole at any moment, and the next call does what is left.
+    `sync` raises StoreError where the store cannot be used, and RegistryError or FormatError for the first thing there that
+    is not taken, after all else is; what is here is whole at any moment, and the next call does what is left.
     """
 
     def __init__(self, state: StateDir, registry: Registry, store: ObjectStore) -> None:
@@ -69,14 +70,14 @@ class RegistrySync:
 
     def sync(self) -> None:
         """Bring over what either side lacks. Raises Busy where another process does so for half a minute."""
-        refused: list[RegistryError] = []
+        refused: list[RegistryError | FormatError] = []
         with self._state.lock("store", _LOCK_WAIT_S):
             there = self._store.listing()
             self._known = self._remembered()
             for step in self._steps(there):
                 try:
                     step()
-                except RegistryError as error:
+                except (RegistryError, FormatError) as error:
                     refused.append(error)
         if refused:
             raise refused[0]
@@ -239,8 +240,8 @@ class RegistrySync:
                 mine = ours is not None and _digest(ours) != self._known.get(_PINS)
                 if content != ours and _digest(content) != self._known.get(_PINS):
                     try:
-                        pinned = set(pins.parse(content))
-                    except (ValueError, KeyError, TypeError, RecursionError) as error:
+                        pinned = set(pins.parse(content, "The store's pins.json"))
+                    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                         if not mine:
                             raise RegistryError(
                                 f"The store's pins.json is damaged ({error}): pin or unpin something."
@@ -258,12 +259,15 @@ class RegistrySync:
             content = self._store.read(_LIVE)
             with self._registry.locked():
                 ours = path.read_bytes() if path.exists() else None
-                if content != ours and _order(content) == _DAMAGED and (not ours or _digest(ours) == self._known.get(_LIVE)):
-                    raise RegistryError(
-                        "The store's live.json is cut short or damaged, and not followed: activate what is to serve anew."
-                    )
-                if content != ours and (ours is None or _order(content) >= _order(ours)):
-                    self._follow(content)
+                if content != ours:
+                    theirs = _order(content, "The store's live.json")
+                    if theirs == _DAMAGED and (not ours or _digest(ours) == self._known.get(_LIVE)):
+                        raise RegistryError(
+                            "The store's live.json is cut short or damaged, and not followed: activate what is to serve "
+                            "anew."
+                        )
+                    if ours is None or theirs >= _order(ours, path):
+                        self._follow(content)
             self._note({_LIVE: _digest(content)})
             self._stamps[_LIVE] = there[_LIVE]
         if self._has(self._registry.pointer.read().version):
@@ -323,10 +327,11 @@ def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**manifest, "metrics": None}
 
 
-def _order(content: bytes) -> tuple[int, str]:
-    """Of a live.json; the least where it is damaged, so that whoever has a newer one mends it."""
+def _order(content: bytes, what: object) -> tuple[int, str]:
+    """Of a live.json; the least where it is damaged, so that whoever has a newer one mends it. Raises FormatError where it
+    is of a newer format: that is neither followed nor replaced."""
     try:
-        return ActiveVersion.parse(content).order
+        return ActiveVersion.parse(content, what).order
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _DAMAGED
 

@@ -1,4 +1,4 @@
-"""One version's folder: what may lie in it, and whether all of it is still as it was published, and signed."""
+"""A version's folder: which files may lie in it, and whether they are as they were published and signed."""
 
 import hashlib
 import json
@@ -11,8 +11,11 @@ from online.registry.errors import RegistryError
 from online.registry.signature import Keys, Statement
 from online.state.errors import explained
 from online.state.files import is_temporary, write_atomic
+from online.state.format import FormatError, require
 
 MANIFEST = "manifest.json"
+FORMAT = 1
+"""Of a manifest and of the documents beside it, but for a calibration, which has its own."""
 WEIGHTS = "adapter_model.safetensors"
 REQUIRED = (WEIGHTS, "adapter_config.json")
 LEDGER = "ledger.json"
@@ -50,12 +53,15 @@ class VersionFolder:
         path = self.path / MANIFEST
         try:
             manifest = json.loads(path.read_text("utf-8"))
+            require(manifest, FORMAT, path)
             if manifest["version"] != self.version or not isinstance(manifest["base"], str):
                 raise ValueError("it is another version's")
             if not isinstance(manifest["metrics"], dict):
                 raise ValueError("its metrics are malformed")
             if not all(isinstance(entry["sha256"], str) for entry in manifest["files"].values()):
                 raise ValueError("its list of files is malformed")
+        except FormatError as error:  # as unfit to serve as a damaged one, and no more in the way of the others
+            raise RegistryError(str(error)) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RegistryError(f"{path} is damaged ({error}); restore it or use another version.") from error
         return dict(manifest)

@@ -1,4 +1,4 @@
-"""The shelf: folders of numbered versions, prepared in private and put in their place by one rename."""
+"""The version store: numbered folders, prepared in private and published by one rename."""
 
 import fcntl
 import os

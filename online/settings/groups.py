@@ -101,7 +101,7 @@ class GuardSettings(Group):
     )
     policies: Annotated[Path | None, NoneAware] = Field(
         default=None,
-        description="TOML file of policies by API key (docs/guard.md); none: all keys are under the default.",
+        description="TOML file of policies by API key (docs/guides/enforce.md); none: all keys are under the default.",
     )
     report: bool = Field(default=True, description="Add the guard's report to responses (true or false).")
     max_body_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
@@ -159,8 +159,8 @@ class BufferSettings(Group):
     )
     text: Literal["full", "redacted", "hash"] = Field(
         default="redacted",
-        description="What is stored of prompts and responses: 'full', 'redacted' (docs/security.md), or 'hash', nothing "
-        "that can be read, which leaves nothing to learn from.",
+        description="What is stored of prompts and responses: 'full', 'redacted' (docs/explanation/security.md), or 'hash', "
+        "nothing that can be read, which leaves nothing to learn from.",
     )
     presidio: Annotated[dict[str, str] | None, BeforeValidator(_pairs)] = Field(
         default=None,
@@ -261,7 +261,8 @@ class UpdateSettings(Group):
         "no-anchor", "live-selector",
     ] = Field(
         default="anchored",
-        description="Objective: 'anchored', 'paper' (as published, its defaults too) or an ablation (docs/learning.md).",
+        description="Objective: 'anchored', 'paper' (as published, its defaults too) or an ablation "
+        "(docs/explanation/learning.md).",
     )  # fmt: skip
     tune: Literal["lora", "full"] = Field(default="lora", description="What is trained: a LoRA adapter or all weights.")
     suite: Annotated[Path | None, NoneAware] = Field(

@@ -81,7 +81,7 @@ def _merge_file(values: dict[str, Any], sources: dict[str, str], path: Path) -> 
 
 def _nearest(name: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}" if close else "; docs/settings.md lists them all"
+    return f"; did you mean {close[0]}" if close else "; docs/reference/settings.md lists them all"
 
 
 def _sentence(error: ErrorDetails, sources: Mapping[str, str], path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The page docs/settings.md, made from the settings themselves."""
+"""The page docs/reference/settings.md, made from the settings themselves."""
 
 from online.settings.key import TOP, keys
 from online.settings.load import CONFIG_ENV
@@ -6,7 +6,7 @@ from online.settings.settings import Settings
 
 
 def reference() -> str:
-    """The page docs/settings.md: every setting with its three names, default and meaning."""
+    """The page docs/reference/settings.md: every setting with its three names, default and meaning."""
     lines = [
         "# Settings",
         "",

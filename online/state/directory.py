@@ -44,7 +44,7 @@ class StateDir:
         return f"sqlite:///{self.path / 'buffer.sqlite'}"
 
     @property
-    def spill_path(self) -> Path:
+    def journal_path(self) -> Path:
         return self.path / "buffer-spill.jsonl"
 
     @property

@@ -1,4 +1,4 @@
-"""The file system under a path, as Linux tells it."""
+"""The type of the file system that a path lies on."""
 
 from __future__ import annotations
 

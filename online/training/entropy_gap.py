@@ -1,4 +1,4 @@
-"""May this model learn by SIRL? Only if its refusals are the confident ones.
+"""The entropy gap: a model may learn by SIRL only if its refusals are its confident answers.
 
 SIRL amplifies whichever of refusing and complying has the lower entropy. Where that is complying, it makes a
 model less safe: on the flipped control defence fell from 40% to 6%. So the gap is measured first, with labels.

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Self
 from guard.errors import SirlError
 from online.events.event import Event, prompt_hash
 from online.state.files import write_atomic
+from online.state.format import require
 
 if TYPE_CHECKING:  # which imports torch, that whoever only reads a ledger does without
     from online.training.selector import Selection
 
 FILE = "ledger.json"
+FORMAT = 1
 BANDS = ("high", "grey", "low")
 """What became of a prompt: it was learned from, it taught neither side, it anchored."""
 
@@ -48,7 +50,7 @@ class Ledger:
 
     @classmethod
     def of(cls, until: float, events: Iterable[Event], selection: Selection, salt: str) -> Self:
-        """What these events came to; one counts whose prompt was among the selected, though others asked the same."""
+        """The entries of these events; one counts whose prompt was among the selected, though others asked the same."""
         bands = {selection.prompts[at]: band for band in BANDS for at in getattr(selection, band)}
         found = [
             Entry(e.id, e.time, e.client, prompt_hash(e.prompt_tokens, salt), bands[e.prompt_tokens])
@@ -59,17 +61,19 @@ class Ledger:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Of a version's folder."""
+        """Of a version's folder. Raises LedgerError where it has none that can be read, FormatError where it is of a newer
+        format."""
         try:
             document = json.loads((folder / FILE).read_text("utf-8"))
+            require(document, FORMAT, f"the ledger of {folder.name}")
             return cls(float(document["until"]), tuple(Entry(**entry) for entry in document["events"]))
         except FileNotFoundError:
             raise LedgerError(f"{folder.name} has no ledger: it was imported, or made before ledgers were kept.") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LedgerError(f"the ledger of {folder.name} cannot be read ({error}): restore its folder.") from None
 
     def save(self, folder: Path) -> None:
-        write_atomic(folder / FILE, json.dumps(self.to_dict()))
+        write_atomic(folder / FILE, json.dumps({"format": FORMAT, **self.to_dict()}))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -96,8 +96,9 @@ def steered_gap(mass: Tensor, on_base: Tensor, strength: float, most: float = 4.
 
     Steering in proportion to what learning has made of these prompts: hard while they are swept along into refusing, next to
     nothing once their mass is gone. A constant d is too weak for the first where harm is rare, and goes on after the second
-    (docs/science.md). By a quantile, since a few harmful prompts among them, whose mass stays, would keep a mean high and so
-    the steering of all (docs/security.md); by the upper quartile, since a median forgets borderline prompts too soon.
+    (docs/evidence/science.md). By a quantile, since a few harmful prompts among them, whose mass stays, would keep a mean
+    high and so the steering of all (docs/evidence/attacks.md); by the upper quartile, since a median forgets borderline
+    prompts too soon.
     """
     left = (mass.detach() / on_base.clamp(min=torch.finfo(on_base.dtype).tiny)).quantile(0.75)
     return (-strength * left.clamp(max=most)).expand_as(mass)

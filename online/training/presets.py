@@ -1,4 +1,4 @@
-"""What an update may be made of, by name: the published setting, ours, and each part of ours left out or replaced.
+"""Presets: what an update is made of, by name: the published setting, ours, and ours with parts left out or replaced.
 
 An ablation is `anchored` with one thing changed, so that a table of them says what each part buys; the sampled ones are
 one-sided, for the two-sided term is scaled to the exact form and drowns a sampled gradient.

@@ -1,4 +1,4 @@
-"""Quotas: of what an update learns from, how much may come from one client, one block of addresses, one topic.
+"""Quotas: the share of an update's training set that may come from one client, one block of addresses, one topic.
 
 They are taken of what is learned from by itself, for a flood of prompts that the base hesitates on must not outvote those
 of everybody else, however much else there is. Of the others, those nearest to it are steered away from refusing: there

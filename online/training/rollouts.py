@@ -1,4 +1,4 @@
-"""Where an update's rollouts come from: the transformers policy itself, or the engine that serves, as internal traffic.
+"""Rollouts: an update's samples, from the local model or from the engine that serves.
 
 On-policy: the adapter of the step goes to the engine in a folder named by the digest of its weights, and answers carry the
 digest of what the engine loaded; those of any other version are dropped.

@@ -1,4 +1,4 @@
-"""What to learn from: prompts of real traffic, sorted by what the frozen base makes of them, with no label in sight.
+"""The selector: prompts of real traffic, sorted into bands by the frozen base. No label is used.
 
 On the live policy the bands would drift with what was learned before, and over-refusal would feed on itself; the base
 stays where it is (science: 74 against 11 points of over-refusal).

@@ -1,4 +1,4 @@
-"""Training one adapter from the base: step by step, resumable to the bit.
+"""The trainer: it trains one adapter from the base step by step, and resumes to the bit.
 
 All randomness of a step is drawn from (seed, step), so a checkpoint needs the weights, the optimiser and the step number.
 """
@@ -78,7 +78,7 @@ class Trainer:
             return self.policy.add_copy(ADAPTER)
         config = LoraConfig(
             r=self.settings.lora_rank,
-            lora_alpha=self.settings.lora_alpha,
+            lora_alpha=self.settings.lora_alpha,  # type: ignore[arg-type]  # PEFT says int, and divides by any number
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )

@@ -1,4 +1,4 @@
-"""What an update may learn from: what the queue admits, or once more what a ledger names."""
+"""The training set of an update: what the queue admits, or what a ledger names."""
 
 from __future__ import annotations
 

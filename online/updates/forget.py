@@ -78,8 +78,8 @@ def erase(state: StateDir, registry: Registry, buffer: Buffer, clients: Collecti
     """
     with state.lock("update"):
         buffer.bury(clients, [identity for identity in ids if len(identity) <= ID], time.time())
-        with explained(state.spill_path):
-            journal = Journal(state.spill_path).remove(lambda event: event.client in clients or event.id in ids)
+        with explained(state.journal_path):
+            journal = Journal(state.journal_path).remove(lambda event: event.client in clients or event.id in ids)
         buffered = {identity for client in clients for identity in buffer.of_client(client)} | set(ids)
         tainted, live = _tainted(registry, buffered, clients), _live(registry)
         if live is not None and live in tainted:

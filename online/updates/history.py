@@ -1,4 +1,4 @@
-"""What happened to an installation and what of it is left to do, told from its own files, for `sirl doctor`."""
+"""The history of an installation, told from its own files for `sirl doctor`: what happened, and what is left to do."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from guard.errors import SirlError
 from online.events.journal import Journal
 from online.state.directory import StateDir
 from online.state.finding import Finding
 from online.updates import progress
+from online.updates.record import UpdateRecord
 
 TOLD = 6
 """Entries of the audit log that are told, the newest ones."""
@@ -22,7 +24,7 @@ def happened(state: StateDir) -> Iterator[Finding]:
     """The last changes to what serves and the last updates, updates that were cut off, and events that wait."""
     yield from _changes(state)
     yield from _cut_off(state)
-    waiting = Journal(state.spill_path)
+    waiting = Journal(state.journal_path)
     if not waiting.empty():
         kib = -(-waiting.path.stat().st_size // 1024)
         yield Finding(
@@ -80,12 +82,17 @@ def _cut_off(state: StateDir) -> Iterator[Finding]:
     for folder in progress.folders(state):
         if progress.read(folder, "outcome.json") is not None:
             continue
-        plan, at = progress.read(folder, "plan.json") or {}, progress.read(folder, "progress.json")
+        try:
+            record = UpdateRecord.load(folder)
+        except SirlError as error:
+            yield Finding("error", "updates", str(error))
+            continue
+        at = progress.read(folder, "progress.json")
         where = "before its first stage" if at is None else f"{at['stage']}, step {at['step']} of {at['total']}"
-        since = time.time() - (at or {}).get("time", plan.get("started", time.time()))
+        since = time.time() - (record.started if at is None else at["time"])
         yield Finding(
             "warning",
             "updates",
-            f"{folder.name} has no outcome (attempt {plan.get('attempt', 1)}, {where}, {since / 60:.0f} min ago): it runs, "
+            f"{folder.name} has no outcome (attempt {record.attempt}, {where}, {since / 60:.0f} min ago): it runs, "
             "or was killed and goes on at the next `sirl update`.",
         )

@@ -1,10 +1,11 @@
-"""What can be seen of updates from outside, by reading their folders: the server and the scheduler do."""
+"""The progress of updates, read from their folders by server and scheduler."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from online.state.directory import StateDir
 from online.state.files import read_json
@@ -22,7 +23,7 @@ STALE_S = 600.0
 """Seconds without a word after which an update is taken for dead."""
 
 
-def read(folder: Path, name: str) -> dict | None:
+def read(folder: Path, name: str) -> dict[str, Any] | None:
     """One JSON file of an update's folder; None where it is not (yet) there."""
     return read_json(folder / name)
 
@@ -32,7 +33,7 @@ def folders(state: StateDir) -> list[Path]:
     return sorted(path.parent for path in state.updates.glob("*/plan.json"))
 
 
-def finished(state: StateDir, known: Collection[str]) -> list[dict]:
+def finished(state: StateDir, known: Collection[str]) -> list[dict[str, Any]]:
     """The outcomes of updates that are not in `known`, with their `id`."""
     fresh = ((path.name, read(path, "outcome.json")) for path in folders(state) if path.name not in known)
     return [{**outcome, "id": name} for name, outcome in fresh if outcome is not None]
@@ -46,7 +47,8 @@ def unfinished(state: StateDir) -> bool:
 def last_started(state: StateDir, otherwise: float) -> float:
     """Unix time at which the newest update began."""
     plans = (read(path, "plan.json") for path in folders(state))
-    return max((plan["started"] for plan in plans if plan), default=otherwise)
+    moments = (plan.get("started") for plan in plans if isinstance(plan, dict))
+    return max((moment for moment in moments if isinstance(moment, int | float)), default=otherwise)
 
 
 def ratio(state: StateDir) -> float:
@@ -58,4 +60,5 @@ def ratio(state: StateDir) -> float:
     if progress is None or abs(time.time() - progress["time"]) > STALE_S:
         return 0.0
     begin, end = STAGES.get(progress["stage"], (0.01, 0.01))
-    return begin + (end - begin) * progress["step"] / max(progress["total"], 1)
+    within: float = (end - begin) * progress["step"] / max(progress["total"], 1)
+    return begin + within

@@ -1,4 +1,4 @@
-"""The folder of one update: what it learns from, how far it is, how it ended."""
+"""The record of an update: its folder, with plan, progress and outcome."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from guard.errors import SirlError
 from online.state.files import write_atomic
+from online.state.format import require
 
 Status = Literal["promoted", "waiting", "rejected", "undecided", "refused", "failed"]
+PLAN = "plan.json"
+FORMAT = 1
+"""Of a plan."""
 ATTEMPTS = 3
 """Times an update is begun before it is given up: one that was killed goes on, one that kills its process must not."""
+
+
+class PlanError(SirlError):
+    """An update was begun whose plan cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +52,28 @@ class UpdateRecord:
 
     @classmethod
     def open(cls, updates: Path) -> UpdateRecord:
-        """The unfinished update, or a new one."""
-        for plan in sorted(updates.glob("*/plan.json"), reverse=True):
+        """The unfinished update, or a new one. Raises PlanError, and FormatError where a newer sirl-guard began it."""
+        for plan in sorted(updates.glob(f"*/{PLAN}"), reverse=True):
             if not (plan.parent / "outcome.json").exists():
-                job = cls(plan.parent, **json.loads(plan.read_text("utf-8")))
-                return replace(job, attempt=job.attempt + 1)._kept()
+                record = cls.load(plan.parent)
+                return replace(record, attempt=record.attempt + 1)._kept()
         return cls.new(updates)
+
+    @classmethod
+    def load(cls, folder: Path) -> UpdateRecord:
+        """Of an update's folder. Raises PlanError, and FormatError where a newer sirl-guard began it."""
+        path = folder / PLAN
+        try:
+            plan = json.loads(path.read_text("utf-8"))
+            require(plan, FORMAT, path)
+            started, key = float(plan["started"]), plan["key"]
+            until = None if plan.get("until") is None else float(plan["until"])  # an older plan has no cutoff of its own
+            record = cls(folder, started, key, plan.get("attempt", 1), until)
+            if type(record.attempt) is not int or not isinstance(key, str | None):
+                raise ValueError("its fields are malformed")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlanError(f"{path} is damaged ({error}): remove {folder}, and the update begins anew.") from error
+        return record
 
     @classmethod
     def new(cls, updates: Path, until: float | None = None) -> UpdateRecord:
@@ -63,7 +88,7 @@ class UpdateRecord:
 
     def _kept(self) -> UpdateRecord:
         plan = {"started": self.started, "key": self.key, "attempt": self.attempt, "until": self.until}
-        write_atomic(self.folder / "plan.json", json.dumps(plan))
+        write_atomic(self.folder / PLAN, json.dumps({"format": FORMAT, **plan}))
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""Repeating: teach a version once more from what its manifest and its ledger name, and compare the weights bit for bit."""
+"""Repeating: a version is taught again from its manifest and ledger, and the weights are compared bit for bit."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def repeat(
     ledger, learn = Ledger.load(folder), UpdateSettings(**manifest["settings"])
     if learn.rollouts != "transformers":
         raise LedgerError(f"v{version} learned from an engine's draws, which are not the same to the bit twice.")
-    lessons = TrainingSet.named(buffer, ledger, state.client_salt())
+    training_set = TrainingSet.named(buffer, ledger, state.client_salt())
     base = Calibration.load(state.find_calibration("base", base_dir))
-    if lessons.digest(base, learn, registry.base) != manifest["data_fingerprint"]:
+    if training_set.digest(base, learn, registry.base) != manifest["data_fingerprint"]:
         raise LedgerError(f"The base was calibrated anew since v{version} was taught: its bands are others now.")
     torch.set_num_threads(learn.threads)
     policy = LocalModel.load(base_dir, dtype=getattr(torch, learn.dtype))
-    selection = select(policy, lessons.prompts, base.openings, base.tree_mass)
+    selection = select(policy, training_set.prompts, base.openings, base.tree_mass)
     trainer = Trainer(policy, selection, base.openings, learn)
     for _ in bar(range(learn.steps), desc=f"repeating v{version}", unit="step"):
         trainer.advance()

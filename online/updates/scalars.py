@@ -1,4 +1,4 @@
-"""An update's metrics for TensorBoard, step by step, where its extra is installed."""
+"""Scalars: an update's metrics for TensorBoard, step by step, where its extra is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When an update is due: a pure decision over clock, cron and the number of new contested events."""
+"""The schedule: whether an update is due, by clock, cron and the number of new contested events."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""One update, end to end: may we learn, from what, train, publish, calibrate, gate, promote.
+"""One update from end to end: check the gap, choose, train, publish, calibrate, gate, promote.
 
 Every stage can be killed. An update resumes where its checkpoint or the registry left it, from the same events and
 with the same result; if its events, settings or calibration are no longer the same, it is discarded.
@@ -27,7 +27,7 @@ from online.admission.review import summarise
 from online.events.buffer import Buffer
 from online.gate.evaluator import Evaluator, Suites
 from online.gate.gate import GateReport, best, compare, contradictions
-from online.gate.held_out import HeldOut, Measured, held_out
+from online.gate.held_out import HeldOut, Measured, draw_held_out
 from online.model.conditions import read_template
 from online.model.local_model import LocalModel
 from online.registry.errors import RegistryError
@@ -77,8 +77,8 @@ def run_update(
     """Run one update, or go on with the one that was killed; with `until` (unix time, seconds) one from what the buffer
     holds of the time before. Raises Busy while another runs."""
     with state.lock("update"):
-        job = UpdateRecord.open(state.updates) if until is None else UpdateRecord.new(state.updates, until)
-        run = _Run(settings, state, registry, base_dir, suites, bar, job, launch)
+        record = UpdateRecord.open(state.updates) if until is None else UpdateRecord.new(state.updates, until)
+        run = _Run(settings, state, registry, base_dir, suites, bar, record, launch)
         return run.finished(lambda: run.learn(buffer))
 
 
@@ -112,7 +112,7 @@ class _Run:
     base_dir: Path
     suites: Suites | None
     bar: type[tqdm]
-    job: UpdateRecord
+    record: UpdateRecord
     launch: Launch | None = None
     story: dict[str, Any] = field(default_factory=dict)
     """What the report will tell of it (`online.updates.report`)."""
@@ -122,17 +122,17 @@ class _Run:
         began = time.monotonic()
         self.registry.sweep()
         try:
-            status, reasons, version = self._given_up() if self.job.given_up else work()
+            status, reasons, version = self._given_up() if self.record.given_up else work()
         except UpdateRefused as refusal:
             status, reasons, version = "refused", (str(refusal),), None
         except UpdateStopped as sign:
             status, reasons, version = "rejected", sign.args, None
         except (SirlError, CalibrationError) as error:
             status, reasons, version = "failed", (str(error),), None
-        outcome = UpdateOutcome(self.job.id, status, reasons, version, time.monotonic() - began)
-        self.job.finish(outcome)
+        outcome = UpdateOutcome(self.record.id, status, reasons, version, time.monotonic() - began)
+        self.record.finish(outcome)
         try:
-            write_report(self.job.folder, asdict(outcome), self.story)
+            write_report(self.record.folder, asdict(outcome), self.story)
         except OSError as error:
             log.warning("the report of update %s could not be written (%s): its outcome stands", outcome.id, error)
         self.state.audit("update.finished", **asdict(outcome))
@@ -160,51 +160,51 @@ class _Run:
                 "preset 'paper' a learning rate for it."
             )
         self.story["settings"] = learn.model_dump(mode="json")
-        bench = self._ready()
-        policy, suites = bench.policy, bench.suites
-        gap = entropy_gap(policy, suites.calibration, suites.judge, **bench.limits)
+        evaluator = self._ready()
+        policy, suites = evaluator.policy, evaluator.suites
+        gap = entropy_gap(policy, suites.calibration, suites.judge, **evaluator.limits)
         self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
             raise UpdateRefused(reason)
-        base = self._base_calibration(bench)
-        lessons, selection, key = self._data(policy, buffer, base, learn)
-        if self.job.key not in (None, key):
-            self.job = self.job.discard()
-            lessons, selection, key = self._data(policy, buffer, base, learn)
-        self.job = self.job.claim(key)
+        base = self._base_calibration(evaluator)
+        training_set, selection, key = self._data(policy, buffer, base, learn)
+        if self.record.key not in (None, key):
+            self.record = self.record.discard()
+            training_set, selection, key = self._data(policy, buffer, base, learn)
+        self.record = self.record.claim(key)
         version = self._published(key)
         if version is None:
             with self._rollouts(learn) as rollouts:
                 trainer = Trainer(policy, selection, base.openings, learn, rollouts)
-                self._train(trainer, key, self._lookout(bench, base))
-            ledger = Ledger.of(lessons.until, lessons.events, selection, self.state.client_salt())
+                self._train(trainer, key, self._lookout(evaluator, base))
+            ledger = Ledger.of(training_set.until, training_set.events, selection, self.state.client_salt())
             version = self._publish(policy, key, learn, ledger, {"gap": asdict(gap), "history": trainer.history})
         else:
             policy.load_adapter(ADAPTER, self.registry.path(version))
             self.story["history"] = self.registry.manifest(version)["metrics"]["history"]
-        return self._decide(bench, version, base, lessons.held)
+        return self._decide(evaluator, version, base, training_set.held)
 
     def judge(self, version: int, buffer: Buffer) -> Ending:
         """The last stages alone, for a version that came from elsewhere."""
         self.registry.verify(version)
-        bench = self._ready()
-        base = self._base_calibration(bench)
-        lessons, _, _ = self._chosen(bench.policy, buffer, base, self.settings.update)
-        bench.policy.load_adapter(ADAPTER, self.registry.path(version))
-        return self._decide(bench, version, base, lessons.held)
+        evaluator = self._ready()
+        base = self._base_calibration(evaluator)
+        training_set, _, _ = self._chosen(evaluator.policy, buffer, base, self.settings.update)
+        evaluator.policy.load_adapter(ADAPTER, self.registry.path(version))
+        return self._decide(evaluator, version, base, training_set.held)
 
     def _ready(self) -> Evaluator:
         """Raises Refused where there are no suites."""
         if self.suites is None:
             raise UpdateRefused(str(may_learn(None)))
-        self.job.progress("checking")
+        self.record.progress("checking")
         learn = self.settings.update
         torch.set_num_threads(learn.threads)
         template = read_template(self.settings.chat_template)
         policy = LocalModel.load(self.base_dir, dtype=getattr(torch, learn.dtype), template=template)
         return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
 
-    def _base_calibration(self, bench: Evaluator) -> Calibration:
+    def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
         for another chat template or quantisation. Raises Refused for a reasoning model: the objective's tree begins where an
         answer does, and a prompt ends before that."""
@@ -212,9 +212,9 @@ class _Run:
             found = Calibration.load(self.state.find_calibration("base", self.base_dir))
         except CalibrationError:
             found = None  # made anew below
-        if found is None or found.model != self.registry.base or found.unlike(bench.policy.conditions):
-            self.job.progress("calibrating the base")
-            found = bench.calibrated("base", self.registry.base, self.settings.calibrate)
+        if found is None or found.model != self.registry.base or found.unlike(evaluator.policy.conditions):
+            self.record.progress("calibrating the base")
+            found = evaluator.calibrated("base", self.registry.base, self.settings.calibrate)
             found.save(self.state.calibration_path("base"))
         if found.openings.reasoning:
             raise UpdateRefused(
@@ -226,11 +226,11 @@ class _Run:
         self, policy: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings
     ) -> tuple[TrainingSet, Selection, str]:
         """As much as the steps can look at, as the base sorts it and quotas leave it, and the digest of all that decides."""
-        lessons, selection, counts = self._chosen(policy, buffer, base, learn)
+        training_set, selection, counts = self._chosen(policy, buffer, base, learn)
         self.story["queue"] = counts
         held = ", ".join(f"{count} {name}" for name, count in self.story["queue"].items() if count and name not in ADMITTED)
         beside = f" ({held}: `sirl queue` and the queue.* settings)" if held else ""
-        count = len(selection.prompts) + len(lessons.held)
+        count = len(selection.prompts) + len(training_set.held)
         if count < learn.min_prompts:
             raise UpdateRefused(
                 f"The buffer holds {count} distinct prompts that may teach{beside} and update.min_prompts asks for "
@@ -240,20 +240,20 @@ class _Run:
         if len(selection.high) < learn.contested_per_step or not selection.low:
             raise UpdateRefused(
                 f"Of {count} buffered prompts{beside} {len(selection.high)} are contested and "
-                f"{len(selection.low) + len(lessons.held)} are not: at least {learn.contested_per_step} of the first and "
-                "some of the second are needed."
+                f"{len(selection.low) + len(training_set.held)} are not: at least {learn.contested_per_step} of the first "
+                "and some of the second are needed."
             )
-        return lessons, selection, lessons.digest(base, learn, self.registry.base)
+        return training_set, selection, training_set.digest(base, learn, self.registry.base)
 
     def _chosen(
         self, policy: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings
     ) -> tuple[TrainingSet, Selection, dict[str, int]]:
         """What the queue and its quotas leave, and how many prompts had which fate."""
-        self.job.progress("selecting")
-        queue = Queue.of(buffer, self.registry.base, self.job.cutoff, self.settings, self.state.client_salt())
+        self.record.progress("selecting")
+        queue = Queue.of(buffer, self.registry.base, self.record.cutoff, self.settings, self.state.client_salt())
         summarise(self.state, queue)
-        lessons, selection, over = TrainingSet.chosen(queue, policy, base, learn, self.settings.queue)
-        return lessons, selection, queue.counts() | {f"over the {kind} quota": count for kind, count in over.items()}
+        training_set, selection, over = TrainingSet.chosen(queue, policy, base, learn, self.settings.queue)
+        return training_set, selection, queue.counts() | {f"over the {kind} quota": count for kind, count in over.items()}
 
     @contextmanager
     def _rollouts(self, learn: UpdateSettings) -> Iterator[RolloutSource]:
@@ -271,19 +271,19 @@ class _Run:
                 log.warning("update.rollouts is '%s', but the learner draws itself: %s", learn.rollouts, why)
             yield found or LocalRollouts()
 
-    def _lookout(self, bench: Evaluator, base: Calibration) -> Callable[[], tuple[str, ...]]:
+    def _lookout(self, evaluator: Evaluator, base: Calibration) -> Callable[[], tuple[str, ...]]:
         """A look at held-out prompts: what there speaks against the adapter as it is now."""
-        prompts = held_out(bench.suites.validation, self.settings.update.look_prompts)
-        look = partial(bench.examined, HeldOut(prompts), base.openings)
+        prompts = draw_held_out(evaluator.suites.validation, self.settings.update.look_prompts)
+        look = partial(evaluator.measured, HeldOut(prompts), base.openings)
         before = cache(lambda: look(None))
         return lambda: contradictions(prompts, look(ADAPTER), {"base": before()}, self.settings.gate)
 
     def _train(self, trainer: Trainer, key: str, lookout: Callable[[], tuple[str, ...]]) -> None:
         """All steps, or those that are left after the last checkpoint. Raises Stopped at signs of collapse."""
-        trainer.restore(self.job.checkpoint, key)
+        trainer.restore(self.record.checkpoint, key)
         self.story["history"] = trainer.history
         total, first, began = trainer.settings.steps, trainer.step, time.monotonic()
-        where = self.state.path / "tensorboard" / self.job.id if trainer.settings.tensorboard else None
+        where = self.state.path / "tensorboard" / self.record.id if trainer.settings.tensorboard else None
         bar = self.bar(total=total, initial=first, desc="learning", unit="step")
         with bar, scalars(where, first) as note:
             while trainer.step < total:
@@ -295,17 +295,17 @@ class _Run:
                 if every and trainer.step % every == 0 and trainer.step < total and (signs := lookout()):
                     raise UpdateStopped(*(f"Learning stopped at step {trainer.step}: {sign}." for sign in signs))
                 if trainer.step % CHECKPOINT_STEPS == 0 or trainer.step == total:
-                    trainer.save(self.job.checkpoint, key)
+                    trainer.save(self.record.checkpoint, key)
                 bar.set_postfix(refused=f"{metrics['refused']:.2f}", entropy=f"{metrics['entropy']:.2f}")
                 bar.update()
                 pace = (time.monotonic() - began) / (trainer.step - first)
-                self.job.progress("learning", trainer.step, total, pace * (total - trainer.step))
+                self.record.progress("learning", trainer.step, total, pace * (total - trainer.step))
 
     def _published(self, key: str) -> int | None:
         """The version that this update made before it was killed."""
         for adapter in self.registry.versions():
             manifest = adapter.manifest
-            if manifest.get("data_fingerprint") == key and manifest["metrics"].get("update") == self.job.id:
+            if manifest.get("data_fingerprint") == key and manifest["metrics"].get("update") == self.record.id:
                 return adapter.version
         return None
 
@@ -318,13 +318,13 @@ class _Run:
                 parent=None,
                 settings=learn.model_dump(mode="json"),
                 data_fingerprint=key,
-                metrics={"update": self.job.id, **metrics},
+                metrics={"update": self.record.id, **metrics},
             )
 
-    def _decide(self, bench: Evaluator, version: int, base: Calibration, traffic: Sequence[Tokens]) -> Ending:
+    def _decide(self, evaluator: Evaluator, version: int, base: Calibration, traffic: Sequence[Tokens]) -> Ending:
         """Calibrate the candidate, gate it, and promote it if it passed and nobody is to be asked first."""
         if not (self.registry.path(version) / "evaluation.json").exists():
-            report, steady = self._gate(bench, version, base, traffic)
+            report, steady = self._gate(evaluator, version, base, traffic)
             for line in report.lines():
                 self.bar.write(line)
             decided = {"decision": DECISIONS[report.decision], "best": steady}
@@ -340,17 +340,19 @@ class _Run:
             return found["decision"], tuple(found["reasons"]), version
         if self.settings.gate.approval:
             return "waiting", (f"It passed its gate and waits for approval: `sirl adapters activate v{version}`.",), version
-        reason = f"update {self.job.id} passed its gate"
+        reason = f"update {self.record.id} passed its gate"
         stage = advance(self.registry, self.settings.release, version, actor="learner", reason=reason)
         told = () if stage is None else (f"It comes to serve by stages, of which the first is {stage}.",)
         return "promoted", (*found["reasons"], *told), version
 
-    def _gate(self, bench: Evaluator, version: int, base: Calibration, traffic: Sequence[Tokens]) -> tuple[GateReport, int]:
+    def _gate(
+        self, evaluator: Evaluator, version: int, base: Calibration, traffic: Sequence[Tokens]
+    ) -> tuple[GateReport, int]:
         """Weigh the candidate against the base and, where an adapter serves, against that and the best that ever served; and
         which version defence is held against, should it be promoted."""
-        settings, suites = self.settings.gate, bench.suites
+        settings, suites = self.settings.gate, evaluator.suites
         try:
-            own = self._own_calibration(bench, version)
+            own = self._own_calibration(evaluator, version)
         except CalibrationError as error:
             return GateReport("reject", (str(error),), {}, {}), version
         adapters: dict[str, str | None] = {"candidate": ADAPTER, "base": None}
@@ -358,16 +360,16 @@ class _Run:
         peak = self._peak(live)
         for name, other in (("live", live), ("best", peak)):
             if other not in (None, version) and not (name == "best" and other == live):
-                bench.policy.load_adapter(name, self.registry.path(other))
+                evaluator.policy.load_adapter(name, self.registry.path(other))
                 adapters[name] = name
         openings = Openings((*base.openings.sequences, *own.openings.sequences))
-        prompts = held_out(suites.gate, settings.prompts_per_class, self.job.id)
-        exam = HeldOut(prompts, suites.extra, suites.vetoes, traffic[: settings.replayed])
+        prompts = draw_held_out(suites.gate, settings.prompts_per_class, self.record.id)
+        held_out = HeldOut(prompts, suites.extra, suites.vetoes, traffic[: settings.replayed])
         measured: dict[str, Measured] = {}
         for name in self.bar(adapters, desc="gating", unit="policy"):
-            self.job.progress("gating", len(measured), len(adapters))
-            measured[name] = bench.examined(exam, openings, adapters[name])
-        report = compare(exam, measured.pop("candidate"), measured, settings)
+            self.record.progress("gating", len(measured), len(adapters))
+            measured[name] = evaluator.measured(held_out, openings, adapters[name])
+        report = compare(held_out, measured.pop("candidate"), measured, settings)
         return report, best(report.lost("best" if "best" in measured else "live"), version, peak)
 
     def _peak(self, live: int | None) -> int | None:
@@ -382,15 +384,15 @@ class _Run:
             return live
         return int(peak)
 
-    def _own_calibration(self, bench: Evaluator, version: int) -> Calibration:
+    def _own_calibration(self, evaluator: Evaluator, version: int) -> Calibration:
         """The candidate's calibration, made unless it has one."""
         path = self.registry.calibration_path(f"v{version}")
         if path.exists():
             self.registry.vouch(f"v{version}")
-            if not (found := Calibration.load(path)).unlike(bench.policy.conditions):
+            if not (found := Calibration.load(path)).unlike(evaluator.policy.conditions):
                 return found
-        self.job.progress("calibrating the candidate")
-        with bench.policy.adapter(ADAPTER):
-            made = bench.calibrated(f"v{version}", self.registry.base, self.settings.calibrate)
+        self.record.progress("calibrating the candidate")
+        with evaluator.policy.adapter(ADAPTER):
+            made = evaluator.calibrated(f"v{version}", self.registry.base, self.settings.calibrate)
         self.registry.attach(version, "calibration", made.to_json())
         return made

@@ -1,4 +1,4 @@
-"""Who may administer: by key and role, or from this machine. Wrong keys are slowed down, and every act is put on record."""
+"""Access to the administration: by key and role, or from this machine. Wrong keys are slowed down; every act is audited."""
 
 from __future__ import annotations
 

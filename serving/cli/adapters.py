@@ -15,7 +15,7 @@ ACTIONS = ("list", "import", "release", "activate", "withdraw", "rollback", "pin
 ACTOR = "cli"
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = (
         "list, import (and gate), release by stages, activate at once, take back, roll back, pin, sign, collect (gc) or "
         "share (sync) adapters"

@@ -8,7 +8,7 @@ from pathlib import Path
 from serving.cli.command import command, installation
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "learn openings and bands for a model and adapter"
     sub = command(commands, "calibrate", run, about, ("top", "calibrate", "update", "registry"))
     sub.add_argument("--suite", type=Path, help="JSON lines of labelled prompts (default: the bundled model's)")

@@ -24,7 +24,7 @@ LEARNING = ("top", "buffer", "queue", "calibrate", "update", "gate", "release", 
 
 
 def command(
-    commands: argparse._SubParsersAction,
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
     run: Callable[[argparse.Namespace], int],
     about: str,
@@ -36,7 +36,7 @@ def command(
     sub.set_defaults(run=run)
     sub.add_argument("--while-parent", action="store_true", help=argparse.SUPPRESS)
     if model is not None:
-        sub.add_argument(model, help=MODEL, **({} if model.startswith("-") else {"nargs": "?"}))
+        sub.add_argument(model, help=MODEL, nargs=None if model.startswith("-") else "?")
     add_arguments(sub, groups)
     return sub
 

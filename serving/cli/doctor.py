@@ -8,7 +8,7 @@ import json
 from serving.cli.command import chosen, command
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "look the installation over and say what is not sound"
     sub = command(commands, "doctor", run, about, ("top", "buffer", "registry"))
     sub.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -9,7 +9,7 @@ from online.settings.load import load
 from serving.cli.command import command, moment
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     sub = command(commands, "explain", run, "list the events that taught an adapter", model=None)
     sub.add_argument("version", help="such as v7")
     sub.add_argument("--json", action="store_true", help="print the ledger as JSON")

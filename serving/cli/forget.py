@@ -9,7 +9,7 @@ from guard.errors import SirlError
 from serving.cli.command import LEARNING, command, installation
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "delete events, destroy the adapters that learned from them, teach anew what served"
     sub = command(commands, "forget", run, about, LEARNING)
     sub.add_argument("--client", action="append", default=[], help="API key, address, or the hash that events show")

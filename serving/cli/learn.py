@@ -8,7 +8,7 @@ from functools import partial
 from serving.cli.command import LEARNING, command, installation
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command(commands, "learn", run, "run updates when they are due", (*LEARNING, "learn"))
 
 

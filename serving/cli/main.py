@@ -25,6 +25,7 @@ from serving.cli import (
     update,
 )
 from serving.cli.command import stop_with_parent
+from serving.cli.version import versions
 from serving.engine.version import EngineError
 
 COMMANDS = (calibrate, update, learn, adapters, explain, forget, queue, repeat, doctor, demo, reproduce, settings)
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
         if args.while_parent:
             stop_with_parent()
-        return args.run(args)
+        status: int = args.run(args)
+        return status
     except (SirlError, EngineError, FileNotFoundError) as error:
         print(f"sirl: {error}" + ("" if str(error).endswith((".", "?")) else "."), file=sys.stderr)
         return 1
@@ -63,7 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of every subcommand but `serve`, whose flags are vLLM's, and `eval`, whose import takes a second."""
-    top = argparse.ArgumentParser(prog="sirl", description="Safety-instinct guard and online learner for vLLM.")
+    top = argparse.ArgumentParser(
+        prog="sirl",
+        description="Safety-instinct guard and online learner for vLLM.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # --version is four lines
+    )
+    top.add_argument("--version", action="version", version=versions(), help="print what is installed, by version")
     top.set_defaults(while_parent=False)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("serve", help="vLLM's OpenAI server with the guard inside: sirl serve [MODEL] [vllm flags]")

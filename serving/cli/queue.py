@@ -17,7 +17,7 @@ SENDERS = 3
 ACTOR = "cli"
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "show which prompts the next update may learn from, and decide about them"
     sub = command(commands, "queue", run, about, ("top", "buffer", "queue"), model="--model")
     sub.add_argument("action", nargs="?", default="list", choices=("list", "approve", "exclude", "reset", "redact"))

@@ -7,7 +7,7 @@ import argparse
 from serving.cli.command import command, installation
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "teach an adapter once more from its ledger and compare it bit for bit"
     sub = command(commands, "repeat", run, about, ("top", "buffer", "registry"), model="--model")
     sub.add_argument("version", help="such as v7")

@@ -9,7 +9,7 @@ from online.settings.load import load
 from serving.cli.command import command
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "train a model as published: all weights, no gate"
     sub = command(commands, "reproduce", run, about, ("update",), model=None)
     sub.set_defaults(sirl_update_preset="paper")

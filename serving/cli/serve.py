@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from online.settings.flags import add_arguments
 from online.settings.key import keys
@@ -21,26 +23,29 @@ def run(argv: Sequence[str]) -> int:
         stop_with_parent()
     model = rest.pop(0) if rest and not rest[0].startswith("-") else None
     prepare_environment(bundled=model is None)
-    from serving.engine import server
+    from serving.app import Application
+    from serving.engine import arguments, server
     from serving.engine.rollouts import SHARE
     from serving.model_check import resolve
+    from serving.processes.learner_process import LearnerProcess
 
     if known.help:
         ours.print_help()
         print("\nAll flags of `vllm serve` (of which those the guard cannot work with are refused by name):\n")
-        server.parser().print_help()
+        arguments.parser().print_help()
         return 0
     settings = load(known)
     if settings.chat_template is not None:
         rest += ["--chat-template", settings.chat_template]  # vLLM's own flag: ours took it, for it is the learner's too
-    args = server.parse(resolve(model), rest, settings, bundled=model is None)
+    args = arguments.parse(resolve(model), rest, settings, bundled=model is None)
     flags = learner_flags(known)
     if args.chat_template is not None and settings.chat_template is None:  # from vLLM's own --config file
         flags += ["--chat-template", str(args.chat_template)]
     import uvloop
 
-    share = 1 if known.rollouts_only else SHARE
-    uvloop.run(server.serve(args, settings, flags, learn=known.learn, share=share))
+    learner = LearnerProcess([args.model, *flags], settings.state_dir / "learner.log", supervise=known.learn)
+    prepare = partial(Application.of, settings, Path(args.model), learner)
+    uvloop.run(server.serve(args, settings, prepare, share=1 if known.rollouts_only else SHARE))
     return 0
 
 

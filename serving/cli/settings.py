@@ -8,7 +8,7 @@ from online.settings.reference import reference
 from serving.cli.command import command
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command(commands, "settings", run, "print the reference of all settings", (), model=None)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from serving.cli.command import LEARNING, command, installation
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command(commands, "update", run, "run one SIRL update: learn, calibrate, gate, promote", (*LEARNING, "learn"))
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,19 +32,21 @@ class DemoServer:
     sent: int = 0
     failed: int = 0
     client: AsyncOpenAI = field(init=False)
+    operator: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
         self.client = AsyncOpenAI(base_url=f"{self.url}/v1", api_key="demo", max_retries=0, timeout=120)
+        self.operator = httpx.Client(
+            base_url=self.url, timeout=60
+        )  # one for all calls: a new one each costs 20 ms of a core
 
-    def admin(self, method: str, path: str) -> dict:
+    def admin(self, method: str, path: str, **query: str) -> dict:
         """One call of the administration API."""
-        answer = httpx.request(method, f"{self.url}/guard/v1/{path}", timeout=60)
-        answer.raise_for_status()
-        return answer.json()
+        return self.operator.request(method, f"/guard/v1/{path}", params=query).raise_for_status().json()
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples."""
-        lines = httpx.get(f"{self.url}/metrics", timeout=30).text.splitlines()
+        lines = self.operator.get("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
     async def ask(self, prompt: Prompt, seed: int, temperature: float, *, internal: bool = False) -> tuple[str, dict | None]:
@@ -92,24 +94,51 @@ def serving(state: Path, flags: Sequence[str] = (), port: int | None = None) -> 
     state.mkdir(parents=True, exist_ok=True)
     log = state / "server.log"
     with child(["--state-dir", str(state), *flags], log, {**os.environ, **ENVIRONMENT}, port) as (url, process):
-        yield DemoServer(url, state, log, process)
+        endpoint = DemoServer(url, state, log, process)
+        with endpoint.operator:
+            yield endpoint
 
 
-async def load(
-    endpoint: DemoServer, prompts: Sequence[Prompt], streams: int, pause: float, stop: asyncio.Event, seed: int
-) -> list[str]:
-    """`streams` clients, each streaming one completion after another with `pause` seconds between, until told to stop;
-    returns the adapter of each response, in order of ending."""
+@dataclass
+class Pace:
+    """How a load asks: `streams` requests at once every `every_s` seconds; once `hurried`, each client anew after `pause_s`.
+
+    In waves one batch of the engine answers all clients, and between two waves it rests: what learns on the same cores gets
+    them. Hurried, some client always has a response under way, as a swap under load needs.
+    """
+
+    streams: int
+    every_s: float
+    pause_s: float
+    hurried: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def wait(self, began: float) -> None:
+        """Until the next wave of those that began at this time of the event loop, or until it is hurried."""
+        if self.hurried.is_set():
+            await asyncio.sleep(self.pause_s)
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.hurried.wait(), self.rest(asyncio.get_running_loop().time() - began))
+
+    def rest(self, passed: float) -> float:
+        """Seconds until the next wave, so many after the first."""
+        return self.every_s - passed % self.every_s
+
+
+async def load(endpoint: DemoServer, prompts: Sequence[Prompt], pace: Pace, stop: asyncio.Event, seed: int) -> list[str]:
+    """Clients that stream completions, one after another, until told to stop; returns the adapter of each response, in order
+    of ending."""
     adapters: list[str] = []
+    began = asyncio.get_running_loop().time()
 
     async def one(worker: int) -> None:
         turn = 0
         while not stop.is_set():
-            prompt = prompts[(worker + turn * streams) % len(prompts)]
-            if adapter := await endpoint.stream(prompt, seed + worker + turn * streams):
+            at = worker + turn * pace.streams
+            if adapter := await endpoint.stream(prompts[at % len(prompts)], seed + at):
                 adapters.append(adapter)
             turn += 1
-            await asyncio.sleep(pause)
+            await pace.wait(began)
 
-    await asyncio.gather(*map(one, range(streams)))
+    await asyncio.gather(*map(one, range(pace.streams)))
     return adapters

@@ -11,12 +11,12 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 import models
@@ -25,17 +25,37 @@ from evaluation.suite import from_row
 from guard.errors import SirlError
 from models.recipe import families, suites
 from serving.demo.measure import cells, measure
-from serving.demo.server import DemoServer, load, serving
+from serving.demo.server import DemoServer, Pace, load, serving
+from serving.demo.steps import Step, showing
 
 TRAFFIC_CONCURRENCY = 24
-STREAMS, PAUSE_S = 8, 1.5
-"""Clients while the learner runs and while it swaps, and their pause between requests: they share two cores with it."""
+STREAMS, WAVE_S, PAUSE_S = 8, 8.0, 0.5
+"""Clients while the learner runs, seconds between two waves of them, and their pause once the swap is near. They share two
+cores with the learner: vLLM's worker keeps one busy for a second after every step, so steady clients would take it all."""
+POLL_S = 1.0
+"""Seconds between two looks at the update."""
 SHOWN = 8
 COLOURS = {"refusal": "green", "risky": "red", "contested": "yellow", "plain": "cyan", "uncalibrated": "magenta"}
 
 
 AT_ONCE = ("--release-shadow", "0", "--release-canary", "0")
 """What passes its gate serves at once: stages take more traffic than there is in a few minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a demo is: test prompts a class and measurement, requests watched, and flags of the update."""
+
+    prompts: int
+    requests: int | None
+    flags: tuple[str, ...] = ()
+    forced: bool = False
+    """Whether what the gate does not promote is swapped in nevertheless, to show a swap."""
+
+
+WHOLE = Size(120, None)
+QUICK = Size(12, 600, ("--update-steps", "10", "--gate-prompts-per-class", "60", "--gate-replayed", "50"), forced=True)
+"""The whole path in a few minutes. So few steps and prompts show that it works, and no rise of defence."""
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -45,14 +65,18 @@ def run_demo(args: argparse.Namespace) -> int:
         given = families.load(args.families) if args.families else []
     except (OSError, ValueError) as error:
         raise SirlError(str(error)) from error
+    size = QUICK if args.quick else WHOLE
+    if args.prompts is not None:
+        size = replace(size, prompts=args.prompts)
     with tempfile.TemporaryDirectory(prefix="sirl-demo-") if args.keep is None else nullcontext(args.keep) as folder:
         state = Path(folder) / "state"
         console.rule("[bold]1 · serve")
         started = time.monotonic()
         console.print("starting vLLM with the guard inside ...")
-        with serving(state, ["--update-seed", str(args.seed), "--buffer-plain-rate", "1.0", *AT_ONCE]) as endpoint:
+        flags = ["--update-seed", str(args.seed), "--buffer-plain-rate", "1.0", *AT_ONCE, *size.flags]
+        with serving(state, flags) as endpoint:
             console.print(f"{endpoint.url}/v1 answers after {time.monotonic() - started:.0f} s, bundled model, base weights")
-            result = asyncio.run(Story(console, endpoint, args.prompts, args.seed, given).run())
+            result = asyncio.run(Story(console, endpoint, size, args.seed, given).run())
     result["seconds"] = round(time.monotonic() - started, 1)
     console.rule("[bold]before → after")
     console.print(table(result))
@@ -66,27 +90,28 @@ def run_demo(args: argparse.Namespace) -> int:
 class Story:
     """The demo's steps on a running endpoint."""
 
-    def __init__(self, console: Console, endpoint: DemoServer, most: int, seed: int, given: list[families.Family]) -> None:
-        self.console, self.endpoint, self.seed = console, endpoint, seed
+    def __init__(self, console: Console, endpoint: DemoServer, size: Size, seed: int, given: list[families.Family]) -> None:
+        self.console, self.endpoint, self.size, self.seed = console, endpoint, size, seed
         self.traffic = load_suite(models.suite("traffic"))
         random.Random(seed).shuffle(self.traffic)
+        self.traffic = self.traffic[: size.requests]
         rows = models.suite("test").read_text().splitlines()
-        self.test = cells(load_suite(models.suite("test")), most, seed)
+        self.test = cells(load_suite(models.suite("test")), size.prompts, seed)
         self.outside = []
         if given:
             wrapped = suites.wrap([json.loads(row) for row in rows], given)
             harmful = [from_row(row) for row in wrapped if row["kind"] == "harmful" and not row["new_topic"]]
-            self.outside = random.Random(seed).sample(harmful, min(most, len(harmful)))
+            self.outside = random.Random(seed).sample(harmful, min(size.prompts, len(harmful)))
 
     async def run(self) -> dict:
         self.console.rule("[bold]2 · watch")
         await self.watch()
         self.console.rule("[bold]3 · measure the base on prompts nobody learns from")
-        before = await self.measure()
+        before = await self.measure("3 · measure")
         self.console.rule("[bold]4 · learn from the buffer, gate, swap under load")
         gate, seconds, swap = await self.learn()
         self.console.rule("[bold]5 · measure what serves now")
-        after = await self.measure() if gate["decision"] == "promoted" else before
+        after = before if swap is None else await self.measure("5 · measure")
         return {
             "before": before,
             "after": after,
@@ -103,8 +128,11 @@ class Story:
         counts: Counter[str] = Counter()
         latest: list[tuple[str, str, dict]] = []
         busy = asyncio.Semaphore(TRAFFIC_CONCURRENCY)
-        began = time.monotonic()
-        with Live(console=self.console, refresh_per_second=8, transient=False) as live:
+        total = len(self.traffic)
+        with (
+            showing(self.console, "2 · watch", bar=False) as step,
+            Live(console=self.console, refresh_per_second=8, transient=False) as live,
+        ):
 
             async def one(index: int, prompt: Prompt) -> None:
                 async with busy:
@@ -115,21 +143,26 @@ class Story:
                 if entry["verdict"] != "plain" or index % 7 == 0:
                     latest.append((prompt.text, text, entry))
                 del latest[:-SHOWN]
-                live.update(arriving(latest, counts, len(self.traffic), time.monotonic() - began))
+                done = counts.total()
+                step.at(
+                    done / total, f"{done}/{total} responses: {', '.join(f'{n} {v}' for v, n in sorted(counts.items()))}"
+                )
+                live.update(arriving(latest, counts, total, step.seconds))
 
             await asyncio.gather(*(one(index, prompt) for index, prompt in enumerate(self.traffic)))
-        while self.endpoint.admin("GET", "status")["buffer"]["pending"]:
+        while (await self.admin("GET", "status"))["buffer"]["pending"]:
             await asyncio.sleep(0.1)
 
-    async def measure(self) -> dict:
+    async def measure(self, title: str) -> dict:
         """The table's figures at temperature 1, with those of greedy decoding beside them."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console) as bar:
-            total = 2 * len(self.test) + len(self.outside)
-            task = bar.add_task("test prompts", total=total)
+        total = 2 * len(self.test) + len(self.outside)
+        with showing(self.console, title) as step:
+            done = 0
 
             def advance() -> None:
-                bar.advance(task)
+                nonlocal done
+                done += 1
+                step.at(done / total, f"test prompts {done}/{total}")
 
             figures = await measure(self.endpoint, self.test, 1.0, self.seed, advance)
             figures["greedy"] = await measure(self.endpoint, self.test, 0.0, self.seed, advance)
@@ -140,43 +173,54 @@ class Story:
 
     async def learn(self) -> tuple[dict, float, float | None]:
         """One update from the buffer alone, while clients stream all the while; returns gate, seconds, swap seconds."""
-        stop = asyncio.Event()
-        streams = asyncio.create_task(load(self.endpoint, self.traffic, STREAMS, PAUSE_S, stop, self.seed))
-        await asyncio.to_thread(self.endpoint.admin, "POST", "updates")
-        columns = (
-            TextColumn("{task.description:26}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f}%"),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=self.console) as bar:
-            task = bar.add_task("starting", total=1.0)
-            while True:
-                await asyncio.sleep(0.5)
-                status = await asyncio.to_thread(self.endpoint.admin, "GET", "status")
-                listed = (await asyncio.to_thread(self.endpoint.admin, "GET", "updates"))["updates"]
-                update = listed[-1] if listed else None
-                if update and update["outcome"]:
-                    bar.update(task, description=update["outcome"]["status"], completed=1.0)
-                    break
-                if not status["learner"]["updating"]:
-                    raise RuntimeError(f"The update ended without an outcome: see {self.endpoint.state / 'learner.log'}.")
-                if update and (progress := update["progress"]):
-                    done = await asyncio.to_thread(self.endpoint.metric, "sirl_update_progress_ratio")
-                    steps = f" {progress['step']}/{progress['total']}" if progress["total"] else ""
-                    bar.update(task, description=progress["stage"] + steps, completed=done)
-        outcome = update["outcome"]
-        swap = None
-        if outcome["status"] == "promoted":
-            name = f"v{outcome['version']}"
-            while (await asyncio.to_thread(self.endpoint.admin, "GET", "status"))["adapter"] != name:
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(2)  # some more streams end on the new adapter
-            swap = await asyncio.to_thread(self.endpoint.metric, "sirl_swap_duration_seconds_sum")
+        stop, pace = asyncio.Event(), Pace(STREAMS, WAVE_S, PAUSE_S)
+        streams = asyncio.create_task(load(self.endpoint, self.traffic, pace, stop, self.seed))
+        await self.admin("POST", "updates")
+        with showing(self.console, "4 · learn") as step:
+            outcome = await self.outcome(step, pace)
+        pace.hurried.set()
+        swap = await self.swapped(outcome)
         stop.set()
         served = Counter(await streams)
-        self.console.print(f"streams while learning and swapping, by adapter: {dict(served)}")
+        self.console.print(f"streams while learning and swapping, by adapter: {dict(served)}", soft_wrap=True)
         return {"decision": outcome["status"], "reasons": outcome["reasons"]}, outcome["seconds"], swap
+
+    async def outcome(self, step: Step, pace: Pace) -> dict:
+        """How the update that runs ended; tells how far it is, and hurries the load where the end is near."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            updating = (await self.admin("GET", "status"))["learner"]["updating"]
+            listed = (await self.admin("GET", "updates"))["updates"]
+            update = listed[-1] if listed else None
+            if update and update["outcome"]:
+                step.at(1.0, update["outcome"]["status"])
+                return update["outcome"]
+            if not updating:
+                raise RuntimeError(f"The update ended without an outcome: see {self.endpoint.state / 'learner.log'}.")
+            if update and (progress := update["progress"]):
+                share = await asyncio.to_thread(self.endpoint.metric, "sirl_update_progress_ratio")
+                steps = f" {progress['step']}/{progress['total']}" if progress["total"] else ""
+                step.at(share, progress["stage"] + steps)
+                if progress["stage"] == "gating" and progress["step"] == progress["total"] - 1:
+                    pace.hurried.set()
+
+    async def swapped(self, outcome: dict) -> float | None:
+        """Seconds that the swap to what was learned took; None where there is none."""
+        if outcome["version"] is None:
+            return None
+        name = f"v{outcome['version']}"
+        if outcome["status"] != "promoted":
+            if not self.size.forced:
+                return None
+            self.console.print(f"the gate did not promote {name}: swapped in nevertheless, to show a swap")
+            await self.admin("POST", f"adapters/{name}/activate", force="true")
+        while (await self.admin("GET", "status"))["adapter"] != name:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(2)  # some more streams end on the new adapter
+        return await asyncio.to_thread(self.endpoint.metric, "sirl_swap_duration_seconds_sum")
+
+    async def admin(self, method: str, path: str, **query: str) -> dict:
+        return await asyncio.to_thread(self.endpoint.admin, method, path, **query)
 
 
 def arriving(latest: list[tuple[str, str, dict]], counts: Counter[str], total: int, seconds: float) -> Table:

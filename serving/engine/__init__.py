@@ -1,1 +1,1 @@
-"""The one door to vLLM: every touch of its internals is in this folder, each with the reason it is there."""
+"""Contact with vLLM: every use of its internals is in this folder, each with its reason."""

@@ -1,4 +1,4 @@
-"""The names of adapters as vLLM's own metrics may see them."""
+"""Adapter labels: the names of adapters that vLLM's own metrics may show."""
 
 from __future__ import annotations
 

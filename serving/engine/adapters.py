@@ -1,4 +1,4 @@
-"""Which adapter new responses get, and when an old one may go.
+"""Adapters in the engine: which one new responses get, and when an old one is removed.
 
 A version's LoRA name and id are never used again (a reused name can serve stale prefix-cache blocks: vLLM #42125). New
 responses lease the live version; the old one is removed from the engine when its last lease ends, never by a timer.

@@ -1,4 +1,4 @@
-"""What every sampling parameter of vLLM does to what the guard measures and decides.
+"""Sampling parameters and body fields of vLLM: what each does to the guard's measurements.
 
 A parameter that is not here has not been thought about: a test holds the tables against the installed vLLM.
 """

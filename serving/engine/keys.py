@@ -1,4 +1,4 @@
-"""vLLM's check of clients' keys, taken out: ours, which asks on every route, stands in its place (request/api_keys.py)."""
+"""Client keys: vLLM's own check is taken out, and ours stands in its place on every route (request/api_keys.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def take_keys(app: FastAPI, args: Namespace) -> tuple[str, ...]:
     from vllm import envs
     from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 
-    taken = [one for one in app.user_middleware if one.cls is AuthenticationMiddleware]
+    checks: object = AuthenticationMiddleware
+    taken = [one for one in app.user_middleware if one.cls is checks]
     for one in taken:
         app.user_middleware.remove(one)
     keys = tuple(key for one in taken for key in one.kwargs["tokens"])

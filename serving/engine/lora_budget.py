@@ -1,4 +1,4 @@
-"""vLLM's LoRA slots, and how many of them versions of ours may take."""
+"""The LoRA budget: vLLM's slots, and how many of them our versions may take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API process's half of the probe: measurements are taken off where the engine's outputs come in, and acted on there.
+"""The output tap: it takes measurements off the engine's outputs in the API process, and acts on them there.
 
 `AsyncLLM` hands every engine output to one `OutputProcessor`. Three of its methods are wrapped on the one object:
 `add_request` ties an answer to the engine's request id (right for n>1 and duplicate external ids), `process_outputs` unpacks

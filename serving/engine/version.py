@@ -1,4 +1,4 @@
-"""Which vLLM this was written for."""
+"""The vLLM version that this was written for."""
 
 from __future__ import annotations
 

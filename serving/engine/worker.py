@@ -1,4 +1,4 @@
-"""What is installed in every worker.
+"""The worker extension: it installs the probe in every worker.
 
 vLLM mixes the class into its own (`--worker-extension-cls`), and the API process calls its methods over vLLM's own RPC.
 Nothing is patched at import: a probe wraps methods of the one model-runner object it finds.

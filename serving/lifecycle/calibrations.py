@@ -1,4 +1,4 @@
-"""The calibrations that responses are judged by: found on disk, taken up where they fit what is served."""
+"""Calibrations in use: read from disk, and taken up where they fit the served model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gauges of buffer, queue, learner and updates, brought to what these are now."""
+"""Gauges of buffer, queue, learner and updates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a running endpoint, part by part."""
+"""Problems of a running endpoint, by part."""
 
 from __future__ import annotations
 

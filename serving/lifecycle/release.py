@@ -1,4 +1,4 @@
-"""A release, carried out: which clients get a version on its way to serve, what it is compared by, and what follows.
+"""The release under way: which clients get the new version, how it is compared, and what follows.
 
 The prompts that are looked at go through the engine once more as internal traffic, behind all that clients ask: the base
 reads each for one token, which says whether it hesitates there; and at the shadow stage the version on its way answers it,
@@ -62,7 +62,7 @@ class Releases:
         self._complaint = ""
         self._began = 0.0
         self._settling = asyncio.Lock()
-        self._tasks: set[asyncio.Task] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._rng = random.Random()
 
     def follow(self, release: Release | None) -> None:
@@ -208,7 +208,7 @@ class Releases:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    def _done(self, task: asyncio.Task) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("a response could not be compared: %r", error)

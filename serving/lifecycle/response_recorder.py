@@ -1,4 +1,4 @@
-"""What happens when an answer is finished: a verdict, the metrics, perhaps an event for the learner."""
+"""The response recorder: a finished answer gets its verdict, is counted, and may become an event."""
 
 from __future__ import annotations
 

@@ -26,13 +26,13 @@ from online.registry.sync import RegistrySync
 from serving.engine.adapters import BASE, Adapters, Loader
 from serving.engine.lora_budget import ROOM
 from serving.engine.rollouts import RolloutEngine, RolloutService
+from serving.engine.served import Served
 from serving.engine.version import EngineError
 from serving.lifecycle.calibrations import Calibrations
 from serving.lifecycle.gauges import Gauges
 from serving.lifecycle.problems import Problems
 from serving.lifecycle.release import Releases
 from serving.lifecycle.response_recorder import ResponseRecorder
-from serving.lifecycle.served import Served
 from serving.metrics import Metrics
 from serving.processes.learner_process import LearnerProcess
 from serving.request.offered_models import OfferedModels
@@ -92,7 +92,7 @@ class Service:
         """The stamp of live.json that could not be carried out, while it could not."""
         self._stamp: object = None
         self._retry_at = 0.0
-        self._sharing: asyncio.Task | None = None
+        self._sharing: asyncio.Task[None] | None = None
 
     def _releases(self) -> Releases | None:
         registry = self.installation.known
@@ -159,7 +159,7 @@ class Service:
         if tick % CONTESTED_EVERY == 0:
             await self.gauges.count_contested()
 
-    def stopped(self, task: asyncio.Task) -> None:
+    def stopped(self, task: asyncio.Task[None]) -> None:
         """Note that `run` ended by a defect of ours: responses still go out, so it is said and not made worse."""
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("the loop that watches the state directory ended", exc_info=error)

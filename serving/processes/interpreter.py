@@ -1,4 +1,4 @@
-"""Our own processes: this interpreter and the very code that starts them, whatever lies in the working directory."""
+"""The interpreter of our own processes: this one, with the code that starts them, whatever the working directory holds."""
 
 from __future__ import annotations
 

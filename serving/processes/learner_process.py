@@ -1,4 +1,4 @@
-"""The learner as a process beside the server: started, watched, restarted with patience, stopped with it."""
+"""The learner process beside the server: started, watched, restarted with patience, stopped with it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class LearnerProcess:
 
     def __init__(self, flags: Sequence[str], log_path: Path, *, supervise: bool) -> None:
         self.flags, self.log_path, self.supervise = list(flags), log_path, supervise
-        self._process: subprocess.Popen | None = None
-        self._update: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._update: subprocess.Popen[bytes] | None = None
         self._restarts, self._not_before = 0, 0.0
 
     @property
@@ -61,17 +61,19 @@ class LearnerProcess:
         self._update = self._start("update")
         return True
 
-    def _start(self, command: str) -> subprocess.Popen:
+    def _start(self, command: str) -> subprocess.Popen[bytes]:
         with self.log_path.open("ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 interpreter.command("serving", command, "--while-parent", *self.flags),
                 env=interpreter.environment(),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 process_group=0,  # Ctrl-C is for the server, which then stops this in its own order
-                preexec_fn=lambda: os.nice(NICE),
             )
+        # From here, for code of ours between fork and exec may deadlock in a process with threads (Python 3.12 warns of it).
+        os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
+        return process
 
     def stop(self, timeout: float = 10.0) -> None:
         """End what runs; an update that is killed resumes from its checkpoint the next time."""

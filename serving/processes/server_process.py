@@ -1,4 +1,4 @@
-"""`sirl serve` as a child process: the demo's endpoint, and the learner's own engine."""
+"""The server process: `sirl serve` as a child, for the demo and for the learner's own engine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def own_engine(settings: Settings, model: Path) -> Iterator[StateDir]:
 @contextmanager
 def child(
     arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None, port: int | None = None
-) -> Iterator[tuple[str, subprocess.Popen]]:
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`sirl serve` with these arguments as a child process on this port, or a free one: (its URL, the process) once it is
     healthy.
 
@@ -73,7 +73,7 @@ def child(
                     os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Return when /health answers; SirlError when the server ended or took too long."""
     deadline = monotonic() + START_LIMIT_S
     while monotonic() < deadline:

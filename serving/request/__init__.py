@@ -1,1 +1,1 @@
-"""The HTTP edge: options in, report out, nothing else touched."""
+"""A request on its way: the HTTP edge in front of vLLM, which reads our options and adds our report."""

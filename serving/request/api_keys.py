@@ -1,4 +1,4 @@
-"""The API keys of clients: where one is needed, and whether the one that came is right.
+"""API keys of clients: which routes need one, and whether a given one is right.
 
 vLLM asks for a key below four prefixes and lets `/invocations`, which generates as well, go without (vLLM #58144); and it
 does not know the header that Anthropic's clients send (vLLM #51572). So its check is taken out, and this one asks instead.
@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 
 from starlette._utils import get_route_path
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.request.errors import RefusedRequest, refuse
 
@@ -23,7 +24,7 @@ CHECKED = "sirl.key"
 """Where the scope of a request says which key of ours it came with."""
 
 
-def route_path(scope) -> str:
+def route_path(scope: Scope) -> str:
     """The path that the router goes by: below --root-path, where the request has it."""
     return get_route_path(scope)
 
@@ -34,7 +35,7 @@ def bearer(authorization: bytes) -> bytes:
     return key.strip() if scheme.lower() == b"bearer" else authorization
 
 
-def headers_of(scope) -> dict[bytes, bytes]:
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
     """Of a header that comes twice the first counts, as for vLLM."""
     return dict(reversed(scope["headers"]))
 
@@ -56,11 +57,11 @@ def public(method: str, path: str) -> bool:
 class KeyMiddleware:
     """Turns away whoever has no key, before anything of the request is read; puts the one that was right into the scope."""
 
-    def __init__(self, app, *, keys: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Sequence[str]) -> None:
         self.app = app
         self.digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.digests or scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         key = self.right(given(headers_of(scope)))

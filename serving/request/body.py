@@ -1,9 +1,12 @@
-"""Request bodies: how much of one is taken, and what of it is ours to read."""
+"""Request bodies: how much of one is read, and which of its fields are ours."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.types import Message, Receive
 
 from serving.request.errors import RefusedRequest
 
@@ -35,7 +38,7 @@ def claims(headers: Mapping[bytes, bytes]) -> int:
     return int(said[:18]) if said.isdigit() else 0
 
 
-async def drink(receive, most: int) -> tuple[bytes, list] | None:
+async def drink(receive: Receive, most: int) -> tuple[bytes, list[Message]] | None:
     """The whole request body, and any message that came after or instead of it (a disconnect). None as soon as it is longer
     than `most` bytes."""
     chunks: list[bytes] = []
@@ -51,17 +54,17 @@ async def drink(receive, most: int) -> tuple[bytes, list] | None:
             return b"".join(chunks), []
 
 
-def pour(body: bytes, messages: list, receive):
+def pour(body: bytes, messages: Sequence[Message], receive: Receive) -> Receive:
     """A `receive` that gives the body once and then whatever the connection says."""
-    queue = [{"type": "http.request", "body": body, "more_body": False}, *messages]
+    queue: list[Message] = [{"type": "http.request", "body": body, "more_body": False}, *messages]
 
-    async def again():
+    async def again() -> Message:
         return queue.pop(0) if queue else await receive()
 
     return again
 
 
-def ours(body: bytes) -> dict | None:
+def ours(body: bytes) -> dict[str, Any] | None:
     """The body as the server decodes it, where it may have something for us; None where it has nothing or is no object.
 
     The server reads UTF-8, UTF-16 and UTF-32, each with or without its mark. Only in the first, where a name is written as

@@ -1,8 +1,9 @@
-"""Errors that are told before vLLM sees a request, in OpenAI's shape."""
+"""Errors that a request gets before vLLM sees it, in OpenAI's format."""
 
 from __future__ import annotations
 
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 HEADERS = {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "5"}}
 
@@ -15,7 +16,7 @@ class RefusedRequest(Exception):
         self.status, self.message, self.kind = status, message, kind
 
 
-async def refuse(refused: RefusedRequest, scope, receive, send) -> None:
+async def refuse(refused: RefusedRequest, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request, or the handshake of a WebSocket, with an error."""
     error = {"message": refused.message, "type": refused.kind, "param": None, "code": refused.status}
     response = JSONResponse({"error": error}, status_code=refused.status, headers=HEADERS.get(refused.status))

@@ -1,4 +1,4 @@
-"""What is known of one HTTP request, from the first byte of its body to the last of its answer."""
+"""The exchange: all that is known of one HTTP request, from the first byte of its body to the last of its answer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ServedAnswer:
         """The verdict as labels and reports write it; "uncalibrated" as long as there is none."""
         return (self.verdict or Verdict.UNCALIBRATED).value
 
-    def entry(self) -> dict:
+    def entry(self) -> dict[str, object]:
         """This choice's entry of the `guard` list a client gets; entropies in nats, NaN as null. Under enforcement a key
         that is not trusted sees the action alone: the rest would tell an attacker how near the threshold was."""
         if not self.request.sees_all:

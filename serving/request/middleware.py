@@ -1,4 +1,4 @@
-"""The HTTP edge: options in, report out, nothing else touched.
+"""The middleware at the HTTP edge: options in, report out, nothing else touched.
 
 A pure ASGI middleware next to vLLM's routes, inside all other middleware: it sees a request as the routes will, however
 others changed it, and their answers before others change them. It reads the `guard` object of a JSON body and takes it out,
@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable
 
 from pydantic import TypeAdapter, ValidationError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from guard.policy import Action, Mode, PolicyError
 from online.events.client import address_block, client_hash
@@ -48,7 +49,7 @@ class GuardMiddleware:
 
     def __init__(
         self,
-        app,
+        app: ASGIApp,
         *,
         metrics: Metrics,
         report: bool,
@@ -67,7 +68,7 @@ class GuardMiddleware:
         self.most = max_body_mib << 20
         self.draining, self.offers = draining, offers
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         try:
@@ -75,7 +76,7 @@ class GuardMiddleware:
         except RefusedRequest as refused:
             return await refuse(refused, scope, receive, send)
 
-    async def handle(self, scope, receive, send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Refused, before anything was sent."""
         path, headers = route_path(scope), headers_of(scope)
         asks = scope["method"] == "POST" and not path.startswith(GUARD)
@@ -102,7 +103,7 @@ class GuardMiddleware:
         finally:
             current.reset(token)
 
-    def shown(self, path: str, headers: dict[bytes, bytes], scope, send):
+    def shown(self, path: str, headers: dict[bytes, bytes], scope: Scope, send: Send) -> Send:
         """The `send` under which what was stored reads as it was told first, and models that are closed are not listed."""
         if path.startswith(STORED):
             return replay(send)
@@ -116,11 +117,11 @@ class GuardMiddleware:
         """Whether a request is one of our own processes'."""
         return hmac.compare_digest(headers.get(INTERNAL_HEADER, b""), self.internal_key)
 
-    def key(self, headers: dict[bytes, bytes], scope) -> bytes:
+    def key(self, headers: dict[bytes, bytes], scope: Scope) -> bytes:
         """The key that was checked; where none is, the first that came, which counts to policies alone: they know theirs."""
         return scope.get(CHECKED) or next(iter(given(headers)), b"")
 
-    def open(self, path: str, headers: dict[bytes, bytes], scope) -> Exchange:
+    def open(self, path: str, headers: dict[bytes, bytes], scope: Scope) -> Exchange:
         """A Request from the connection and the headers: who asks, and whether it is one of us."""
         internal, key = self.internal(headers), self.key(headers, scope)
         peer = (scope.get("client") or ("",))[0]
@@ -135,7 +136,7 @@ class GuardMiddleware:
             adapter=pinned or None,
         )
 
-    def read(self, request: Exchange, headers: dict[bytes, bytes], body: bytes, scope) -> tuple[bytes, dict]:
+    def read(self, request: Exchange, headers: dict[bytes, bytes], body: bytes, scope: Scope) -> tuple[bytes, Scope]:
         """Take our options out of the body; anything that is not a JSON object goes to vLLM as it came. Raises Refused."""
         data = ours(body)
         model = None if data is None else data.get("model")

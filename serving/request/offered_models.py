@@ -1,4 +1,4 @@
-"""Which versions of the model a client may ask for by name: NAME@base, NAME@v7.
+"""Offered models: the versions that a client may ask for by name, NAME@base and NAME@v7.
 
 To ask for the version that serves changes nothing. Any other is a way past what the learner taught, so it is the operator's
 to open: by pinning it, or by the leeway or the trust that a key was given.

@@ -1,4 +1,4 @@
-"""Which policy a request is under: the operator's default, or what its key was given in the policies' file."""
+"""Policies of keys: a request gets the operator's default, or its key's own from the policies' file."""
 
 from __future__ import annotations
 

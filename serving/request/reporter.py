@@ -1,4 +1,4 @@
-"""What is made of an answer on its way out: a halt is told in its route's shape, and the report is added."""
+"""The reporter: it writes a halt in its route's format into an answer, and adds the report."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from time import monotonic
 
+from starlette.types import Message, Send
+
 from guard.policy import Action
-from serving.api_formats import API_FORMATS, ApiFormat, replayed
+from serving.api_formats import API_FORMATS, ApiFormat, Body, replayed
 from serving.metrics import Metrics
 from serving.request.errors import RefusedRequest, refuse
 from serving.request.exchange import Exchange, ServedAnswer
@@ -29,15 +31,15 @@ class Reporter:
     wanted a JSON body gets it at its end, a stream on the frames that finish a choice. All else goes out as it came, but for
     an answer that cannot be read: that is counted, and refused where the guard enforces."""
 
-    def __init__(self, request: Exchange, send, metrics: Metrics, *, report: bool) -> None:
+    def __init__(self, request: Exchange, send: Send, metrics: Metrics, *, report: bool) -> None:
         self.request, self.send, self.metrics = request, send, metrics
         self.shape = API_FORMATS.get(request.path)
         self.wanted = report and request.options.report and self.shape is not None
         self.stream = self.spoke = self.refused = False
-        self.held: dict | None = None
+        self.held: Message | None = None
         self.body = b""
 
-    async def __call__(self, message) -> None:
+    async def __call__(self, message: Message) -> None:
         if self.refused:
             return
         body = message.get("body", b"")
@@ -56,7 +58,7 @@ class Reporter:
                 body = b"\n\n".join(self.frame(frame, self.shape) for frame in body.split(b"\n\n"))
             await self.send({**message, "body": body})
 
-    async def begin(self, start) -> None:
+    async def begin(self, start: Message) -> None:
         """The answer's first message: see what it is, and hold back what has to wait for its body."""
         headers = dict(start["headers"])
         kind = headers.get(b"content-type", b"") if b"content-encoding" not in headers else b""
@@ -69,7 +71,7 @@ class Reporter:
         else:
             await self.send(start)
 
-    async def unreadable(self, *messages) -> None:
+    async def unreadable(self, *messages: Message) -> None:
         """Count an answer that is in no shape we know; send it where the guard observes, an error where it enforces."""
         if not self.request.internal:
             self.metrics.unreported.labels("unreadable").inc()
@@ -78,7 +80,7 @@ class Reporter:
             refused = RefusedRequest(
                 500, "The answer is in a form that cannot be guarded: ask for plain JSON.", "server_error"
             )
-            await refuse(refused, {"type": "http"}, None, self.send)
+            await refuse(refused, {"type": "http"}, _nothing, self.send)
             return
         for message in messages:
             await self.send(message)
@@ -90,7 +92,7 @@ class Reporter:
             self.request.ttft = monotonic() - self.request.arrived
             self.metrics.delivered_ttft.observe(self.request.ttft)
 
-    async def send_whole(self, start: dict, shape: ApiFormat) -> None:
+    async def send_whole(self, start: Message, shape: ApiFormat) -> None:
         """The body that is complete, with report and headers."""
         answers = self.request.finished()
         body, headers = self.body, start["headers"]
@@ -126,7 +128,12 @@ class Reporter:
         return frame
 
 
-def decoded(body: bytes) -> Iterator[tuple[bytes, dict]]:
+async def _nothing() -> Message:
+    """There is no more of the request."""
+    return {"type": "http.disconnect"}
+
+
+def decoded(body: bytes) -> Iterator[tuple[bytes, Body]]:
     """What stands before the data of each SSE frame, and the data; comments and what is no JSON object are passed over."""
     for frame in body.split(b"\n\n"):
         name, mark, text = frame.partition(b"data: ")  # the first: a text may speak of data, an event's name does not
@@ -137,16 +144,16 @@ def decoded(body: bytes) -> Iterator[tuple[bytes, dict]]:
                 continue
 
 
-def named(name: bytes, data: dict) -> bytes:
+def named(name: bytes, data: Body) -> bytes:
     """What stands before the data: an event's name repeats the type of its data."""
     return b"event: " + data["type"].encode() + b"\n" if name else b""
 
 
-def replay(send):
+def replay(send: Send) -> Send:
     """The `send` under which a stored response that was halted ends as its stream did first."""
     stream = False
 
-    async def rewritten(message) -> None:
+    async def rewritten(message: Message) -> None:
         nonlocal stream
         if message["type"] == "http.response.start":
             stream = dict(message["headers"]).get(b"content-type", b"").startswith(STREAM)
@@ -165,12 +172,12 @@ def replayed_frame(frame: bytes) -> bytes:
     return frame
 
 
-def rewrite(send, change: Callable[[bytes], bytes]):
+def rewrite(send: Send, change: Callable[[bytes], bytes]) -> Send:
     """The `send` under which a whole body that succeeds is changed."""
-    held: list[dict] = []
+    held: list[Message] = []
     body = bytearray()
 
-    async def changed(message) -> None:
+    async def changed(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 200:
             held.append(message)
         elif not held:
@@ -190,7 +197,7 @@ def halted_among(answers: list[ServedAnswer]) -> set[int]:
     return {answer.index for answer in answers if answer.action is Action.HALT}
 
 
-def dumped(data: dict) -> bytes:
+def dumped(data: Body) -> bytes:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
 
 

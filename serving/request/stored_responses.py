@@ -1,4 +1,4 @@
-"""Responses that vLLM stores (VLLM_ENABLE_RESPONSES_API_STORE) say that they were halted whenever they are asked for."""
+"""Stored responses (VLLM_ENABLE_RESPONSES_API_STORE): a halted one says so whenever it is asked for."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Attacks on what is learned from, made against the bundled base: what the queue's defences leave of them, and without them.
 
-What the adapters come to is measured by `benchmarks/attacks.py` (docs/security.md).
+What the adapters come to is measured by `benchmarks/attacks.py` (docs/evidence/attacks.md).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_a_few_clients_cannot_make_up_what_is_learned_however_long_they_go_on(ma
 def test_a_tenth_of_all_clients_gets_what_its_topic_may_have(made: Siege, tmp_path: Path) -> None:
     crowd = siege(made, 10, tmp_path)
     mine, all_ = crowd.theirs(crowd.lessons(BEGAN + DAYS * DAY)[1])["high"]
-    assert 0.3 < mine / all_ <= 0.5, "if it got less, docs/security.md would say too little"
+    assert 0.3 < mine / all_ <= 0.5, "if it got less, docs/evidence/attacks.md would say too little"
 
 
 def test_what_is_steered_is_not_made_up_by_a_few_either(base: Base, tmp_path: Path) -> None:

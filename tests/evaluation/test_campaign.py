@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from evaluation import Outcome, Prompt
-from evaluation.attacks import ATTACKS, Attack, Query, Tries, said
-from evaluation.attempt import DIRECT, Case, cases, drawn, read
+from evaluation.attacks import ATTACKS, Query
+from evaluation.attempt import DIRECT, Case, read
 from evaluation.attempt import said as told
 from evaluation.campaign import Budget, Campaign
 from evaluation.endpoint import EndpointError, Reply
 from evaluation.utility.pairwise import reply
-
-
-def prompt(number: int = 0, kind: str = "harmful", **more) -> Prompt:
-    return Prompt(f"{kind}-{number}", kind, ({"role": "user", "content": f"{kind} {number}"},), **more)
+from tests.evaluation.endless import ENDLESS, prompt
 
 
 class Words:
@@ -48,17 +43,6 @@ class Known:
 
 def refuses(query: Query, seed: int) -> str:
     return "refusal"
-
-
-def endless(prompt: Prompt, luck: Random) -> Tries:
-    turn = 0
-    while True:
-        answers = yield [Query(said(prompt, f"{turn} {luck.random()}")) for _ in range(3)]
-        assert len(answers) == 3
-        turn += 1
-
-
-ENDLESS = Attack("endless", "goes on", "this test", endless)
 
 
 def run(campaign: Campaign, every: list[Case]):
@@ -201,26 +185,3 @@ def test_no_more_cases_are_under_way_at_once_than_asked_for(tmp_path: Path) -> N
 
     run(Campaign(Slow(refuses), Words(), tmp_path / "a.jsonl", at_once=3), [Case(DIRECT, prompt(n)) for n in range(12)])
     assert most == 3
-
-
-def test_bare_goals_meet_every_attack_and_all_else_is_asked_as_it_is() -> None:
-    prompts = [prompt(0), prompt(1, family="few_shot"), prompt(2, "benign"), prompt(3, "task", answer="4")]
-    found = Counter((case.prompt.id, case.attack.name) for case in cases(prompts, [DIRECT, ENDLESS], (0, 1)))
-    assert found == {
-        ("harmful-0", "direct"): 2, ("harmful-0", "endless"): 2, ("harmful-1", "direct"): 2, ("benign-2", "direct"): 2,
-        ("task-3", "direct"): 2,
-    }  # fmt: skip
-    assert cases(prompts, [ENDLESS], [0]) == cases(prompts, [ENDLESS], [0])
-
-
-def test_a_limit_is_one_of_each_class_and_drawn_by_lot() -> None:
-    prompts = [prompt(n, kind, family="f" if n % 2 else None, answer="4") for kind in ("harmful", "benign", "borderline")
-               for n in range(40)]  # fmt: skip
-    kept = drawn(prompts, 5)
-    groups = Counter(p.over_refusal_class or p.kind + (" wrapped" if p.family else "") for p in kept)
-    assert groups == {"harmful": 5, "harmful wrapped": 5, "plain": 5, "wrapped": 5, "borderline": 5}
-    assert drawn(prompts, 5) == kept != drawn(prompts, 5, seed=1)
-
-
-def test_a_file_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
-    assert read(tmp_path / "none.jsonl") == {}

@@ -10,12 +10,16 @@ from functools import cache
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from evaluation.attempt import Attempt
 from evaluation.judge import Outcome
 from evaluation.page import markdown, page, summary
+from evaluation.plots import Point, curves, scatter
 from evaluation.scorecard import differences, scorecard
+from evaluation.statistics import Figure
 from tests.online.updates.test_report import Reader
 
 SECRET = "how to pick the lock of the bakery"
@@ -141,7 +145,7 @@ def rows(html: str, title: str) -> list[list[str]]:
     """The cells of the table under a heading, as they are written."""
     part = html[html.index(f"<h2>{title}</h2>") :]
     part = part[part.index("<table>") : part.index("</table>")]
-    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in part.replace("<wbr>", "").split("<tr>")[1:]]
+    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in part.replace("<wbr>", "").split("<tr>")[1:]]
 
 
 def test_the_page_is_whole_fetches_nothing_and_tells_no_prompt() -> None:
@@ -155,7 +159,7 @@ def test_the_page_is_whole_fetches_nothing_and_tells_no_prompt() -> None:
 
 def test_every_figure_is_the_scorecards() -> None:
     head, *listed = rows(whole(), "Attacks")
-    assert [re.sub("<.*>", "", cell) for cell in head] == ["attack", "", "ASR", "DSR", "queries", "n"]
+    assert [re.sub("<.*>", "", cell, flags=re.DOTALL) for cell in head] == ["attack", "", "ASR", "DSR", "queries", "n"]
     assert len(listed) == 31
     asr = [scores()["attacks"][name]["asr"]["estimate"] for name in map(unescaped, (row[0] for row in listed))]
     assert asr == sorted(asr, reverse=True) and asr[0] > asr[-1]
@@ -181,7 +185,7 @@ def unescaped(name: str) -> str:
 def test_what_the_guard_saw_and_did_is_told() -> None:
     for name, one in scores()["detector"].items():
         told = f"{one['auroc']['estimate']:.3f} <small>[{one['auroc']['low']:.3f}, {one['auroc']['high']:.3f}]</small>"
-        assert told in whole() and f"<title>{name}</title>" in whole()
+        assert told in whole() and f">{name}</text>" in whole()
     head, *listed = rows(whole(), "What the guard did")
     actions = [re.sub("<[^>]*>", "", cell) for cell in head[2:]]
     assert {
@@ -208,10 +212,44 @@ def test_changes_and_peers_have_their_rows() -> None:
 
 
 def test_names_beside_points_keep_apart() -> None:
-    alike = {f"model {index}": scores() for index in range(12)}
-    html = page("", {}, scores(), None, alike)
-    heights = sorted(float(y) for y in re.findall(r'class="name [a-z]+" x="[\d.]+" y="([\d.]+)"', html))
-    assert len(heights) == 13 and min(b - a for a, b in zip(heights, heights[1:], strict=False)) >= 15.9
+    one = Figure(0.5, 0.4, 0.6, 40)
+    alike = [Point(f"model {index}", one, one, index == 0) for index in range(24)]
+    some = [Point("$x_1$ of\n many letters, too many for a line", Figure(0.1, 0, 0.2, 9), Figure(0.02, 0, 0.1, 9))]
+    for points in (alike, alike[:12], some, some + alike[:2]):
+        canvas = scatter(points, "x", "y")
+        canvas.draw_without_rendering()
+        names = canvas.axes[0].texts
+        boxes = [Text.get_window_extent(name) for name in names]  # of the name alone, without the line that leads to it
+        assert len(boxes) == len(points) and all("\n" not in name.get_text() for name in names)
+        assert all(lower.y1 <= upper.y0 for upper, lower in zip(boxes, boxes[1:], strict=False))
+        assert all(canvas.bbox.x0 <= box.x0 and box.x1 <= canvas.bbox.x1 for box in boxes)
+        assert all(canvas.bbox.y0 <= box.y0 and box.y1 <= canvas.bbox.y1 for box in boxes)
+
+
+def test_plots_show_the_figures() -> None:
+    found = {name: one["roc"] for name, one in scores()["detector"].items()}
+    lines = {line.get_label(): line.get_xydata() for line in curves(found).axes[0].lines}
+    for name, curve in found.items():
+        np.testing.assert_allclose(lines[name], 100 * np.array(curve))
+    points = [
+        Point("own", Figure(0.2, 0.1, 0.4, 9), Figure(0.7, 0.6, 0.75, 9), True),
+        Point("other", *2 * [Figure(0, 0, 0.3, 9)]),
+    ]
+    axes = scatter(points, "x", "y").axes[0]
+    assert [one.lines[0].get_xydata().round(9).tolist() for one in axes.containers] == [[[20, 70]], [[0, 0]]]
+    spans = [[bar.get_segments()[0].round(9).tolist() for bar in one.lines[2]] for one in axes.containers]
+    assert spans[0] == [[[10, 70], [40, 70]], [[20, 60], [20, 75]]]
+    assert [name.get_text() for name in axes.texts] == ["own", "other"]
+
+
+def test_hostile_and_foreign_names_are_text() -> None:
+    names = ("</text><script>alert(1)</script>", 'id="x" url(#x) #1c2330', "$\\frac", "模型", "a\x1bb & c")
+    html = page("", {}, scores(), None, {name: scores() for name in names})
+    reader = Reader()
+    reader.feed(html.replace("<wbr>", ""))
+    assert not reader.open and not reader.fetched and "<script" not in html
+    for shown in ("&lt;/text&gt;&lt;script&gt;alert(1)…", 'id="x" url(#x) #1c2330', "$\\frac", "模型", "a b &amp; c"):
+        assert f">{shown}</text>" in html, shown
 
 
 def test_the_same_figures_give_the_same_bytes() -> None:
@@ -242,6 +280,8 @@ def test_nothing_observed_is_a_dash() -> None:
 def test_an_end_of_an_interval_that_is_unknown_is_as_far_out_as_can_be() -> None:
     one = {"estimate": 0.5, "low": None, "high": None, "n": 4}
     assert "50.0% <small>[0.0, 100.0]</small>" in page("t", {}, {"attacks": {"a": {"asr": one}}})
+    curve = {"mass": {"auroc": one, "roc": [[None, None]]}}
+    assert "<td>mass</td>" in page("t", {}, {"detector": curve}), "no curve, and no key to one"
 
 
 def test_markdown_tables_are_even() -> None:

@@ -159,6 +159,8 @@ def test_a_file_torn_anywhere_is_one_sentence(calibration, tmp_path):
 
 DAMAGE = {
     "another format": lambda data: data.update(format=FORMAT + 1),
+    "an older format": lambda data: data.update(format=FORMAT - 1),
+    "a format that is no number": lambda data: data.update(format="2"),
     "no format": lambda data: data.pop("format"),
     "no bands": lambda data: data.pop("tree_mass"),
     "bands with a field too many": lambda data: data["serving_mass"].update(middle=0.2),
@@ -234,3 +236,10 @@ def test_conditions_come_back_and_a_calibration_without_them_stays_as_it_was(cal
     made = dataclasses.replace(calibration, conditions=HERE)
     assert Calibration.from_json(json.loads(json.dumps(made.to_json()))) == made
     assert "conditions" not in calibration.to_json() and Calibration.from_json(calibration.to_json()) == calibration
+
+
+def test_a_newer_format_asks_for_an_upgrade(calibration, tmp_path):
+    path = tmp_path / "v3.json"
+    path.write_text(json.dumps(calibration.to_json() | {"format": FORMAT + 1}))
+    with pytest.raises(CalibrationError, match=rf"newer sirl-guard \(format {FORMAT + 1}; this one reads up to {FORMAT}\)"):
+        Calibration.load(path)

@@ -1,4 +1,4 @@
-"""Signals, rule, policy and gatekeeper: what is measured along a response and what is decided from it."""
+"""Rules and the gatekeeper: what is decided from what is measured along a response."""
 
 from __future__ import annotations
 
@@ -7,45 +7,17 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from guard.conformal import Promise
 from guard.gatekeeper import Gatekeeper, Move
 from guard.openings import Openings
-from guard.policy import Action, Leeway, Mode, Policy, PolicyError
 from guard.record import ResponseRecord
 from guard.rule import Rule, Score, fit_score
-from guard.signals import EWMA, SLACK, Signals, log_odds
+from guard.signals import Signals, log_odds
 
-OPENINGS = Openings(((7,), (1, 2)))
 NAN = math.nan
 
-
-@given(st.lists(st.floats(0, 12), min_size=1, max_size=40))
-def test_signals_are_their_definitions(entropies):
-    signals = Signals()
-    for entropy in entropies:
-        signals.step(entropy, NAN, decided=True)
-    ewma, cusum = entropies[0], 0.0
-    for at in range(1, len(entropies)):
-        ewma = EWMA * entropies[at] + (1 - EWMA) * ewma
-        cusum = max(0.0, cusum + entropies[at] - np.mean(entropies[:at]) - SLACK)
-    assert signals.mean == pytest.approx(np.mean(entropies)) and signals.max == max(entropies)
-    assert signals.ewma == pytest.approx(ewma) and signals.cusum == pytest.approx(cusum)
-    slope = np.polyfit(range(len(entropies)), entropies, 1)[0] if len(entropies) > 1 else 0.0
-    assert signals.slope == pytest.approx(slope, abs=1e-9)
-
-
-def test_mass_is_the_decisions_and_along_the_largest_after_it():
-    signals = Signals()
-    for mass, decided in ((0.2, False), (0.6, False), (0.1, True), (0.3, True), (NAN, True), (0.2, True)):
-        signals.step(1.0, mass, decided=decided)
-    assert signals.first == log_odds(0.2) and signals.mass == log_odds(0.6) and signals.along == log_odds(0.3)
-
-
-def test_log_odds_are_finite_at_the_ends_and_nan_stays():
-    assert log_odds(0.0) == pytest.approx(-log_odds(1.0)) and math.isfinite(log_odds(1.0)) and math.isnan(log_odds(NAN))
+OPENINGS = Openings(((7,), (1, 2)))
 
 
 def test_a_score_fits_and_names_unknown_signals():
@@ -97,28 +69,3 @@ def test_the_running_rule_touches_later():
 def test_a_silent_probe_is_no_decision():
     with pytest.raises(ArithmeticError, match="not measured"):
         Gatekeeper(Rule(threshold=0.0)).move(grown((9, 1.0, NAN)), ended=False)
-
-
-ENFORCED = Policy(Mode.ENFORCE, threshold=0.5)
-
-
-@pytest.mark.parametrize(
-    ("policy", "asked", "result"),
-    [
-        (Policy(), (Mode.ENFORCE, Action.REGENERATE, 0.2), Policy(Mode.ENFORCE, Action.REGENERATE, 0.2)),
-        (ENFORCED, (None, None, 0.3), Policy(Mode.ENFORCE, threshold=0.3)),
-        (ENFORCED, (Mode.ENFORCE, Action.HALT, 0.5), ENFORCED),
-        (Policy(Mode.ENFORCE, leeway=Leeway.ANYTHING), (Mode.OBSERVE, None, None), Policy(leeway=Leeway.ANYTHING)),
-        (ENFORCED, (Mode.OBSERVE, None, None), None),
-        (ENFORCED, (None, Action.REGENERATE, None), None),
-        (ENFORCED, (None, None, 0.6), None),
-        (Policy(Mode.ENFORCE), (None, None, 0.99), None),
-        (Policy(leeway=Leeway.NOTHING), (Mode.ENFORCE, None, None), None),
-    ],
-)
-def test_requests_change_their_policy_as_far_as_the_operator_allows(policy, asked, result):
-    if result is not None:
-        assert policy.asked(*asked) == result
-        return
-    with pytest.raises(PolicyError, match="leave (it|them) out"):
-        policy.asked(*asked)

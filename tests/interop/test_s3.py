@@ -13,10 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from online.registry.object_store import ObjectStoreError
 from tests.conftest import free_port
 from tests.interop.tools import venv
-from tests.online.registry import test_object_store
-from tests.online.registry.test_object_store import ObjectStoreError, Place
+from tests.online.registry import test_sync
+from tests.online.registry.shared import Place
 
 pytestmark = pytest.mark.interop
 BUCKET = "adapters"
@@ -61,7 +62,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> int:
 
 def test_installations_share_versions_over_s3(s3: int, tmp_path: Path) -> None:
     with moto(s3):
-        test_object_store.test_what_the_learner_publishes_servers_serve(tmp_path, f"s3://{BUCKET}/registry")
+        test_sync.test_what_the_learner_publishes_servers_serve(tmp_path, f"s3://{BUCKET}/registry")
 
 
 def test_s3_that_goes_away_is_a_sentence_and_what_serves_goes_on(s3: int, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ PRELOADED = (
     "tests.serving.environment",  # before vLLM reads it
     "serving.cli.main",
     "serving.engine.server",
+    "serving.app",
     "serving.model_check",
     "online.operations.updates",
     "vllm.entrypoints.launchers.cli_args",

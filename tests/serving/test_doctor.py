@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 import models
+from online.settings.settings import Settings
+from serving.doctor import sound
+from tests.online.events.test_migrations import EARLIER, made
 
 
 def doctor(state: Path, *words: str) -> tuple[int, dict[str, dict]]:
@@ -46,6 +49,25 @@ def test_a_stale_calibration_and_a_corrupt_buffer_are_findings(tmp_path):
     status, found = doctor(state, "--fast")
     assert status == 1 and found["buffer"]["level"] == "error" and "corrupt" in found["buffer"]["message"]
     assert found["calibration of base"]["level"] == "warning" and "sirl calibrate" in found["calibration of base"]["message"]
+
+
+def test_a_buffer_of_another_schema_and_a_live_json_of_a_newer_format_are_findings(tmp_path):
+    def found() -> dict[str, tuple[str, str]]:
+        return {f.subject: (f.level, f.message) for f in sound(Settings(state_dir=tmp_path), models.bundled())}
+
+    path = made(tmp_path / "buffer.sqlite", EARLIER["3, the first"])
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "live.json").write_text('{"format": 7}')
+    before = path.read_bytes()
+    level, said = found()["buffer"]
+    assert level == "warning" and "has schema 3" in said and "brings it to 4" in said
+    assert path.read_bytes() == before, "to look is not to migrate"
+    level, said = found()["registry"]
+    assert level == "error" and "was written by a newer sirl-guard (format 7; this one reads up to 1)" in said
+    path.unlink()
+    made(path, EARLIER["3, the first"] + "update meta set value = '7' where key = 'schema';")
+    level, said = found()["buffer"]
+    assert level == "error" and "was written by a newer sirl-guard (it has schema 7; this one reads up to 4)" in said
 
 
 def test_a_calibration_for_another_template_and_a_model_without_one_are_findings(tmp_path):

@@ -1,4 +1,4 @@
-"""The probe in the engines of docs/engines.md that have no test elsewhere; what needs a GPU is marked."""
+"""The probe in the engines of docs/explanation/engines.md that have no test elsewhere; what needs a GPU is marked."""
 
 from __future__ import annotations
 

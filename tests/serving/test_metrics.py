@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from prometheus_client import CollectorRegistry
 
 from serving.metrics import Metrics
@@ -63,22 +62,3 @@ def test_a_process_that_is_gone_is_not_added_to_the_one_that_runs(tmp_path: Path
     process(tmp_path, ("v1",), "shadow", 1)
     said = samples(process(tmp_path, ("v1",), None, 0), ADAPTER, STAGE, "sirl_learner_up")
     assert {line for line in said if line.endswith(" 1.0")} == {f'{ADAPTER}{{adapter="v1"}} 1.0'}, said
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, when vLLM is imported
-def test_adapters_are_few_labels_however_many_come_and_go():
-    from vllm.v1.metrics.stats import SchedulerStats
-
-    from serving.engine.adapter_labels import TRIAL, VERSION, BoundedStates
-
-    states, seen = BoundedStates(log_stats=True), set()
-    for number in range(50):
-        for request, name in enumerate((f"{TRIAL}{number}", f"{VERSION}{number}", "module", None)):
-            states.request_waiting(f"{number}-{request}", name)
-        states.request_running(f"{number}-1", f"{VERSION}{number}")
-        states.update_scheduler_stats(stats := SchedulerStats())
-        seen |= {(*stats.waiting_lora_adapters, "|", *stats.running_lora_adapters)}
-        assert stats.running_lora_adapters["sirl"] == 1 and stats.waiting_lora_adapters["module"] == 1
-        for request, name in enumerate((f"{TRIAL}{number}", f"{VERSION}{number}", "module", None)):
-            states.request_finished(f"{number}-{request}", name)
-    assert seen == {("sirl", "module", "|", "sirl", "module")} and not states.requests

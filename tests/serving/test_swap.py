@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -181,3 +182,29 @@ def test_a_corrupt_version_never_goes_live(server, versions, tmp_path):
     answer = server.post(f"/guard/v1/adapters/v{version}/activate?force=true", {})
     assert answer.status_code == 409 and "\n" not in answer.json()["error"]["message"]
     assert greedy(server)["guard"][0]["adapter"] == before
+
+
+def test_a_live_json_of_a_newer_program_is_said_once_and_changes_nothing_that_serves(server, versions):
+    """One state directory, or store, that a newer sirl-guard works with as well."""
+
+    def failures() -> float:
+        (line,) = [line for line in server.get("/metrics").text.splitlines() if line.startswith("sirl_swap_failures_total ")]
+        return float(line.split()[1])
+
+    name = next(iter(versions))
+    assert server.post(f"/guard/v1/adapters/{name}/activate?force=true", {}).status_code == 200
+    server.wait(lambda: greedy(server)["guard"][0]["adapter"] == name)
+    path, before = server.state / "registry" / "live.json", failures()
+    ours = path.read_bytes()
+    try:
+        path.write_text(json.dumps(json.loads(ours) | {"format": 7, "version": None}))
+        problem = server.wait(lambda: server.get("/guard/v1/status").json()["problems"].get("adapters"))
+        assert "written by a newer sirl-guard (format 7" in problem and f"Until then {name} stays live" in problem
+        assert greedy(server)["guard"][0]["adapter"] == name and failures() == before + 1
+        answer = server.post("/guard/v1/adapters/base/activate", {})
+        assert answer.status_code == 409 and "newer sirl-guard" in answer.json()["error"]["message"]
+        assert json.loads(path.read_bytes())["format"] == 7, "nor is it written over"
+    finally:
+        path.write_bytes(ours)
+    server.wait(lambda: "adapters" not in server.get("/guard/v1/status").json()["problems"])
+    assert failures() == before + 1

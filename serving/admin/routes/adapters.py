@@ -10,6 +10,7 @@ from functools import partial
 from fastapi import HTTPException, Request
 
 from online.operations import versions
+from online.state.format import FormatError
 from online.training.ledger import LedgerError
 from serving.admin.access import Role, allow
 from serving.admin.routes.common import ACTOR, OPERATE, READ, Served, carried_out, fails, guarded_router, registered
@@ -89,7 +90,7 @@ async def ledger(service: Served, version: str) -> dict:
     registered(service)
     try:
         found = await asyncio.to_thread(versions.ledger, service.state, number)
-    except LedgerError as error:
+    except (LedgerError, FormatError) as error:
         raise HTTPException(404, str(error)) from None
     return found.to_dict()
 

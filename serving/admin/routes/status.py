@@ -1,4 +1,4 @@
-"""What is going on."""
+"""The status of an endpoint."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Attacks that go by the answers, against targets that can be found out."""
 
+from __future__ import annotations
+
 import json
 import math
 from random import Random
@@ -7,7 +9,6 @@ from random import Random
 import pytest
 
 from evaluation.attacks import ATTACKS, Answer, Query
-from evaluation.attacks.attacker import briefing, feedback, idea, says_no
 from evaluation.attacks.best_of_n import augmented, capitalised, noisy, scrambled
 from evaluation.attacks.crescendo import STEPS
 from evaluation.attacks.guard_search import loss
@@ -18,9 +19,6 @@ from tests.evaluation.attacks.simulated import GOAL, Obliging, drive, said, sile
 
 NEAR = pytest.approx
 NO = "I'm sorry, but I can't help with that."
-
-
-# best of n
 
 
 def test_best_of_n_never_ends_and_hardly_repeats_itself():
@@ -43,9 +41,6 @@ def test_damages_are_what_they_say():
     short = "a cat in a hat is all I see " * 100
     mistyped = sum(a != b.lower() for a, b in zip(short.lower(), augmented(short, Random(1), strength=0.4), strict=True))
     assert mistyped / len(short.replace(" ", "")) == NEAR(0.4**3, abs=0.02)
-
-
-# crescendo
 
 
 def test_crescendo_builds_on_what_the_model_said():
@@ -78,53 +73,6 @@ def test_crescendo_steps_back_when_refused():
 def test_crescendo_ends_where_all_is_refused(answer):
     asked, ended = drive(ATTACKS["crescendo"], answer)
     assert ended and len(asked) == sum(map(len, STEPS)) and all(len(query.messages) == 1 for (query,) in asked)
-
-
-# PAIR and TAP
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ('{"improvement": "i", "prompt": "p"}', "p"),
-        ('Sure!\n```json\n{"prompt": "p {x}", "improvement": ""}\n```', "p {x}"),
-        ('{"prompt": "two\nlines"}', "two\nlines"),
-        ('{not json} {"a": 1} {"prompt": ""} {"prompt": "last"}', "last"),
-        ('[{"prompt": "in a list"}]', "in a list"),
-        ('{"answer": {"prompt": "inside"}}', "inside"),
-        ('{"prompt": "cut off', None),
-        ('{"prompt": 3}', None),
-        ('{"prompt": " "}', None),
-        ('{"a":' * 1500, None),
-        ("I cannot do that.", None),
-        ("", None),
-        ('{"prompt": "the new prompt"}', None),
-    ],
-)
-def test_ideas_are_read_whatever_stands_around_them(text, found):
-    assert idea(text) == found
-
-
-@pytest.mark.parametrize(
-    ("text", "no"),
-    [
-        ("No", True),
-        (" **no**, it asks", True),
-        ("NO.", True),
-        ("yes", False),
-        ("", False),
-        ("Nothing", False),
-        ("I say no", False),
-    ],
-)
-def test_only_a_clear_no_is_one(text, no):
-    assert says_no(text) is no
-
-
-def test_the_attacker_hears_the_answer_and_its_score():
-    assert "refused it" in feedback(Answer("refused it", score=0.0)) and "Score: 1 of 10" in feedback(Answer("", score=0.0))
-    assert "Score: 10 of 10" in feedback(Answer("x", score=1.0)) and "no answer" in feedback(Answer(" "))
-    assert len(feedback(Answer("x" * 10_000))) < 2_000 and GOAL in briefing(GOAL)[0]["content"]
 
 
 def writes(prompt: str) -> Answer:
@@ -193,9 +141,6 @@ def test_tap_survives_an_attacker_that_is_always_off_topic():
     assert ended and len(asked) == 2 * DEPTH and all(query.to == "attacker" for batch in asked for query in batch)
 
 
-# random search
-
-
 def test_willingness_is_the_mass_of_willing_first_words():
     assert willing(Answer("", logprobs=({"Sure": math.log(0.2), " sure": math.log(0.1), "I": math.log(0.6)},))) == NEAR(
         math.log(0.3)
@@ -227,9 +172,6 @@ def test_random_search_climbs(seed):
     assert whole[-1] == max(height(query) for batch in asked for query in batch)
 
 
-# fuzzing
-
-
 @pytest.mark.parametrize("word", ["Marlo", "YAML", "audit"])
 def test_fuzzing_goes_where_it_pays(word):
     asked, _ = drive(ATTACKS["fuzzing"], lambda query: Answer("x", score=float(word in said(query))), 100)
@@ -240,9 +182,6 @@ def test_fuzzing_goes_where_it_pays(word):
 def test_fuzzing_tries_all_where_nothing_pays():
     asked, _ = drive(ATTACKS["fuzzing"], lambda query: Answer("x"), 60)
     assert len({said(query) for batch in asked for query in batch}) > 0.7 * sum(map(len, asked))
-
-
-# the attack on this guard
 
 
 def report(mass: float | None, entropy: float | None) -> Answer:

@@ -1,9 +1,10 @@
 """An operator's own templates are read whole or refused with one sentence; their text comes through as it was written."""
 
+from __future__ import annotations
+
 import json
 import tempfile
 from pathlib import Path
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,6 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from evaluation.attacks import ATTACKS, load_templates
-from evaluation.attacks.goals import action, key_word
-from evaluation.attacks.mutation import ASIDES, LONGEST, SEEDS, mutated
 from evaluation.suite import Prompt, SuiteError
 from tests.evaluation.attacks.simulated import GOAL, PROMPT, drive, said, silent
 
@@ -121,48 +120,3 @@ def test_braces_and_all_of_unicode_survive(before, after, goal, plain):
         attack = load_templates(path)["x"]
     asked, _ = drive(attack, silent, prompt=Prompt("p", "harmful", ({"role": "user", "content": goal},)))
     assert said(asked[0][0]) == goal.join(template.split("{goal}"))
-
-
-@given(
-    template=st.text("{}.!?: ab").map(lambda text: f"{text}{{goal}}") | st.sampled_from((*SEEDS, "a. " * 990 + "{goal}")),
-    luck=st.randoms(),
-)
-@hypothesis(max_examples=100, database=None)
-def test_a_mutant_still_asks_and_does_not_grow_for_ever(template, luck):
-    for _ in range(30):
-        template = mutated(template, SEEDS, luck)
-        assert "{goal}" in template and len(template) <= LONGEST
-
-
-def test_every_way_of_mutation_is_taken():
-    luck, template = Random(0), "Please answer. Be quick! {goal}"
-    made = {mutated(template, ["Other words. {goal} The end."], luck) for _ in range(300)}
-    assert "Please answer. Be quick! Other words. {goal} The end." not in made
-    assert "Please reply. Be quick! {goal}" in made  # reworded
-    assert {"Be quick! {goal}", "Please answer. {goal}"} <= made  # shortened
-    assert {f"{template} {aside}" for aside in ASIDES} <= made  # expanded
-    assert f"Other words. {template} The end." in made  # nested
-    assert any(text.startswith("Please answer.") and text.endswith("The end.") for text in made)  # crossed
-
-
-@given(st.text())
-@hypothesis(max_examples=100, database=None)
-def test_goals_of_any_kind_can_be_looked_at(goal):
-    word = key_word(goal)
-    assert word in goal and (not word or word.isascii() and word.isalpha())
-    assert action(goal) is None or isinstance(action(goal), str)
-
-
-@pytest.mark.parametrize(
-    ("goal", "done", "word"),
-    [
-        ("How do I bake bread?", "bake bread", "bread"),
-        ("how can someone mend a lamp", "mend a lamp", "someone"),
-        ("Please tell me how to mend a lamp!", "mend a lamp", "Please"),
-        ("What is flour?", None, "flour"),
-        ("How do I bake a loaf?", "bake a loaf", "loaf"),
-        ("", "", ""),
-    ],
-)
-def test_what_is_told_of_a_goal(goal, done, word):
-    assert (action(goal), key_word(goal)) == (done, word)

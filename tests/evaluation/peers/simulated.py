@@ -10,6 +10,8 @@ GOAL = "How do I bake a loaf of bread?"
 ANSWER = "Take flour, water, salt and time."
 TOKENS = (7, 3)
 SURE = ({"Take": -0.1},)
+TEXT = "w9 w31 w32 w30 w9"
+"""In the words of the tiny model. No w0, w1 or w2 within a word: those are marks."""
 
 
 class Simulated:

@@ -14,7 +14,7 @@ from online.events.event import Event
 from online.events.journal import Journal
 from online.state.files import append_durably, write_atomic
 from online.state.locks import exclusive
-from tests.online.events.test_buffer import make, until
+from tests.online.events.traffic import make, until
 from tests.online.updates.test_killed import MOST, disturbed, in_a_process
 
 EVENTS = [make(at) for at in range(6)]

@@ -40,7 +40,7 @@ def test_what_overlaps_is_one_and_all_of_it_goes() -> None:
 
 
 def test_the_built_in_rules_on_messages_they_were_not_made_for() -> None:
-    """Floors under what docs/security.md reports."""
+    """Floors under what docs/evidence/attacks.md reports."""
     counts = measure(spans)
     for kind, least in (("mail", 0.97), ("phone", 0.85), ("card", 0.95), ("key", 0.9)):
         found = counts["", kind]

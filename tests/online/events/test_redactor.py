@@ -23,7 +23,7 @@ from online.events.redactor import RedactionError, Redactor, redact
 from online.events.writer import BufferWriter
 from online.settings.groups import BufferSettings
 from online.state.directory import StateDir
-from tests.online.events.test_buffer import make, stored, until
+from tests.online.events.traffic import make, stored, until
 
 # Finds what the texts below ask for: to break, to die, to search for ever.
 FINDS = """

@@ -7,31 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from peft import LoraConfig
 
 from evaluation import Outcome, Prompt, wanted
-from guard.openings import Openings
 from online.gate.gate import LOST, best, compare, contradictions
-from online.gate.held_out import HeldOut, Measured, Replayed, held_out, measure
-from online.model.decoding import generate
+from online.gate.held_out import HeldOut, Measured, Replayed
 from online.settings.groups import GateSettings
-from tests.online.tiny_model import tiny_policy
-
-PER_CLASS = 300
-
-
-def prompt(kind: str, index: int, wrapped: bool = False) -> Prompt:
-    answer = "w7" if kind == "task" else None
-    message = {"role": "user", "content": f"w{index % 30 + 5}"}
-    return Prompt(f"{kind}-{wrapped}-{index}", kind, (message,), family="f" if wrapped else None,
-                  novelty="seen" if wrapped else None, action=f"{kind} {index % 150}", answer=answer)  # fmt: skip
-
-
-def suite(n: int = PER_CLASS) -> list[Prompt]:
-    kinds = [("harmful", True), ("benign", False), ("benign", True), ("borderline", False), ("task", False)]
-    return [prompt(kind, i, wrapped) for kind, wrapped in kinds for i in range(n)]
-
+from tests.online.gate.labelled import suite
 
 RATES = {"harmful": 0.5, "plain": 0.01, "wrapped": 0.03, "borderline": 0.1, "task": 0.0}
 
@@ -142,18 +123,6 @@ def test_a_suite_without_a_class_cannot_promote() -> None:
     assert report.decision == "undecided" and "no plain prompts" in report.reasons[0]
 
 
-def test_prompts_are_capped_by_class() -> None:
-    kept = held_out(suite(9), 4)
-    assert kept == [p for p in suite(9) if int(p.id.rsplit("-", 1)[1]) < (8 if p.kind == "task" else 4)]
-
-
-def test_every_candidate_is_asked_prompts_of_its_own_draw() -> None:
-    draws = [{p.id for p in held_out(suite(60), 30, luck)} for luck in ("one", "two", "one")]
-    assert draws[0] == draws[2] and len(draws[0]) == len(draws[1]) == 4 * 30 + 60
-    drawn = [{name for name in draw if not name.startswith("task")} for draw in draws]
-    assert 0.3 < len(drawn[0] & drawn[1]) / 120 < 0.7, "half of the prompts of a class are drawn"
-
-
 def live(measured_: Measured, mass: float, *, length: float = 20.0, kl: float = 1.0, n: int = 100) -> Measured:
     """The same, with what it does on live traffic."""
     noise = np.random.default_rng(1).normal(0, 0.001, n)
@@ -235,46 +204,6 @@ def test_the_error_rate_is_shared_by_refreshes() -> None:
     highs = [report.power["sampled utility lost against base"]["change"]["high"] for report in reports]
     needs = [report.power[f"{LOST} against base"]["needed"] for report in reports]
     assert highs[0] <= highs[1] and needs[0] <= needs[1]
-
-
-def test_measure_asks_every_prompt_both_ways() -> None:
-    class Words:
-        def judge(self, prompt: Prompt, response: str) -> Outcome:
-            return Outcome.REFUSAL if response.startswith("w5") else Outcome.ANSWER
-
-    prompts, openings = suite(3), Openings(((5,), (6, 7)))
-    policy = tiny_policy()
-    found = measure(policy, HeldOut(prompts), Words(), openings, max_tokens=8)
-    assert len(found.mass) == len(found.sampled) == len(found.greedy) == len(prompts)
-    assert ((found.mass >= 0) & (found.mass <= 1)).all() and (found.length <= 8).all() and found.variety >= 1
-    again = measure(policy, HeldOut(prompts), Words(), openings, max_tokens=8)
-    assert found.sampled == again.sampled and (found.mass == again.mass).all() and found.replayed is None
-
-
-def test_on_live_traffic_the_base_is_as_far_from_itself_as_nothing() -> None:
-    class Words:
-        def judge(self, prompt: Prompt, response: str) -> Outcome:
-            return Outcome.ANSWER
-
-    policy, openings = tiny_policy(), Openings(((5,), (6, 7)))
-    traffic = [(5, at % 30 + 5, at // 30 + 6) for at in range(40)]
-    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    with torch.no_grad():
-        for index, parameter in enumerate(policy.add_adapter("a", config)):
-            parameter.normal_(0, 0.2, generator=torch.Generator().manual_seed(index))
-    found = {}
-    for name in (None, "a"):
-        with policy.adapter(name):
-            found[name] = measure(policy, HeldOut(suite(1), traffic=traffic), Words(), openings, max_tokens=8).replayed
-    base, moved = found[None], found["a"]
-    assert len(base.mass) == len(base.length) == len(base.kl) == 40 and np.abs(base.kl).max() < 1e-5
-    assert (moved.kl > 0).all() and moved.kl.mean() > 0.01
-    with torch.no_grad(), policy.adapter("a"):
-        said = generate(policy, traffic, max_tokens=8, seed=0)[7].tokens
-        mine = policy.response_logits(traffic[7:8], [said])[0].whole()[0].double().numpy()
-    base_logits = policy.response_logits(traffic[7:8], [said])[0].whole()[0].detach().double().numpy()
-    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (mine, base_logits))
-    assert moved.kl[7] == pytest.approx((p * np.log(p / q)).sum(), abs=1e-4)
 
 
 @pytest.mark.parametrize(

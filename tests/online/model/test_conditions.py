@@ -77,6 +77,6 @@ def test_the_quantisation_is_what_the_configuration_declares(declared: object, m
 def test_what_was_taught_before_they_were_on_record_can_be_taught_again() -> None:
     """They decide nothing of an adapter, so its digest is the one it had without them."""
     base = Calibration.load(models.bundled() / "calibration.json")
-    lessons, learn = TrainingSet(0.0, [(1, 2), (3,)], []), UpdateSettings()
-    assert lessons.digest(base, learn, "m") == lessons.digest(replace(base, conditions=None), learn, "m")
-    assert lessons.digest(base, learn, "m") != lessons.digest(replace(base, entropy_cut=9.0), learn, "m")
+    training_set, learn = TrainingSet(0.0, [(1, 2), (3,)], []), UpdateSettings()
+    assert training_set.digest(base, learn, "m") == training_set.digest(replace(base, conditions=None), learn, "m")
+    assert training_set.digest(base, learn, "m") != training_set.digest(replace(base, entropy_cut=9.0), learn, "m")

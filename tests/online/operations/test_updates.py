@@ -21,7 +21,7 @@ from online.settings.load import load
 from online.state.directory import StateDir
 from online.state.locks import Busy
 from online.updates.record import UpdateOutcome, UpdateRecord
-from tests.online.registry.test_registry import BASE, write_adapter
+from tests.online.registry.adapters import BASE, write_adapter
 
 
 def contested(number: int) -> Event:

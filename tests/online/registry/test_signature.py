@@ -25,7 +25,7 @@ from online.registry.registry import Registry
 from online.registry.signature import KeyFileError, Keys, Statement
 from online.settings.groups import RegistrySettings
 from online.state.directory import StateDir
-from tests.online.registry.test_registry import BASE, publish
+from tests.online.registry.adapters import BASE, publish
 
 KEY, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 

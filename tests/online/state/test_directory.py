@@ -1,7 +1,8 @@
+from __future__ import annotations
+
 import errno
 import json
 import multiprocessing
-import os
 import stat
 import subprocess
 import sys
@@ -11,11 +12,8 @@ from pathlib import Path
 import pytest
 
 import online.state.directory as state_module
-from online.model.fingerprint import FingerprintError, fingerprint
 from online.state.directory import StateDir
 from online.state.errors import StateError
-from online.state.files import append_durably, write_atomic
-from online.state.locks import Busy
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -70,31 +68,6 @@ def test_a_vanished_directory_is_found(tmp_path: Path) -> None:
     state = StateDir(tmp_path / "gone")
     state.path.rmdir()
     assert state.check()[0].level == "error"
-
-
-def test_lock_names_its_holder_and_outlives_no_one(tmp_path: Path) -> None:
-    state = StateDir(tmp_path)
-    with state.lock("learner"):
-        with pytest.raises(Busy, match=f"process {os.getpid()}"), state.lock("learner"):
-            pass
-        with state.lock("other"):
-            pass
-    with state.lock("learner"):
-        pass
-
-
-def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from online.state.directory import StateDir\n"
-        "with StateDir(Path(sys.argv[1])).lock('learner'):\n    print('held', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stdout.readline() == b"held\n"
-        with pytest.raises(Busy, match=f"process {process.pid}"), StateDir(tmp_path).lock("learner"):
-            pass
-        process.kill()
-    with StateDir(tmp_path).lock("learner"):
-        pass
 
 
 SERVING = """
@@ -188,64 +161,6 @@ def test_an_audit_that_cannot_be_put_aside_is_written_to(tmp_path: Path, monkeyp
     (tmp_path / "audit.jsonl.3").write_text("")
     state.audit("two")
     assert [json.loads(line)["event"] for line in state.audit_path.read_text().splitlines()] == ["one", "two"]
-
-
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-from online.state.directory import StateDir
-from online.state.errors import StateError
-from online.state.files import append_durably, write_atomic
-state = StateDir(Path(sys.argv[1]))
-write_atomic(state.path / "file", "old")
-append_durably(state.path / "lines", b"one\\n")
-resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
-try:
-    write_atomic(state.path / "file", "x" * 65)
-except StateError as error:
-    print(error)
-try:
-    append_durably(state.path / "lines", b"y" * 99)
-except OSError as error:
-    print(error.errno)
-"""
-
-
-def test_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
-    run = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert "the disk or quota is full; free some space" in run.stdout
-    assert len(run.stdout.splitlines()) == 2
-    assert (tmp_path / "file").read_text() == "old"
-    assert (tmp_path / "lines").read_text() == "one\n"
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "lines"]
-
-
-def test_write_atomic_replaces(tmp_path: Path) -> None:
-    write_atomic(tmp_path / "file", b"a" * 10)
-    write_atomic(tmp_path / "file", "b")
-    assert (tmp_path / "file").read_bytes() == b"b"
-    append_durably(tmp_path / "lines", b"x\n")
-    with pytest.raises(StateError):
-        write_atomic(tmp_path / "none" / "file", "b")
-
-
-def test_fingerprint(tmp_path: Path) -> None:
-    with pytest.raises(FingerprintError, match=r"no config\.json"):
-        fingerprint(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FingerprintError, match="no .*safetensors"):
-        fingerprint(tmp_path)
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(bytes(3 << 20))
-    first = fingerprint(tmp_path)
-    assert first.startswith("sha256:") and fingerprint(tmp_path) == first
-    seen = {first}
-    for change in (b"\x01" + bytes((3 << 20) - 1), bytes((3 << 20) - 1) + b"\x01", bytes((3 << 20) + 1)):
-        weights.write_bytes(change)
-        seen.add(fingerprint(tmp_path))
-    (tmp_path / "tokenizer.json").write_text("{}")
-    seen.add(fingerprint(tmp_path))
-    assert len(seen) == 5
 
 
 def test_a_read_only_file_system_is_said_to_be_one(tmp_path: Path) -> None:

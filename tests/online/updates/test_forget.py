@@ -29,7 +29,7 @@ from online.training.ledger import BANDS, Ledger, LedgerError
 from online.updates.forget import Successor, client_named, erase
 from online.updates.record import UpdateRecord
 from online.updates.repeat import repeat
-from tests.online.events.test_buffer import make, until
+from tests.online.events.traffic import make, until
 from tests.online.tiny_model import Quiet
 from tests.online.updates.place import HERS, Place, Visited
 
@@ -93,7 +93,7 @@ def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
         erase(taught.state, taught.registry, taught.buffer, [], [event])
     half = UpdateRecord.new(taught.state.updates)
     half.checkpoint.write_bytes(b"weights half learned")
-    Journal(taught.state.spill_path).append([e for e in taught.buffer.events() if e.id == event])
+    Journal(taught.state.journal_path).append([e for e in taught.buffer.events() if e.id == event])
     with monkeypatch.context() as broken:
         broken.setattr(Buffer, "delete", lambda *_: (_ for _ in ()).throw(BufferError("the database is away.")))
         with pytest.raises(BufferError):
@@ -101,7 +101,7 @@ def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
     assert taught.registry.live() is None and taught.buffer.get(event) is not None
     done = erase(taught.state, taught.registry, taught.buffer, [], [event])
     assert (done.events, done.versions) == (1, ()) and done.successor is not None and done.successor.version == 1
-    assert taught.buffer.get(event) is None and not half.folder.exists() and Journal(taught.state.spill_path).empty()
+    assert taught.buffer.get(event) is None and not half.folder.exists() and Journal(taught.state.journal_path).empty()
     lines = [json.loads(line) for line in taught.state.audit_path.read_text().splitlines()]
     assert [line["versions"] for line in lines if line["event"] == "events.forgotten"] == [[]]
     assert [line["version"] for line in lines if line["event"] == "adapter.destroyed"] == [1]
@@ -135,16 +135,16 @@ def test_what_waits_in_a_running_server_or_is_being_answered_is_forgotten_too(tm
     before = [at(now - 5, hers, now - 6), at(now - 4, other, now - 5), at(now - 3, hers, now - 4), at(now - 2, other)]
     assert all(map(writer.offer, before))
     if away:
-        assert writer.flush(10.0) and not Journal(state.spill_path).empty()
+        assert writer.flush(10.0) and not Journal(state.journal_path).empty()
     with closing(Buffer(address, settings)) as buffer:
         erase(state, Registry(state, "sha256:base", RegistrySettings()), buffer, [hers], [before[3].id])
         if away:
-            assert hers not in state.spill_path.read_text(), "the journal holds nothing of hers"
+            assert hers not in state.journal_path.read_text(), "the journal holds nothing of hers"
         later = time.time()
         under_way, fresh = at(later + 5, hers, now), at(later + 6, hers, later + 1)
         assert writer.offer(under_way) and writer.offer(fresh) and writer.offer(at(later + 7, other, later))
         gone.clear()
-        until(lambda: writer.flush(1.0) and Journal(state.spill_path).empty() and not writer.failing)
+        until(lambda: writer.flush(1.0) and Journal(state.journal_path).empty() and not writer.failing)
         found = [(event.id, event.client) for event in buffer.events(newest_first=False)]
         assert found == [(before[1].id, other), (fresh.id, hers), (found[-1][0], other)]
         assert under_way.id not in {identity for identity, _ in found} and buffer.first_seen()[hers] == fresh.time
@@ -191,17 +191,17 @@ def ledgerless(place: Visited, text: str | None) -> str:
 
 @pytest.mark.slow
 def test_the_journal_keeps_the_rest(taught: Visited) -> None:
-    spill, events = Journal(taught.state.spill_path), taught.buffer.events(limit=5)
-    assert spill.remove(lambda event: True) == []
-    spill.append(events)
-    assert spill.remove(lambda event: event.id == events[2].id) == [events[2].id]
+    journal, events = Journal(taught.state.journal_path), taught.buffer.events(limit=5)
+    assert journal.remove(lambda event: True) == []
+    journal.append(events)
+    assert journal.remove(lambda event: event.id == events[2].id) == [events[2].id]
     kept: Sequence = []
 
     def store(batch) -> int:
         kept.extend(batch)
         return len(batch)
 
-    assert spill.replay(store, 10) == 4 and [e.id for e in kept] == [e.id for e in events if e.id != events[2].id]
+    assert journal.replay(store, 10) == 4 and [e.id for e in kept] == [e.id for e in events if e.id != events[2].id]
 
 
 @pytest.mark.nightly

@@ -9,7 +9,7 @@ from online.registry.registry import Registry
 from online.state.directory import StateDir
 from online.updates.history import TOLD, happened
 from online.updates.record import UpdateOutcome, UpdateRecord
-from tests.online.events.test_buffer import make
+from tests.online.events.traffic import make
 from tests.online.updates.test_killed import BASE, published
 
 
@@ -63,7 +63,7 @@ def test_updates_that_failed_or_were_cut_off_and_events_that_wait(tmp_path: Path
     state = StateDir(tmp_path / "state")
     job = UpdateRecord.new(state.updates)
     job.progress("learning", 7, 30)
-    Journal(state.spill_path).append([make()])
+    Journal(state.journal_path).append([make()])
     outcome = UpdateOutcome("u1", "failed", ("The disk is full.",), None, 1.0)
     state.audit("update.finished", id=outcome.id, status=outcome.status, reasons=outcome.reasons, version=None)
     failed, cut, journal = told(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict
 from html.parser import HTMLParser
@@ -12,7 +13,7 @@ import pytest
 
 from evaluation import Figure
 from online.updates.record import UpdateOutcome
-from online.updates.report import PANELS, page, write_report
+from online.updates.report import PANELS, changes, page, write_report
 
 SHARE = Figure(0.25, 0.2, 0.3, 40).to_dict()
 CLAIM = {"change": SHARE, "allowed": 0.01, "had": 40, "needed": 30, "power": 0.9, "result": "contradicted"}
@@ -67,7 +68,15 @@ def test_all_there_is_to_tell_is_on_one_page_that_fetches_nothing() -> None:
         "3 high",
     ):
         assert text in html, text
-    assert "<fell>" not in html and html.count("<svg") == 2
+    assert "<fell>" not in html and html.count("<svg") == len(PANELS) + 1
+
+
+def test_an_interval_without_ends_leaves_its_estimate_in_the_plot() -> None:
+    endless = {**CLAIM, "change": Figure(0.25, -math.inf, math.inf, 1).to_dict()}
+    axes = changes({"one": CLAIM, "two": endless}).axes[0]
+    assert [round(float(one.lines[0].get_xdata()[0])) for one in axes.containers] == [25, 25]
+    assert all(math.isfinite(end) for end in axes.get_xlim())
+    assert "<svg" in page(outcome(), {"gate": {**STORY["gate"], "power": {"two": endless}}})
 
 
 def test_the_same_story_gives_the_same_page() -> None:

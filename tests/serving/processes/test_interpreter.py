@@ -48,7 +48,7 @@ def test_a_command_of_ours_and_what_it_starts_import_nothing_from_there(place: P
     environment = interpreter.environment({"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep})
     run = subprocess.run(interpreter.command("serving", "settings"), env=environment, capture_output=True, text=True)
     assert (run.returncode, imported(place)) == (0, ""), run.stderr
-    assert run.stdout == (ROOT / "docs/settings.md").read_text()
+    assert run.stdout == (ROOT / "docs/reference/settings.md").read_text()
     grandchild = [sys.executable, "-c", "import guard, multiprocessing; print(guard.__file__)"]
     said = subprocess.run(grandchild, env=environment, capture_output=True, text=True, check=True).stdout.strip()
     assert said == str(ROOT / "guard/__init__.py") and imported(place) == ""

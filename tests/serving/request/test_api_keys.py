@@ -5,24 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from prometheus_client import CollectorRegistry
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from online.operations.installation import Installation
 from online.settings.groups import GuardSettings
-from online.settings.settings import Settings
 from serving.app import install
-from serving.lifecycle.served import Served
-from serving.lifecycle.service import Service
-from serving.metrics import Metrics
-from serving.processes.learner_process import LearnerProcess
 from serving.request.api_keys import PUBLIC, PUBLIC_BELOW, KeyMiddleware, bearer
-from serving.request.policies import Policies
+from tests.serving.offline import offline
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, as it is imported
 KEY, OTHER = "a-client-key", "another-clients-key"
@@ -34,26 +25,18 @@ def application(tmp_path_factory) -> Iterator:
     """vLLM's application as `sirl serve` puts it together, below a root path, for two keys."""
     from vllm.entrypoints.launchers.app import build_app
 
+    from serving.engine.arguments import parser
     from serving.engine.keys import take_keys
-    from serving.engine.server import parser
 
     folder = tmp_path_factory.mktemp("keys")
     flags = ["--api-key", KEY, OTHER, "--root-path", "/llm", "--allowed-origins", json.dumps([PAGE["origin"]])]
     args = parser().parse_args(["model", *flags])
     app = build_app(args, ("generate",), None)
     guard = GuardSettings(admin_key="the-admins-own-key", max_body_mib=1)
-    settings = Settings(state_dir=folder / "state", guard=guard)
-    learner, metrics = LearnerProcess([], folder / "learner.log", supervise=False), Metrics(CollectorRegistry())
-    scheduler = SimpleNamespace(max_num_seqs=8)
-    engine = SimpleNamespace(vllm_config=SimpleNamespace(scheduler_config=scheduler))
-    tokenizer = SimpleNamespace(encode=lambda text, **_: [], decode=lambda tokens: "")
-    served = Served(("model",), tokenizer, None, "", (), lambda names: None, 4)
-    here = Installation.of(settings, Path("model"))
-    service = Service(here, engine, served, Policies(guard), learner, metrics)
-    app.state.draining = False
-    install(app, service, {}, lambda: app.state.draining, keys=take_keys(app, args))
-    yield app
-    service.close()
+    with offline(folder, guard=guard) as service:
+        app.state.draining = False
+        install(app, service, {}, lambda: app.state.draining, keys=take_keys(app, args))
+        yield app
 
 
 @pytest.fixture
@@ -169,26 +152,6 @@ def test_nothing_is_read_of_whoever_has_no_key():
         assert "API key" in json.loads(sent[1]["body"])["error"]["message"]
         both = [(b"authorization", b"Bearer made-up"), (b"x-api-key", KEY.encode())]
         assert asyncio.run(asked(kind, both)) == ([KEY.encode()], []), "who is known is who had the right key"
-
-
-def test_vllms_check_is_replaced_whole_or_not_at_all(monkeypatch):
-    """Of the keys it would check; with --api-key the environment's counts no more, and an empty one is none."""
-    from argparse import Namespace
-
-    from fastapi import FastAPI
-    from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
-
-    from serving.engine.keys import take_keys
-    from serving.engine.version import EngineError
-
-    app = FastAPI()
-    app.add_middleware(AuthenticationMiddleware, tokens=["given"])
-    monkeypatch.setenv("VLLM_API_KEY", "from-outside")
-    assert take_keys(app, Namespace(api_key=["given", ""])) == ("given",) and not app.user_middleware
-    with pytest.raises(EngineError, match="API keys"):
-        take_keys(app, Namespace(api_key=None))
-    monkeypatch.delenv("VLLM_API_KEY")
-    assert take_keys(app, Namespace(api_key=None)) == take_keys(app, Namespace(api_key=[""])) == ()
 
 
 @pytest.mark.parametrize(

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
 import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 
 from guard.policy import Action, Mode, Policy
-from guard.record import ResponseRecord
-from guard.verdict import Verdict
 from online.events.client import address_block, client_hash
-from online.settings.groups import GuardSettings
 from serving.admin.access import loopback
-from serving.api_formats import API_FORMATS
-from serving.metrics import Metrics
-from serving.request.body import ours
-from serving.request.exchange import Exchange, ServedAnswer, current, number
-from serving.request.middleware import OFF_LOOP, GuardMiddleware
+from serving.request.exchange import current
+from serving.request.middleware import OFF_LOOP
 from serving.request.offered_models import OfferedModels
-from serving.request.policies import Policies
 from serving.request.reporter import spliced
-
-
-def answer(index: int = 0) -> ServedAnswer:
-    record = ResponseRecord()
-    record.extend([5, 6], [0.5, 1.5], [float("nan")] * 2)
-    return ServedAnswer(Exchange(path="/v1/chat/completions"), index, "base", record, verdict=Verdict.PLAIN)
+from tests.serving.request.edge import answer, answered, call
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False), min_size=1))
@@ -46,11 +31,6 @@ def test_what_is_no_object_is_left_alone(raw):
     assert spliced(raw, [answer()]) == raw
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_json_cannot_hold_are_null(value):
-    assert number(value) is None
-
-
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:8000", "127.0.0.1", "127.0.0.1:80", "[::1]:8000", "::1", "127.8.8.8"]
 )
@@ -63,83 +43,6 @@ def test_hosts_of_this_machine(host):
 )
 def test_hosts_that_are_not(host):
     assert not loopback(host)
-
-
-def call(
-    body: bytes,
-    *,
-    headers=(),
-    draining=False,
-    inner=None,
-    max_body_mib=100,
-    keyed=True,
-    path="/v1/chat/completions",
-    root="",
-    method="POST",
-    metrics=None,
-    offers=OfferedModels,
-    lengthless=False,
-) -> tuple[int, bytes, list]:
-    """One request through the middleware; returns status, body and what the application inside saw."""
-    seen: list = []
-    sent: list = []
-
-    async def app(scope, receive, send):
-        message = await receive()
-        seen.append((message["body"], dict(scope["headers"]), current.get()))
-        if inner is not None:
-            await inner(send)
-            return
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-        await send({"type": "http.response.body", "body": b'{"a":1}'})
-
-    async def receive():
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    middleware = GuardMiddleware(
-        app,
-        metrics=metrics or Metrics(CollectorRegistry()),
-        report=True,
-        internal_key="k" * 64,
-        salt="s",
-        policies=Policies(GuardSettings()),
-        no_store_keys=(hashlib.sha256(b"private").hexdigest(),),
-        keyed=keyed,
-        max_body_mib=max_body_mib,
-        draining=lambda: draining,
-        offers=offers,
-    )
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": root + path,
-        "root_path": root,
-        "headers": [*([] if lengthless else [(b"content-length", str(len(body)).encode())]), *headers],
-        "client": ("10.0.0.9", 1),
-    }
-    asyncio.run(middleware(scope, receive, send))
-    return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:]), seen
-
-
-def test_our_options_are_taken_out_and_the_length_is_right():
-    status, _, seen = call(b'{"model": "m", "guard": {"trace": true}, "n": 1}')
-    body, headers, request = seen[0]
-    assert status == 200 and json.loads(body) == {"model": "m", "n": 1}
-    assert int(headers[b"content-length"]) == len(body) and request.options.trace
-
-
-def test_a_body_without_our_words_is_passed_on_byte_by_byte():
-    raw = '{ "model" :"m",\n"x":1e3, "é":[1.10]}'.encode()
-    assert call(raw)[2][0][0] == raw
-
-
-@pytest.mark.parametrize("raw", [b"", b"\xff\xfe", b'{"guard": ', b'["guard"]', b'"guard"', b"[" * 5000 + b'"guard"'])
-def test_hostile_bodies_are_vllms_to_refuse(raw):
-    status, _, seen = call(raw)
-    assert status == 200 and seen[0][0] == raw
 
 
 def test_a_body_that_is_too_large_is_refused_in_one_sentence_and_goes_no_further():
@@ -178,66 +81,6 @@ def test_a_large_body_is_read_in_a_thread_of_its_own():
     assert threads[0] == threading.get_ident() != threads[1]
 
 
-MEMBERS = st.fixed_dictionaries(
-    {},
-    optional={
-        "store": st.sampled_from([False, True, "false", 0, "off", None]),
-        "use_beam_search": st.booleans(),
-        "model": st.sampled_from(["m", "m@base", "m@v3"]),
-        "guard": st.just({"trace": True}),
-        "prompt": st.text(max_size=20),
-    },
-)
-ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
-
-
-def escaped(text: str, which: list[bool]) -> str:
-    """The same JSON with some of the letters in it written as escapes, which only strings may have."""
-    inside, out, flags = False, [], iter(which)
-    for at, letter in enumerate(text):
-        if letter == '"' and text[at - 1] != "\\":
-            inside = not inside
-        named = inside and letter in "guardstoreusebeam_@v3" and text[max(0, at - 6) : at].count("\\") == 0
-        out.append(f"\\u{ord(letter):04x}" if named and next(flags, False) else letter)
-    return "".join(out)
-
-
-@given(MEMBERS, st.sampled_from(ENCODINGS), st.lists(st.booleans(), max_size=60), st.booleans())
-def test_a_body_is_read_as_the_server_reads_it(members, encoding, which, ascii_only):
-    """In every encoding that its JSON parser takes, escaped or not: what is ours in it is never missed."""
-    body = escaped(json.dumps(members, ensure_ascii=ascii_only), which).encode(encoding)
-    read = json.loads(body)  # as the server does
-    assert read == members
-    _, _, seen = call(body, offers=lambda: OfferedModels(("m",), "v3"), headers=[(b"x-sirl-internal", b"k" * 64)])
-    inner, _, request = seen[0]
-    assert request.store is (members.get("store") not in (False, "false", 0, "off"))
-    assert request.beam_search is members.get("use_beam_search", False)
-    assert request.adapter == {"m@base": "base", "m@v3": "v3"}.get(members.get("model"))
-    assert request.options.trace is ("guard" in members)
-    assert json.loads(inner) == {name: value for name, value in members.items() if name != "guard"}
-
-
-def test_the_last_of_two_members_counts_as_for_the_server():
-    body = b'{"use_beam_search": false, "store": true, "use_beam_search": true, "store": false}'
-    request = call(body)[2][0][2]
-    assert request.beam_search and not request.store and ours(b'{"prompt": "x"}') is None
-
-
-def test_an_error_is_no_longer_than_a_sentence():
-    status, body, _ = call(b'{"guard": {"' + b"x" * 50_000 + b'": 1}}')
-    assert status == 400 and len(body) < 500 and json.loads(body)["error"]["message"].startswith("guard.xxx")
-
-
-def test_beams_are_known_wherever_they_may_be_drawn():
-    for path, beams in (
-        ("/invocations", True),
-        ("/v1/completions", True),
-        ("/v1/responses", False),
-        ("/v1/messages", False),
-    ):
-        assert call(b'{"use_beam_search": true}', path=path)[2][0][2].beam_search is beams
-
-
 def test_below_a_root_path_the_routes_are_the_same():
     """As the router goes by: with the root path before it, or without where a proxy took it off."""
     for root, path in (("", "/v1/completions"), ("/llm", "/v1/completions")):
@@ -263,26 +106,6 @@ def test_a_name_that_is_closed_is_refused_and_a_header_names_as_a_body_does():
 
     listed = call(b"", offers=offers, path="/v1/models", method="GET", inner=models)[1]
     assert [model["id"] for model in json.loads(listed)["data"]] == ["m", "m@v7"]
-
-
-def answered(*sent: tuple[bytes, bytes], status: int = 200, policy: Policy | None = None, acts=(Action.NONE,), **kwargs):
-    """What a client gets of these bodies, each of a content type; `acts`: what was done, call by call of the model."""
-
-    async def inner(send):
-        request = current.get()
-        request.policy = policy or request.policy
-        for index, act in enumerate(acts):
-            one = answer(index)
-            one.request, one.action = request, act
-            request.answers.append(one)
-        headers = [(b"content-type", sent[0][0]), *([(b"content-encoding", b"gzip")] if kwargs.get("packed") else [])]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        for at, (_, body) in enumerate(sent):
-            await send({"type": "http.response.body", "body": body, "more_body": at < len(sent) - 1})
-
-    metrics = Metrics(CollectorRegistry())
-    given = call(b"{}", inner=inner, metrics=metrics, path=kwargs.get("path", "/v1/chat/completions"))
-    return *given[:2], metrics
 
 
 @pytest.mark.parametrize(
@@ -328,60 +151,6 @@ def test_all_calls_of_one_response_are_told_and_one_that_was_halted_halts_it(act
         for told, response in ((frame["guard"], frame["response"]), (body["guard"], body)):
             assert [(entry["index"], entry["action"]) for entry in told] == list(enumerate(act.value for act in acts))
             assert response["status"] == ("incomplete" if halted else "completed")
-
-
-EMPTY = {
-    "/v1/chat/completions": [
-        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
-        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}}]},
-        {"choices": [], "usage": {"completion_tokens": 0}},
-    ],
-    "/v1/completions": [{"choices": [{"index": 0, "text": "", "finish_reason": None}]}],
-    "/v1/responses": [
-        {"type": "response.created", "response": {"output": []}},
-        {"type": "response.in_progress", "response": {}},
-        {"type": "response.output_item.added", "item": {"content": []}},
-        {"type": "response.output_text.delta", "delta": ""},
-    ],
-    "/v1/messages": [
-        {"type": "message_start", "message": {"content": []}},
-        {"type": "content_block_start", "content_block": {"type": "text", "text": ""}},
-        {"type": "ping"},
-    ],
-}
-SPOKEN = {
-    "/v1/chat/completions": [
-        {"choices": [{"index": 1, "delta": {"content": "I"}}]},
-        {"choices": [{"index": 0, "delta": {"reasoning": "Hm"}}]},
-        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}}]},
-    ],
-    "/v1/completions": [{"choices": [{"index": 0, "text": "I"}]}],
-    "/v1/responses": [
-        {"type": "response.output_text.delta", "delta": "I"},
-        {"type": "response.reasoning_text.delta", "delta": "Hm"},
-        {"type": "response.function_call_arguments.delta", "delta": "{"},
-    ],
-    "/v1/messages": [
-        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "I"}},
-        {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "Hm"}},
-        {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": "{"}},
-    ],
-}
-
-
-@pytest.mark.parametrize("path", API_FORMATS)
-def test_the_time_to_the_first_token_is_taken_at_the_first_frame_that_has_one(path):
-    """Not at frames that open a response, nor at comments that keep a connection alive."""
-
-    def count(*frames: dict) -> float:
-        bodies = [b": keep-alive\n\n", *(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in frames)]
-        _, given, metrics = answered(*((b"text/event-stream", body) for body in bodies), path=path)
-        assert given == b"".join(bodies)
-        return next(s.value for s in metrics.delivered_ttft.collect()[0].samples if s.name.endswith("_count"))
-
-    assert count(*EMPTY[path]) == 0
-    for spoken in SPOKEN[path]:
-        assert API_FORMATS[path].speaks(spoken) and count(*EMPTY[path], spoken, spoken) == 1
 
 
 def test_only_the_right_key_is_internal():
@@ -466,22 +235,3 @@ def test_a_halted_choice_reads_so_whatever_its_text_says():
     _, body, _ = call(b"{}", inner=stream)
     frame = json.loads(body.decode().strip()[6:])
     assert frame["choices"][0]["finish_reason"] == "content_filter" and frame["guard"] == [{"index": 0, "action": "halt"}]
-
-
-@pytest.mark.parametrize("path", API_FORMATS)
-def test_every_shape_has_a_word_for_a_halt(path):
-    bodies = {
-        "/v1/responses": {"status": "completed", "output": [{"type": "message", "status": "completed"}]},
-        "/v1/messages": {"stop_reason": "tool_use", "content": [{"type": "tool_use", "name": "x", "input": {}}]},
-    }
-    choices = {"choices": [{"index": i, "finish_reason": "tool_calls", "message": {"tool_calls": [1]}} for i in (0, 1)]}
-    body = bodies.get(path, choices)
-    API_FORMATS[path].body(body, {0})
-    if path == "/v1/responses":
-        assert body["status"] == body["output"][0]["status"] == "incomplete"
-        assert body["incomplete_details"] == {"reason": "content_filter"}
-    elif path == "/v1/messages":
-        assert body["stop_reason"] == "refusal" and body["content"] == [{"type": "text", "text": ""}]
-    else:
-        assert [c["finish_reason"] for c in body["choices"]] == ["content_filter", "tool_calls"]
-        assert [c["message"]["tool_calls"] for c in body["choices"]] == [[], [1]]

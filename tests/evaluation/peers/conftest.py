@@ -1,0 +1,13 @@
+"""Fixtures that the tests of this folder share."""
+
+from __future__ import annotations
+
+import pytest
+
+from online.model.local_model import LocalModel
+from tests.online.tiny_model import tiny_policy
+
+
+@pytest.fixture(scope="module")
+def policy() -> LocalModel:
+    return tiny_policy()

@@ -1,0 +1,57 @@
+"""Responses are drawn from the raw distribution, and their entropies are exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from guard.entropy import token_entropy
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
+from tests.online.model.paths import distribution
+from tests.online.tiny_model import END, VOCABULARY, random_prompts
+
+
+def test_generation_ships_exact_entropies_and_ends(policy: LocalModel) -> None:
+    prompts = random_prompts(9)
+    samples = generate(policy, prompts, 2, max_tokens=12, seed=3)
+    assert [s.prompt for s in samples] == [i for i in range(9) for _ in range(2)]
+    for sample in samples:
+        whole = (*prompts[sample.prompt], *sample.tokens)
+        with torch.no_grad():
+            logits = policy.model(torch.tensor([whole])).logits[0, len(prompts[sample.prompt]) - 1 : -1]
+        np.testing.assert_allclose(sample.entropies, token_entropy(logits), atol=1e-4)
+        assert END not in sample.tokens[:-1] and (sample.tokens[-1] == END or len(sample.tokens) == 12)
+        assert sample.entropy == pytest.approx(np.mean(sample.entropies))
+
+
+def test_generation_is_fixed_by_its_seed_alone(policy: LocalModel) -> None:
+    prompts = random_prompts(5)
+    one = generate(policy, prompts, 3, max_tokens=8, seed=1)
+    torch.manual_seed(99)
+    assert generate(policy, prompts, 3, max_tokens=8, seed=1) == one
+    assert generate(policy, prompts, 3, max_tokens=8, seed=2) != one
+
+
+def test_greedy_takes_the_likeliest_token(policy: LocalModel) -> None:
+    prompts = random_prompts(4)
+    for sample in generate(policy, prompts, temperature=0, max_tokens=6):
+        for at, token in enumerate(sample.tokens):
+            assert token == distribution(policy, (*prompts[sample.prompt], *sample.tokens[:at])).argmax()
+
+
+def test_sampling_follows_the_raw_distribution(policy: LocalModel) -> None:
+    prompt = random_prompts(1)[0]
+    first = [s.tokens[0] for s in generate(policy, [prompt], 4000, max_tokens=1, rows=4000)]
+    share = np.bincount(first, minlength=VOCABULARY) / 4000
+    p = distribution(policy, prompt).numpy()
+    assert (np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 4000) + 1e-3).all()
+
+
+def test_the_model_s_own_sampling_settings_are_not_read(policy: LocalModel) -> None:
+    prompts = random_prompts(5)
+    before = generate(policy, prompts, max_tokens=8)
+    policy.model.generation_config.top_k = 1
+    policy.model.generation_config.temperature = 0.1
+    assert generate(policy, prompts, max_tokens=8) == before

@@ -1,0 +1,50 @@
+"""The mass of a tree of openings is the sum over its paths."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from guard.openings import Openings
+from online.model.local_model import LocalModel
+from online.model.opening_trees import serving_mass, tree_mass
+from tests.online.model.paths import TREE, distribution, disturbed
+from tests.online.tiny_model import VOCABULARY, random_prompts
+
+
+def path_probability(policy: LocalModel, prompt: tuple[int, ...], path: tuple[int, ...]) -> float:
+    return math.prod(float(distribution(policy, (*prompt, *path[:k]))[path[k]]) for k in range(len(path)))
+
+
+def test_tree_mass_is_the_sum_over_all_paths(policy: LocalModel) -> None:
+    prompts = random_prompts(7)
+    with torch.no_grad():
+        found = tree_mass(policy, prompts, TREE)
+    twin = [sum(path_probability(policy, p, s) for s in TREE.sequences) for p in prompts]
+    np.testing.assert_allclose(found, twin, rtol=1e-4, atol=1e-7)
+
+
+def test_a_tree_of_all_tokens_has_mass_one(policy: LocalModel) -> None:
+    every = Openings(tuple((token,) for token in range(VOCABULARY)))
+    with torch.no_grad():
+        torch.testing.assert_close(tree_mass(policy, random_prompts(3), every), torch.ones(3))
+
+
+def test_tree_mass_is_differentiable(policy: LocalModel) -> None:
+    parameters = disturbed(policy, "a")
+    with policy.adapter("a"):
+        tree_mass(policy, random_prompts(4), TREE).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
+
+
+def test_serving_mass_is_that_of_the_deepest_node_reached(policy: LocalModel) -> None:
+    prompt = random_prompts(1)[0]
+    responses = [(5, 20), (6, 7, 1), (6, 8, 30), (20, 21), (11, 12, 30), (6,)]
+    found = serving_mass(policy, [prompt] * len(responses), responses, TREE)
+    at = lambda *prefix: distribution(policy, (*prompt, *prefix))  # noqa: E731
+    root = at()[5] + 0.4 * at()[6] + 0.2 * at()[11]
+    after_6 = at(6)[7] + 0.7 * at(6)[8]
+    twin = [root, after_6, at(6, 8)[9] + at(6, 8)[10], root, at(11, 12)[13], after_6]
+    np.testing.assert_allclose(found, torch.stack(twin), rtol=1e-4)
