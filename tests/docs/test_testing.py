@@ -16,7 +16,7 @@ def named(heading: str) -> set[str]:
 
 
 def modules(pattern: str) -> set[str]:
-    """The test modules in whose text a pattern is found; software of others, and the test of the workers itself, left out."""
+    """The test modules in whose text a pattern is found, without software of others and the test of the workers."""
     found = {path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py") if re.search(pattern, path.read_text())}
     return {name for name in found if not name.startswith("interop/") and name != "test_workers.py"}
 
