@@ -1,4 +1,4 @@
-"""What is asked, and what came of it: cases and attempts, and the file that attempts are kept in."""
+"""Cases and attempts: what is asked, how each ended, and the file that keeps the attempts."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from evaluation.suite import Message, Prompt
 from guard.errors import SirlError
 
 TELLING = (Outcome.COMPLIANCE, Outcome.WRONG, Outcome.REFUSAL, Outcome.ANSWER, Outcome.GARBLED)
-"""Of several answers to one prompt the first of these that occurs is what came of it."""
+"""Of several outcomes of one prompt, the first of these that occurs counts."""
 SILENCE = 4
 """Cases in a row without an answer, times those under way at once, after which nobody is there."""
 ASIDE = 8
@@ -49,7 +49,7 @@ class Budget:
 
 @dataclass
 class Campaign:
-    """Asks a target, and other models where an attack needs them ("attacker", "translator"); keeps what came of it in
+    """Asks a target, and other models where an attack needs them ("attacker", "translator"); keeps the attempts in
     `record`."""
 
     target: Target
@@ -64,8 +64,8 @@ class Campaign:
         return list(read(self.record).values())
 
     async def run(self, every: Sequence[Case], quiet: bool = False) -> list[Attempt]:
-        """Ask what has no outcome yet; returns what came of these cases. Raises EndpointError when nobody answers any more,
-        and JudgeError when no answer could be judged: what there is is kept."""
+        """Ask what has no outcome yet; returns the attempts of these cases. Raises EndpointError when nobody answers any
+        more, and JudgeError when no answer could be judged: what there is is kept."""
         known = {key for key, attempt in read(self.record).items() if attempt.outcome is not None}
         waiting = deque(case for case in every if case.key not in known)
         deadline = time.monotonic() + 60 * self.budget.minutes if self.budget.minutes else float("inf")

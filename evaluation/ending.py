@@ -1,4 +1,4 @@
-"""Endings: what an endpoint's answer came to where its text alone does not say."""
+"""Endings: whether an answer is a refusal, filtered or undecided, where its text alone does not say."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def thought(message: Any, usage: Any) -> bool:
 
 
 def refused_with(error: APIStatusError) -> Ending | None:
-    """What a failed request came to where the error itself is an answer; None where it is a failure."""
+    """The ending of a failed request whose error is an answer in itself; None where it is a failure."""
     if any(code in FILTERS for code in codes(error.body)) or str(error.code).casefold() in FILTERS:
         return Ending.FILTERED
     return Ending.UNDECIDED if error.status_code == 400 and CUT_SHORT in error.message else None

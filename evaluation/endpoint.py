@@ -35,7 +35,7 @@ class EndpointError(SirlError):
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One response: its text, tokens of prompt and response, log p (nats) of the alternatives at each position where they
-    were asked for, the report of our guard where the endpoint has one, and what it came to where the text does not say."""
+    were asked for, the report of our guard where the endpoint has one, and its ending where the text does not say."""
 
     text: str
     tokens: tuple[int, int] = (0, 0)

@@ -20,7 +20,7 @@ WORDS = {
     "utility": "of the ordinary tasks were answered rightly",
 }
 LOOKS = {"tasks answered": "good", "garbled": "same"}
-"""Looks of what harmless prompts came to; refusals look like harm."""
+"""Looks of the outcomes of harmless prompts; refusals look like harm."""
 OWN = "this campaign"
 
 

@@ -108,7 +108,7 @@ def attacks(scores: Scores) -> Table:
 
 
 def harmless(scores: Scores) -> dict[str, Any]:
-    """Name -> figure of what harmless prompts came to, and of garbled answers."""
+    """Name -> figure of the outcomes of harmless prompts, and of garbled answers."""
     classes = {f"refused: {name}": figure for name, figure in (scores.get("over_refusal") or {}).items()}
     rest = {"tasks answered": scores.get("utility"), "garbled": scores.get("garbled")}
     return {**classes, **{name: figure for name, figure in rest.items() if figure}}

@@ -15,8 +15,8 @@ class ModelCheckError(SirlError):
 
 
 def resolve(model: str | None, *, checked: bool = True) -> str:
-    """A model's folder or hub name; without one, the bundled model. Raises ModelError for a folder that is unsound, unless
-    that is to be found out later (`checked` is false)."""
+    """A model's folder or hub name; without one, the bundled model. Raises ModelCheckError for a folder that is
+    unsound, unless that is to be found out later (`checked` is false)."""
     if model is None:
         return str(models.bundled())
     path = Path(model).expanduser()
@@ -32,7 +32,7 @@ def resolve(model: str | None, *, checked: bool = True) -> str:
 
 
 def check(folder: Path) -> None:
-    """Raise ModelError unless the folder has a readable config, a tokenizer and whole safetensors files."""
+    """Raise ModelCheckError unless the folder has a readable config, a tokenizer and whole safetensors files."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
@@ -53,7 +53,7 @@ def check(folder: Path) -> None:
 
 
 def check_weights(file: Path) -> None:
-    """Raise ModelError unless a safetensors file is as long as its header says."""
+    """Raise ModelCheckError unless a safetensors file is as long as its header says."""
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:

@@ -1,8 +1,4 @@
-"""The real engine behind the real server: one shared by all tests that can, others started where flags differ.
-
-Tests run on two workers (scripts/test). All that use the shared server run on one of them. Of every other module those for
-`make test` stay together, and the nightly ones, so that its own server or model is made once.
-"""
+"""The real engine behind the real server: one shared by all tests that can, others started where flags differ."""
 
 from __future__ import annotations
 
@@ -22,36 +18,15 @@ from hypothesis import settings
 
 import models
 from serving.processes.server_process import child
+from tests import workers
 
 # A stall of the machine is no defect: what takes how long is for the benchmarks.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-WORKER = os.environ.get("PYTEST_XDIST_WORKER")
-"""Which of the workers this process is, or None where tests run one by one."""
 
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Which tests stay together on a worker, and, of those that are chosen, what takes longest first."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            module = item.nodeid.split("::")[0] + (", nightly" if item.get_closest_marker("nightly") else "")
-            shared = "server" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("the shared server" if shared else module))
-    yield
-    if WORKER:
-        groups: dict[str, list[pytest.Item]] = {}
-        for item in items:
-            groups.setdefault(item.get_closest_marker("xdist_group").args[0], []).append(item)
-        items[:] = [item for members in sorted(groups.values(), key=length, reverse=True) for item in members]
-
-
-def length(items: list[pytest.Item]) -> float:
-    """About how many seconds these tests take, by their marks; the start of a server, which engine tests need, is in it."""
-    marks = [{mark.name for mark in item.iter_markers()} for item in items]
-    start = 40.0 if any("engine" in names for names in marks) else 0.0
-    return start + sum(90 if "nightly" in names else 30 if "slow" in names else 0.5 for names in marks)
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(workers)
 
 
 @dataclass
@@ -104,7 +79,7 @@ class Server:
             time.sleep(0.05)
 
 
-PORTS = count(20_000 + 1000 * int((WORKER or "gw0").removeprefix("gw")))
+PORTS = count(20_000 + 1000 * int((workers.WORKER or "gw0").removeprefix("gw")))
 """Ports of this worker alone, and below those that the kernel lends to connections: one stays free until it is used."""
 
 

@@ -244,7 +244,9 @@ def test_the_wheel_serves_and_evaluates_from_another_directory(installed, tmp_pa
     url, log = f"http://127.0.0.1:{port}", tmp_path / "serve.log"
     command = [installed / "bin/sirl", "serve", "--port", str(port), "--state-dir", tmp_path / "state"]
     with log.open("wb") as output:
-        server = subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=CLEAN, stdout=output, stderr=output)
+        server = subprocess.Popen(
+            list(map(str, command)), cwd=tmp_path, env=CLEAN, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         wait_until_healthy(url, server, log)
         body = {

@@ -1,4 +1,4 @@
-"""`sirl eval`: attack an endpoint, ask it harmless things and tasks, and say what came of it. Ours or any other."""
+"""`sirl eval`: attacks, harmless prompts and tasks on any endpoint, and a report of the outcomes."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -35,7 +35,7 @@ def declined(reply: Reply, is_refusal: Callable[[str], bool]) -> bool:
 
 
 def decided(replies: Sequence[Reply]) -> Sequence[Reply]:
-    """The replies that came to anything; all of them where none did."""
+    """The replies that have an outcome; all of them where none has."""
     return [reply for reply in replies if reply.ending is not Ending.UNDECIDED] or replies
 
 

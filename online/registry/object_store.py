@@ -43,8 +43,9 @@ def versions_in(names: Iterable[str]) -> set[int]:
 class ObjectStore:
     """Files by their names relative to the URL, such as "v3/manifest.json".
 
-    Every operation raises StoreError, in one sentence without the URL (which may hold secrets), where it fails or takes
-    longer than `timeout_s` seconds. To make one connects to nothing; StoreError where no file system goes by that URL.
+    Every operation raises ObjectStoreError, in one sentence without the URL (which may hold secrets), where it fails or
+    takes longer than `timeout_s` seconds. To make one connects to nothing; ObjectStoreError where no file system goes by
+    that URL.
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:

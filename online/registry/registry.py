@@ -72,7 +72,7 @@ class Registry(VersionStore):
     Its methods raise RegistryError for what is asked wrongly or found damaged, FormatError where a newer sirl-guard wrote
     live.json or pins.json (what is in them is neither followed nor replaced), StateError where the directory
     cannot be written, and Busy where another process held its lock for half a minute. To make one raises KeyFileError
-    or StoreError where the settings name keys or a store that cannot be.
+    or ObjectStoreError where the settings name keys or a store that cannot be.
     """
 
     def __init__(self, state: StateDir, base: str, settings: RegistrySettings = _DEFAULTS) -> None:

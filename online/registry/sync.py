@@ -54,8 +54,8 @@ _DAMAGED = (-1, "")
 class RegistrySync:
     """One registry and its store.
 
-    `sync` raises StoreError where the store cannot be used, and RegistryError or FormatError for the first thing there that
-    is not taken, after all else is; what is here is whole at any moment, and the next call does what is left.
+    `sync` raises ObjectStoreError where the store cannot be used, and RegistryError or FormatError for the first thing
+    there that is not taken, after all else is; what is here is whole at any moment, and the next call does what is left.
     """
 
     def __init__(self, state: StateDir, registry: Registry, store: ObjectStore) -> None:

@@ -50,7 +50,7 @@ class Ledger:
 
     @classmethod
     def of(cls, until: float, events: Iterable[Event], selection: Selection, salt: str) -> Self:
-        """What these events came to; one counts whose prompt was among the selected, though others asked the same."""
+        """The entries of these events; one counts whose prompt was among the selected, though others asked the same."""
         bands = {selection.prompts[at]: band for band in BANDS for at in getattr(selection, band)}
         found = [
             Entry(e.id, e.time, e.client, prompt_hash(e.prompt_tokens, salt), bands[e.prompt_tokens])

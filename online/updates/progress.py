@@ -11,12 +11,12 @@ from online.state.directory import StateDir
 from online.state.files import read_json
 
 STAGES = {
-    "checking": (0.01, 0.04),
-    "calibrating the base": (0.04, 0.08),
-    "selecting": (0.08, 0.1),
-    "learning": (0.1, 0.7),
-    "calibrating the candidate": (0.7, 0.75),
-    "gating": (0.75, 1.0),
+    "checking": (0.01, 0.12),
+    "calibrating the base": (0.12, 0.12),
+    "selecting": (0.12, 0.14),
+    "learning": (0.14, 0.41),
+    "calibrating the candidate": (0.41, 0.66),
+    "gating": (0.66, 1.0),
 }
 """Share of an update's time at which each of its stages begins and ends, roughly."""
 STALE_S = 600.0

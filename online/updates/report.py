@@ -37,9 +37,9 @@ DASHES = ("-", "--", ":")
 def write_report(folder: Path, outcome: Mapping[str, Any], story: Mapping[str, Any]) -> Path:
     """Write report.json and report.html into a folder; returns the page's path.
 
-    `outcome` has "id", "status", "reasons", "version" and "seconds", as `online.updates.record.Outcome`.
-    `story` has what the update came to: "settings", "gap" (of the entropies), "bands" (prompts in each), "history" (metrics
-    of each step) and "gate" (a GateReport as JSON); what it did not come to is left out. Raises OSError.
+    `outcome` has "id", "status", "reasons", "version" and "seconds", as `online.updates.record.UpdateOutcome`.
+    `story` has the figures of the update: "settings", "gap" (of the entropies), "bands" (prompts in each), "history"
+    (metrics of each step) and "gate" (a GateReport as JSON); what was not reached is left out. Raises OSError.
     """
     told = json.loads(json.dumps({"outcome": outcome, **story}), parse_constant=lambda _: None)  # no NaN in JSON
     write_atomic(folder / "report.json", json.dumps(told, indent=1))

@@ -62,9 +62,8 @@ def showing(console: Console, title: str, *, bar: bool = True, every_s: float = 
         over.set()
         teller.join()
     if not console.is_terminal:
-        console.print(
-            f"{title}: done after {spelt(step.seconds)}" + (f" · {step.note}" if step.note else ""), highlight=False
-        )
+        note = f" · {step.note}" if step.note else ""
+        console.print(f"{title}: done after {spelt(step.seconds)}{note}", highlight=False, soft_wrap=True)
 
 
 def _tell(console: Console, step: Step, over: threading.Event, every_s: float) -> None:

@@ -53,7 +53,7 @@ class Size:
     """Whether what the gate does not promote is swapped in nevertheless, to show a swap."""
 
 
-WHOLE = Size(120, None)
+WHOLE = Size(60, None)
 QUICK = Size(12, 600, ("--update-steps", "10", "--gate-prompts-per-class", "60", "--gate-replayed", "50"), forced=True)
 """The whole path in a few minutes. So few steps and prompts show that it works, and no rise of defence."""
 
@@ -150,6 +150,9 @@ class Story:
                 live.update(arriving(latest, counts, total, step.seconds))
 
             await asyncio.gather(*(one(index, prompt) for index, prompt in enumerate(self.traffic)))
+            live.stop()
+            if not self.console.is_terminal:  # there its last picture ends without a new line
+                self.console.print()
         while (await self.admin("GET", "status"))["buffer"]["pending"]:
             await asyncio.sleep(0.1)
 

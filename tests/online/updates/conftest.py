@@ -8,8 +8,8 @@ import pytest
 from filelock import FileLock
 
 from online.gate.evaluator import Suites
-from tests.conftest import WORKER
 from tests.online.updates.place import Visited, bundled_suites
+from tests.workers import WORKER
 
 
 @pytest.fixture(scope="session")
