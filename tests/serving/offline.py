@@ -36,5 +36,7 @@ def offline(
     learner = LearnerProcess([], folder / "learner.log", supervise=False)
     here = Installation.of(settings, model)
     service = Service(here, engine, served, Policies(settings.guard), learner, Metrics(CollectorRegistry()))
-    yield service
-    service.close()
+    try:
+        yield service
+    finally:
+        service.close()
