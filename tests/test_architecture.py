@@ -102,7 +102,7 @@ def test_a_cycle_of_rooms_would_be_seen():
     assert rooms("online")["operations"] >= {"registry", "updates"}
 
 
-@pytest.mark.parametrize("package", ["online", "serving"])
+@pytest.mark.parametrize("package", ["evaluation", "online", "serving"])
 def test_no_room_needs_one_that_needs_it(package):
     assert on_a_cycle(rooms(package)) == set()
 

@@ -22,11 +22,11 @@ from evaluation.endpoint import Endpoint, EndpointError, Target
 from evaluation.files import write_whole
 from evaluation.judge import GrammarJudge, Judge
 from evaluation.judges import judge_endpoint, judge_of
+from evaluation.pairwise import reference
 from evaluation.peers import Manner, defended
 from evaluation.suite import Prompt
 from evaluation.suites import load
 from evaluation.utility.code import files_are_safe
-from evaluation.utility.pairwise import reference
 from guard.errors import SirlError
 from models.recipe import grammar
 

@@ -18,9 +18,9 @@ from evaluation.judge import Judge, JudgeError, Outcome
 from evaluation.judges import Agreement, agreement, judge_endpoint, unlabelled
 from evaluation.lm_eval_harness import lm_eval
 from evaluation.page import markdown, page, summary
+from evaluation.pairwise import PairwiseJudge, reference, reply, win_rate
 from evaluation.scorecard import differences, scorecard
 from evaluation.suite import Prompt
-from evaluation.utility.pairwise import PairwiseJudge, reference, reply, win_rate
 from guard.errors import SirlError
 
 T = TypeVar("T")

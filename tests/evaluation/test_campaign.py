@@ -16,7 +16,7 @@ from evaluation.attempt import DIRECT, Case, read
 from evaluation.attempt import said as told
 from evaluation.campaign import Budget, Campaign
 from evaluation.endpoint import EndpointError, Reply
-from evaluation.utility.pairwise import reply
+from evaluation.pairwise import reply
 from tests.evaluation.endless import ENDLESS, prompt
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from evaluation import JudgeError, Prompt
 from evaluation.judges import JudgeModel
-from evaluation.utility.pairwise import PairwiseJudge, win_rate
+from evaluation.pairwise import PairwiseJudge, win_rate
 from tests.evaluation.endpoint_server import asked, serving
 
 PROMPT = Prompt("p-1", "benign", ({"role": "user", "content": "Say {it}."},), answer="the reference")
