@@ -2,7 +2,10 @@
 
 import hashlib
 import hmac
+import re
 from ipaddress import IPv6Address, ip_address, ip_network
+
+from online.state.directory import StateDir
 
 
 def client_hash(key_or_address: str, salt: str) -> str:
@@ -22,3 +25,8 @@ def address_block(address: str, fourth: int = 24, sixth: int = 48) -> str:
     if isinstance(found, IPv6Address) and found.ipv4_mapped:
         found = found.ipv4_mapped
     return str(ip_network((found, fourth if found.version == 4 else sixth), strict=False))
+
+
+def client_named(state: StateDir, name: str) -> str:
+    """The hash of a client: as events show it, or of the API key or address that it came with."""
+    return name if re.fullmatch(r"[0-9a-f]{32}", name) else client_hash(name, state.client_salt())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from online.events.client import client_named
 from online.operations.installation import Installation
 from online.operations.suites import suites_for
 from online.operations.updates import sentence
 from online.operations.versions import named
-from online.updates.forget import client_named, erase, rebuild
+from online.updates.forget import erase, rebuild
 from online.updates.update import Launch
 
 

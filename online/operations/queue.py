@@ -7,13 +7,11 @@ from collections.abc import Collection, Sequence
 from contextlib import closing
 from functools import partial
 
-from transformers import AutoTokenizer
-
 from online.admission.queue import Queue
 from online.admission.review import Decision, redact_prompts, review
+from online.events.client import client_named
 from online.events.redaction import Preparation, Redaction
 from online.operations.installation import Installation
-from online.updates.forget import client_named
 
 
 def look(installation: Installation) -> Queue:
@@ -25,6 +23,8 @@ def look(installation: Installation) -> Queue:
 
 def words(installation: Installation, tokens: Collection[int]) -> dict[int, str]:
     """What tokens of the model read."""
+    from transformers import AutoTokenizer  # takes seconds to import, and most looks at the queue need none
+
     tokenizer = AutoTokenizer.from_pretrained(installation.model)
     return {token: str(tokenizer.decode([token])) for token in sorted(tokens)}
 
@@ -44,6 +44,8 @@ def redact(installation: Installation, prompts: Sequence[str], *, actor: str, re
     """Redact what is stored of prompts (hashes) and the answers to them; returns the number of events. redaction: one that
     runs already, such as a server's; else one is started. Raises ReviewError, BufferError, RedactionError."""
     if redaction is None:
+        from transformers import AutoTokenizer
+
         tokenizer = AutoTokenizer.from_pretrained(installation.model)
         encode = partial(tokenizer.encode, add_special_tokens=False)
         salt = installation.state.client_salt()

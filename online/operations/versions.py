@@ -8,15 +8,13 @@ from pathlib import Path
 
 from guard.errors import SirlError
 from online.operations.installation import Installation
-from online.operations.suites import suites_for
 from online.registry.release_record import Stage
 from online.registry.release_stages import advance
 from online.registry.sync import RegistrySync
 from online.state.directory import StateDir
 from online.training.ledger import Ledger
 from online.updates.progress import folders, read
-from online.updates.record import PlanError, UpdateOutcome, UpdateRecord
-from online.updates.update import run_gate
+from online.updates.record import PlanError, UpdateRecord
 
 log = logging.getLogger("sirl")
 
@@ -41,17 +39,6 @@ def adopt(installation: Installation, folder: Path) -> int:
     """Import a PEFT adapter from outside as a candidate; returns its version. Raises AdapterError."""
     rank = installation.settings.update.lora_rank
     return installation.registry.import_adapter(folder, base_dir=installation.model, max_rank=rank)
-
-
-def gate(installation: Installation, version: int) -> UpdateOutcome:
-    """Calibrate and gate a version that came from outside, and promote it if it passes, as if it had been learned here."""
-    settings, model = installation.settings, installation.model
-    with installation.buffer() as buffer:
-        outcome = run_gate(
-            settings, installation.state, installation.registry, model, suites_for(model, settings), version, buffer
-        )
-    tidy(installation)
-    return outcome
 
 
 def activate(installation: Installation, version: int | None, *, actor: str, force: bool = False) -> None:

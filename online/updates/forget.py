@@ -4,7 +4,6 @@ that served anew from the base, from the same buffer without it."""
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Collection
@@ -15,7 +14,6 @@ from typing import Any
 
 from guard.errors import SirlError
 from online.events.buffer import Buffer
-from online.events.client import client_hash
 from online.events.journal import Journal
 from online.gate.evaluator import Suites
 from online.registry.errors import RegistryError
@@ -62,11 +60,6 @@ class Forgotten:
     events: int
     versions: tuple[int, ...]
     successor: Successor | None
-
-
-def client_named(state: StateDir, name: str) -> str:
-    """The hash of a client: as events show it, or of the API key or address that it came with."""
-    return name if re.fullmatch(r"[0-9a-f]{32}", name) else client_hash(name, state.client_salt())
 
 
 def erase(state: StateDir, registry: Registry, buffer: Buffer, clients: Collection[str], ids: Collection[str]) -> Forgotten:

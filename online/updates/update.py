@@ -194,7 +194,7 @@ class _Run:
         return self._decide(evaluator, version, base, training_set.held)
 
     def _ready(self) -> Evaluator:
-        """Raises Refused where there are no suites."""
+        """Raises UpdateRefused where there are no suites."""
         if self.suites is None:
             raise UpdateRefused(str(may_learn(None)))
         self.record.progress("checking")

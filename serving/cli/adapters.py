@@ -51,7 +51,6 @@ def listed(here: Installation) -> None:
 def act(here: Installation, args: argparse.Namespace) -> None:
     """One act on a version, and a sentence about it."""
     from online.operations import versions
-    from online.operations.updates import sentence
 
     target = args.target or ""
     match args.action:
@@ -59,7 +58,10 @@ def act(here: Installation, args: argparse.Namespace) -> None:
             version = versions.adopt(here, Path(target or "."))
             print(f"imported as v{version}, a candidate")
             if args.gate:
-                print(sentence(versions.gate(here, version)))
+                from online.operations.gating import gate
+                from online.operations.updates import sentence
+
+                print(sentence(gate(here, version)))
         case "activate":
             wanted = None if target == "base" else versions.version_of(target)
             versions.activate(here, wanted, actor=ACTOR, force=args.force)

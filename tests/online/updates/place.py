@@ -10,6 +10,7 @@ from pathlib import Path
 import models
 from evaluation import GrammarJudge, Prompt, load_suite
 from online.events.buffer import Buffer
+from online.events.client import client_named
 from online.events.event import Event
 from online.gate.evaluator import Suites
 from online.model.fingerprint import fingerprint
@@ -17,7 +18,7 @@ from online.model.local_model import LocalModel
 from online.registry.registry import Registry
 from online.settings.settings import Settings
 from online.state.directory import StateDir
-from online.updates.forget import Successor, client_named, rebuild
+from online.updates.forget import Successor, rebuild
 from online.updates.record import UpdateOutcome
 from online.updates.update import run_update
 from tests.online.tiny_model import Quiet

@@ -15,7 +15,7 @@ from threading import Event as Flag
 import pytest
 
 from online.events.buffer import Buffer, BufferError
-from online.events.client import client_hash
+from online.events.client import client_hash, client_named
 from online.events.event import Event
 from online.events.journal import Journal
 from online.events.writer import BufferWriter
@@ -26,7 +26,7 @@ from online.settings.groups import BufferSettings, RegistrySettings
 from online.state.directory import StateDir
 from online.state.locks import Busy
 from online.training.ledger import BANDS, Ledger, LedgerError
-from online.updates.forget import Successor, client_named, erase
+from online.updates.forget import Successor, erase
 from online.updates.record import UpdateRecord
 from online.updates.repeat import repeat
 from tests.online.events.traffic import make, until
