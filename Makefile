@@ -14,10 +14,10 @@ demo: setup  ## serve, watch, learn, swap: the main job, in some minutes
 serve: setup  ## leave the endpoint running on http://127.0.0.1:8000 with the learner beside it
 	@$(BIN)/sirl serve --learn $(ARGS)
 
-test: setup  ## what users rely on, against the real engine (a quarter of an hour on two cores)
+test: setup  ## what users rely on, against the real engine (35 minutes on two cores)
 	@scripts/test $(ARGS)
 
-test-all: setup  ## the nightly tests as well: the whole demo, every kill point, the image (half an hour)
+test-all: setup  ## the nightly tests as well: the whole demo, every kill point, the image (an hour in all)
 	@scripts/test -m "not interop" $(ARGS)
 
 test-fast: setup  ## the tests that need no engine
