@@ -30,7 +30,7 @@ def demo(folder: Path, *flags: str, limit: float) -> tuple[str, dict]:
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory) -> tuple[str, dict]:
-    return demo(tmp_path_factory.mktemp("quick"), "--quick", limit=900)
+    return demo(tmp_path_factory.mktemp("quick"), "--quick", limit=1500)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,7 @@ def nothing_failed(told: tuple[str, dict], requests: int) -> None:
     assert "Traceback" not in out
 
 
+@pytest.mark.timeout(1600)
 def test_the_small_one_takes_every_step_and_swaps_with_no_failed_request(quick):
     out, result = quick
     whole_figures(result, 12)
@@ -63,6 +64,7 @@ def test_the_small_one_takes_every_step_and_swaps_with_no_failed_request(quick):
     assert served and {"base", "v1"} == set(json.loads(served[1].replace("'", '"'))), "clients streamed before and after"
 
 
+@pytest.mark.timeout(1600)
 def test_a_log_file_tells_where_it_is(quick):
     """Each step ends with a line of its own, and the longest tells how far it is and how long it takes in between."""
     out, _ = quick
