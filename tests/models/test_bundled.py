@@ -25,7 +25,7 @@ def say(bundled, messages, tools=None):
     ids = tokenizer.apply_chat_template(
         messages, tools=tools, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    out = generate(model, **ids, max_new_tokens=64, do_sample=False, temperature=None, top_p=None, top_k=None)
+    out = model.generate(**ids, max_new_tokens=64, do_sample=False, temperature=None, top_p=None, top_k=None)
     return tokenizer.decode(out[0, ids["input_ids"].shape[1] :]).strip()
 
 
