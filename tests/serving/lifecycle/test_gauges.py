@@ -11,6 +11,7 @@ import models
 from online.admission.review import summarise
 from online.operations import queue
 from online.state.directory import StateDir
+from online.updates.progress import STAGES
 from online.updates.record import UpdateOutcome, UpdateRecord
 from serving.lifecycle.service import Service
 from tests.online.events.traffic import until
@@ -40,7 +41,7 @@ def test_progress_shows_while_one_runs(service: Service) -> None:
     record = UpdateRecord.new(service.state.updates)
     record.progress("learning", 6, 12)
     service.gauges.measure()
-    assert service.metrics.update_progress._value.get() == pytest.approx(0.4)
+    assert service.metrics.update_progress._value.get() == pytest.approx(sum(STAGES["learning"]) / 2)
     record.finish(UpdateOutcome(record.id, "rejected", (), None, 1.0))
     service.gauges.measure()
     assert service.metrics.update_progress._value.get() == 0
