@@ -15,7 +15,20 @@ from serving.processes.learner_process import LearnerProcess
 from tests.conftest import Server, running
 
 ROOT = Path(__file__).parents[3]
-HOSTILE = ("guard", "online", "serving", "models", "torch", "json", "socket", "pickle", "multiprocessing", "numpy", "vllm")
+HOSTILE = (
+    "guard",
+    "evaluation",
+    "online",
+    "serving",
+    "models",
+    "torch",
+    "json",
+    "socket",
+    "pickle",
+    "multiprocessing",
+    "numpy",
+    "vllm",
+)
 
 
 @pytest.fixture
@@ -81,7 +94,7 @@ def test_an_update_that_the_server_starts_imports_nothing_from_there(place: Path
 @pytest.mark.nightly
 def test_a_server_its_engine_and_its_learner_import_nothing_from_there(place: Path):
     with running(place / "state", "--learn", lean=False) as server:
-        server.wait(lambda: "the learner waits" in log_of(server))
+        server.wait(lambda: "the learner waits" in log_of(server), limit=300)
         assert server.chat("Hello", max_tokens=2)["choices"]
     assert imported(place) == ""
 
