@@ -20,7 +20,7 @@ from online.settings.settings import Settings
 from online.state.directory import StateDir
 from serving.processes import interpreter
 
-START_LIMIT_S = 240.0
+START_LIMIT_S = 600.0
 
 
 @contextmanager
