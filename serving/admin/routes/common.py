@@ -66,7 +66,7 @@ async def carried_out(work: Callable[[], T]) -> T:
 def registered(service: Service) -> Installation:
     """The installation of a model that has adapters; 409 for one that cannot have any."""
     try:
-        assert service.installation.registry
+        _ = service.installation.registry
     except SirlError as error:
         raise HTTPException(409, str(error)) from None
     return service.installation
