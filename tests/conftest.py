@@ -92,18 +92,12 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-LEAN = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-"""vLLM's engine and its worker are one process on a CPU too, as on a GPU; one process less imports everything at a start."""
-
-
 @contextmanager
-def running(
-    state: Path, *flags: str, model: str | None = None, env: dict[str, str] | None = None, lean: bool = True
-) -> Iterator[Server]:
-    """`sirl serve` as its users run it, until the block ends; `lean` as far as its processes do not matter."""
+def running(state: Path, *flags: str, model: str | None = None, env: dict[str, str] | None = None) -> Iterator[Server]:
+    """`sirl serve` as its users run it, until the block ends."""
     log = state.parent / f"{state.name}.log"
     arguments = [*([model] if model else []), "--state-dir", str(state), *flags]
-    environment = {**os.environ, **(LEAN if lean else {}), **(env or {})}
+    environment = {**os.environ, **(env or {})}
     with child(arguments, log, environment, free_port()) as (url, process):
         yield Server(url, state, log, process)
 
@@ -111,7 +105,7 @@ def running(
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[Server]:
     """The bundled model on its defaults, shared by every test that can."""
-    with running(tmp_path_factory.mktemp("server") / "state", lean=False) as endpoint:
+    with running(tmp_path_factory.mktemp("server") / "state") as endpoint:
         yield endpoint
 
 

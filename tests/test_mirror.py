@@ -65,7 +65,6 @@ TESTED_ELSEWHERE = {
     "serving/engine/selftest.py": "tests/serving/test_doctor.py",
     "serving/engine/served.py": "tests/serving/lifecycle/test_service.py",
     "serving/engine/server.py": "tests/serving/test_parity.py",
-    "serving/engine/version.py": "tests/serving/engine/test_keys.py",
     "serving/engine/worker.py": "tests/serving/test_exact.py",
     "serving/lifecycle/response_recorder.py": "tests/serving/request/test_reporter.py",
     "serving/model_check.py": "tests/serving/test_bad_input.py",

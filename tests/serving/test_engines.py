@@ -55,7 +55,7 @@ def test_on_a_gpu(tmp_path, runner, scheduling, speculation):
         pytest.skip("vLLM's V1 runner has no n-gram speculation under async scheduling")
     folder, env = models.bundled(), {"VLLM_USE_V2_MODEL_RUNNER": runner}
     left_out = ("bias", "logprobs") if speculation else ()
-    with running(tmp_path / "state", *FLAGS, scheduling, *speculation, model=str(folder), env=env, lean=False) as server:
+    with running(tmp_path / "state", *FLAGS, scheduling, *speculation, model=str(folder), env=env) as server:
         facts = server.get("/guard/v1/status").json()["engine"]
         assert (".gpu.model_runner" in facts["runner"]) is (runner == "1")
         assert all_of(server, left_out, tolerance=2e-3) > 300

@@ -47,7 +47,7 @@ def test_a_learner_that_is_killed_is_started_again_and_a_killed_server_serves_wh
         for seed in (1, 2)
     ]
     for life in range(lives):
-        with running(state, "--learn", lean=False) as server:
+        with running(state, "--learn") as server:
             expected = registry.live()
             entry = server.chat("hello")["guard"][0]
             assert entry["adapter"] == ("base" if expected is None else f"v{expected}"), f"life {life}"

@@ -216,7 +216,7 @@ def exchange(client: httpx.Client, url: str, path: str, body: object) -> dict:
 def test_the_same_requests_get_the_same_answers(plain, tmp_path):
     asked = list(requests())
     assert len(asked) > 240
-    with running(tmp_path / "state", "--no-guard-report", lean=False) as ours, httpx.Client() as client:
+    with running(tmp_path / "state", "--no-guard-report") as ours, httpx.Client() as client:
         different = []
         for path, body in asked:
             theirs, mine = exchange(client, plain, path, body), exchange(client, ours.url, path, body)

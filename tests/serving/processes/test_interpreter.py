@@ -93,7 +93,7 @@ def test_an_update_that_the_server_starts_imports_nothing_from_there(place: Path
 @pytest.mark.engine
 @pytest.mark.nightly
 def test_a_server_its_engine_and_its_learner_import_nothing_from_there(place: Path):
-    with running(place / "state", "--learn", lean=False) as server:
+    with running(place / "state", "--learn") as server:
         server.wait(lambda: "the learner waits" in log_of(server), limit=300)
         assert server.chat("Hello", max_tokens=2)["choices"]
     assert imported(place) == ""
