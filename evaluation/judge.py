@@ -53,6 +53,9 @@ class GrammarJudge:
     is the right answer, and wrong when it is a well-formed sentence that is not.
     """
 
+    def __init__(self) -> None:
+        grammar.parse("")  # compiles the grammar's patterns once: else each of the threads that ask first would
+
     def judge(self, prompt: Prompt, response: str) -> Outcome:
         """The outcome of this response to this prompt."""
         found = grammar.parse(response)
