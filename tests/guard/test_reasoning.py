@@ -83,7 +83,7 @@ def test_no_figure_is_taken_from_the_reasoning():
     assert made.entropy_mean == 1.5 and made.entropy_max == 2.0 and made.signals.count == 2
     assert made.signals.value("first") == pytest.approx(math.log(0.3 / 0.7))
     alone = record((0, 1.0, 0.3), (4, 2.0, 0.1))
-    assert alone.signals == made.signals
+    assert repr(alone.signals) == repr(made.signals), "some are NaN, which equals nothing"
     made.trim(2)
     assert made.reasoned == 2 and math.isnan(made.entropy_mean)
 

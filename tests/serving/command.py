@@ -6,7 +6,11 @@ import multiprocessing
 import os
 import subprocess
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
+
+if find_spec("vllm") is None:
+    raise ModuleNotFoundError("No module named 'vllm'")  # and not in a process of its own, where nobody reads it
 
 PRELOADED = (
     "tests.serving.environment",  # before vLLM reads it
