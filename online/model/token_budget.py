@@ -87,7 +87,7 @@ class TokenBudget:
 
 def _intermediate(text: PretrainedConfig) -> int:
     """Width of what a token passes through in a layer's feed-forward part: of all its experts together in a mixture."""
-    experts = getattr(text, "num_experts_per_tok", None)
+    experts = int(getattr(text, "num_experts_per_tok", None) or 0)
     if not experts:
         return int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
     each = int(getattr(text, "moe_intermediate_size", None) or text.intermediate_size)
