@@ -67,7 +67,7 @@ def asked(policy: LocalModel, calibration: Calibration, prompts: Sequence[Prompt
     largest at a place where it went on without refusing (0 where there is none)."""
     contexts, judge, known = [policy.render(p.messages) for p in prompts], RulesJudge(), beginnings(policy.tokenizer)
     openings = calibration.openings
-    samples = generate(policy, contexts, max_tokens=TOKENS, seed=seed, rows=ROWS)
+    samples = generate(policy, contexts, max_tokens=TOKENS, seed=seed)
     first, found = first_mass(policy, contexts, openings).tolist(), []
     for start in range(0, len(samples), ROWS):
         rows = samples[start : start + ROWS]

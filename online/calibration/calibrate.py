@@ -39,8 +39,6 @@ from online.settings.groups import CalibrateSettings
 
 SAMPLES = 2
 """Responses to each prompt that openings and bands are learned from; one to each that only thresholds are set on."""
-ROWS = 32
-"""Responses that are read again at one time."""
 REFUSAL_TOKENS = 40
 """Longest refusal that the guard would speak in the model's place."""
 
@@ -161,11 +159,10 @@ def _scored(
     """Each response as the guard will judge it: at its first token, whose mass is `first` of its prompt, and wherever it
     begins anew."""
     masses: dict[int, list[float]] = {}
-    order = sorted(range(len(samples)), key=lambda i: len(asked[samples[i].prompt]) + len(samples[i].tokens))
-    for start in range(0, len(order), ROWS):
-        rows = order[start : start + ROWS]
-        read = masses_anew(policy, [asked[samples[i].prompt] for i in rows], [samples[i].tokens for i in rows], openings)
-        masses |= {i: row[: len(samples[i].tokens)] for i, row in zip(rows, read.tolist(), strict=True)}
+    contexts, answers = [asked[s.prompt] for s in samples], [s.tokens for s in samples]
+    for batch in policy.batches(contexts, answers):
+        read = masses_anew(policy, [contexts[i] for i in batch], [answers[i] for i in batch], openings)
+        masses |= {i: row[: len(answers[i])] for i, row in zip(batch, read.tolist(), strict=True)}
     found = []
     for i, sample in enumerate(samples):
         mass = largest_mass(openings, anew, sample.tokens, [first[sample.prompt], *masses[i][1:]])

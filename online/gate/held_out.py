@@ -28,8 +28,6 @@ from online.training import objective
 
 TASKS = 2
 """Tasks asked for each prompt of another class: whether an answer is right has no exact mass."""
-ROWS = 32
-"""Responses whose KL is taken at one time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +127,15 @@ def measure(
 def replay(policy: LocalModel, prompts: Sequence[Tokens], openings: Openings, seed: int, max_tokens: int) -> Replayed:
     """Ask the policy, as it answers now, what clients asked."""
     samples = generate(policy, prompts, max_tokens=max_tokens, seed=seed)
-    kl = []
-    for start in range(0, len(samples), ROWS):
-        answers = [sample.tokens for sample in samples[start : start + ROWS]]
-        rows = prompts[start : start + ROWS], answers
+    kl, answers = np.zeros(len(samples)), [sample.tokens for sample in samples]
+    for batch in policy.batches(prompts, answers):
+        rows = [prompts[i] for i in batch], [answers[i] for i in batch]
         mine = policy.response_logits(*rows)[0]
         with policy.adapter(None):
             base, _, mask = policy.response_logits(*rows)
-        kl += (per_token(objective.full_vocabulary_kl, mine, base) * mask).sum(1).tolist()
+        kl[batch] = (per_token(objective.full_vocabulary_kl, mine, base) * mask).sum(1).cpu()
     mass = tree_mass(policy, prompts, openings).double().cpu().numpy()
-    return Replayed(mass, np.array([len(sample.tokens) for sample in samples], float), np.array(kl))
+    return Replayed(mass, np.array([len(tokens) for tokens in answers], float), kl)
 
 
 def repeats(tokens: Sequence[int]) -> bool:

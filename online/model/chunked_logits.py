@@ -31,9 +31,10 @@ class Logits:
 
 
 def per_token(measure: Callable[..., Tensor], logits: Logits, *others: Logits | Tensor) -> Tensor:
-    """measure(logits, *others) at every token, shape (batch, T), some tokens at a time.
+    """measure(logits, *others) at every token, shape (batch, T, ...), some tokens at a time.
 
-    `measure` takes rows: logits as (rows, vocabulary) in fp32 and tensors of (batch, T) as (rows,); it gives (rows,).
+    `measure` takes rows: logits as (rows, vocabulary) in fp32 and tensors of (batch, T, ...) as (rows, ...); it gives
+    (rows, ...).
     """
     inputs = (logits, *others)
     heads = [one.head if isinstance(one, Logits) else None for one in inputs]
@@ -48,4 +49,4 @@ def per_token(measure: Callable[..., Tensor], logits: Logits, *others: Logits | 
     else:
         pieces = zip(*(torch.split(one, size) for one in flat), strict=True)
         found = torch.cat([checkpoint(read, *rows, use_reentrant=False, preserve_rng_state=False) for rows in pieces])
-    return found.view(logits.states.shape[:2])
+    return found.view(*logits.states.shape[:2], *found.shape[1:])

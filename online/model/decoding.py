@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
     DynamicCache,
@@ -26,38 +28,44 @@ def generate(
     temperature: float = 1.0,
     max_tokens: int = 128,
     seed: int = 0,
-    rows: int = 256,
 ) -> list[Sample]:
     """`n` responses to each prompt, in order, from the raw distribution (temperature 0: greedy).
 
-    Every token is drawn by one uniform number, fixed by seed, prompt and position before any model
+    Every token is drawn by one uniform number, fixed by seed, prompt, draw and position before any model
     runs: two policies given one seed share their luck (common random numbers), which sharpens paired
-    comparisons. No other sampling setting exists here, and the model's own are not read.
+    comparisons, and how prompts are batched changes nothing. No other sampling setting exists here, and
+    the model's own are not read.
     """
-    generator = torch.Generator().manual_seed(seed)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    found: dict[int, list[Sample]] = {}
-    each = max(1, rows // n)
-    for start in range(0, len(order), each):
-        chunk = order[start : start + each]
-        luck = torch.rand(len(chunk) * n, max_tokens, generator=generator, dtype=torch.float64)
-        for row, drawn in enumerate(_decode(policy, [prompts[i] for i in chunk], n, temperature, luck)):
-            index = chunk[row // n]
-            found.setdefault(index, []).append(Sample(index, *drawn))
-    return [sample for index in range(len(prompts)) for sample in found[index]]
+    found: dict[tuple[int, int], Sample] = {}
+    for batch in policy.budget.passing.batches([(len(prompt),) for prompt in prompts]):
+        rows = [(index, draw) for index in batch for draw in range(n)]
+        room = policy.budget.cached
+        for part in room.batches([(len(prompts[index]),) for index, _ in rows], max_tokens + room.logits):
+            drawn = [rows[row] for row in part]
+            place = {index: at for at, index in enumerate(dict.fromkeys(index for index, _ in drawn))}
+            luck = torch.from_numpy(np.stack([uniform(seed, *row, max_tokens) for row in drawn]))
+            origin = torch.tensor([place[index] for index, _ in drawn])
+            said = _decode(policy, [prompts[index] for index in place], origin, temperature, luck)
+            found |= {row: Sample(row[0], *one) for row, one in zip(drawn, said, strict=True)}
+    return [found[index, draw] for index in range(len(prompts)) for draw in range(n)]
+
+
+def uniform(seed: int, prompt: int, draw: int, count: int) -> NDArray[np.float64]:
+    """The luck of one response: `count` uniform numbers, of seed, index of the prompt and number of the draw alone."""
+    return np.random.default_rng((seed, prompt, draw)).random(count)
 
 
 def _decode(
-    policy: LocalModel, prompts: Sequence[Sequence[int]], n: int, temperature: float, luck: Tensor
+    policy: LocalModel, prompts: Sequence[Sequence[int]], origin: Tensor, temperature: float, luck: Tensor
 ) -> Iterator[tuple[Tokens, tuple[float, ...], tuple[float, ...]]]:
-    """(tokens, entropies, log-probabilities) of each row. One prefill a prompt, its cache shared by `n` rows; rows that
-    have ended are let go."""
+    """(tokens, entropies, log-probabilities) of each row; origin, luck: index of its prompt, and one number a token. One
+    prefill a prompt, its cache shared by its rows; rows that have ended are let go."""
     ids, mask = policy.left_padded(prompts)
     cache = DynamicCache(config=policy.model.config)
-    logits = policy.forward(ids, mask, positions(mask), keep=1, cache=cache)[:, -1].repeat_interleave(n, 0)
-    cache.batch_repeat_interleave(n)
-    mask = mask.repeat_interleave(n, 0)
-    luck = luck.to(logits.device)
+    logits = policy.forward(ids, mask, positions(mask), keep=1, cache=cache)[:, -1]
+    origin, luck = origin.to(ids.device), luck.to(ids.device)
+    cache.batch_select_indices(origin)
+    logits, mask = logits[origin], mask[origin]
     rows = torch.arange(len(mask), device=mask.device)
     tokens = torch.zeros(luck.shape, dtype=torch.long, device=mask.device)
     entropies, logprobs = torch.zeros(2, *luck.shape, device=mask.device)

@@ -31,6 +31,7 @@ from guard.errors import SirlError
 from guard.openings import Tokens
 from online.model.chunked_logits import Logits
 from online.model.conditions import TemplateError, quantization_of, template_of
+from online.model.token_budget import MOST, TokenBudget, memory_for
 from online.model.token_rows import padded, positions
 
 
@@ -52,6 +53,7 @@ class LocalModel:
         self._base, self._copies = self.model, dict[str, PreTrainedModel]()
         self._plain: bool | None = None
         self._recompute = False
+        self.allow(memory_for(model.device))
 
     @classmethod
     def load(
@@ -60,17 +62,27 @@ class LocalModel:
         adapter_dir: Path | None = None,
         *,
         dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
+        device: str = "auto",
         template: str | None = None,
+        memory_gib: float | None = None,
     ) -> LocalModel:
         """Read a model from a local folder; an adapter given with it goes by the name "adapter", and a chat template (its
-        text) is used in place of the tokenizer's."""
+        text) is used in place of the tokenizer's. device: as torch names it, or "auto": a GPU where there is one.
+        memory_gib: what one batch may take beside the weights; None: what is sensible on this machine."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        elif device.startswith("cuda") and not torch.cuda.is_available():
+            raise ModelError(f"update.device is {device}, and torch finds no GPU: leave it at 'auto', or set 'cpu'.")
         try:
             model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True)
             model = model.to(device)  # type: ignore[arg-type]  # transformers wraps `to`, and its type loses `self`
             policy = cls(model, AutoTokenizer.from_pretrained(model_dir, local_files_only=True))
+        except torch.OutOfMemoryError:
+            mend = "set update.device = 'cpu', or leave it more beside the engine (--gpu-memory-utilization)"
+            raise ModelError(f"The model at {model_dir} does not fit the memory of {device}: {mend}.") from None
         except (OSError, ValueError, ImportError) as error:  # a quantised one may need a package more
             raise ModelError(f"The model at {model_dir} cannot be loaded: {str(error).splitlines()[0]}") from error
+        policy.allow(memory_for(policy.model.device, memory_gib))
         if template is not None:
             policy.tokenizer.chat_template = template
         if adapter_dir is not None:
@@ -173,20 +185,25 @@ class LocalModel:
         ids, mask = self.left_padded(prompts)
         tokens, real = padded(responses, ids.device, left=False)
         ids, mask = torch.cat([ids, tokens], 1), torch.cat([mask, real], 1)
-        places, keep, width = positions(mask), tokens.shape[1] + 1, self.model.config.vocab_size
+        read = self.last_logits(ids, mask, positions(mask), keep=tokens.shape[1] + 1)
+        return Logits(read.states[:, :-1], read.head, read.vocabulary), tokens, real.bool()
+
+    def last_logits(self, ids: Tensor, mask: Tensor, places: Tensor, *, keep: int) -> Logits:
+        """Those of the last `keep` columns, (batch, keep, vocabulary), as what they are read from."""
+        width = self.model.config.vocab_size
         if not self._head_is_plain():
-            return Logits(self.forward(ids, mask, places, keep=keep)[:, :-1], _same, width), tokens, real.bool()
+            return Logits(self.forward(ids, mask, places, keep=keep), _same, width)
         with self._recomputing(), self._precision():
             decoder = self.model.get_decoder()
             out = decoder(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False)
-        states, head, precision = out.last_hidden_state[:, -keep:-1], self.model.get_output_embeddings(), self._precision()
+        states, head, precision = out.last_hidden_state[:, -keep:], self.model.get_output_embeddings(), self._precision()
 
         def read(rows: Tensor) -> Tensor:
             with precision:
                 logits: Tensor = head(rows)
             return logits
 
-        return Logits(states, read, width), tokens, real.bool()
+        return Logits(states, read, width)
 
     def _precision(self) -> torch.autocast:
         """The base's precision, for a copy too."""
@@ -203,10 +220,31 @@ class LocalModel:
             self._plain = torch.equal(self.model.get_output_embeddings()(states), whole)
         return self._plain
 
+    @property
+    def size(self) -> int:
+        """Parameters of the base, adapters left out."""
+        return sum(p.numel() for key, p in self._base.named_parameters() if "lora_" not in key)
+
+    def allow(self, memory: int) -> None:
+        """Let one batch take so many bytes beside the weights."""
+        most, each = MOST.get(self.model.device.type, MOST["cpu"]), self._base.dtype.itemsize
+        self._memory = memory
+        self.budget = TokenBudget.of(self._base.config, memory, cached=each, recompute=self._recompute, most=most)
+
+    def batches(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Indices of rows, in batches that `response_logits` has room for."""
+        beside = self.held_logits(max(map(len, responses), default=0) + 1)
+        return self.budget.now().batches([(len(p), len(r)) for p, r in zip(prompts, responses, strict=True)], beside)
+
+    def held_logits(self, columns: int) -> int:
+        """Tokens that the logits of so many columns of a row count as: none where `per_token` reads them piece by piece."""
+        return 0 if self._head_is_plain() else columns * self.budget.now().logits
+
     def recompute_layers(self) -> None:
         """From here on a gradient computes each layer again instead of keeping what it needs of it. Before `add_copy`."""
         self._base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._recompute = True
+        self.allow(self._memory)
 
     @contextmanager
     def _recomputing(self) -> Iterator[None]:

@@ -8,13 +8,9 @@ import torch
 from torch import Tensor
 
 from guard.openings import Openings, Tokens
+from online.model.chunked_logits import Logits, per_token
 from online.model.local_model import LocalModel
-from online.model.token_rows import pick, positions
-
-_LOGITS = 1 << 24
-"""Logits one chunk of rows may hold (64 MiB in fp32)."""
-_ROWS = 64
-"""Rows of one chunk at most: past this a CPU gains nothing and padding costs more."""
+from online.model.token_rows import padded, pick, positions
 
 
 def path_logprobs(policy: LocalModel, prompts: Sequence[Sequence[int]], paths: Sequence[Tokens]) -> Tensor:
@@ -24,20 +20,32 @@ def path_logprobs(policy: LocalModel, prompts: Sequence[Sequence[int]], paths: S
     behind the prompt, and a mask lets each see the prompt and its own ancestors (tree attention, arXiv
     2305.09781).
     """
-    nodes = sorted({path[:k] for path in paths for k in range(1, len(path))}, key=lambda p: (len(p), p))
+    nodes, device = _nodes(paths), policy.model.device
     column = {(): 0} | {node: i + 1 for i, node in enumerate(nodes)}
-    depth = max(map(len, paths), default=1)
-    steps = [[(column[p[:k]], p[k], True) if k < len(p) else (0, 0, False) for k in range(depth)] for p in paths]
-    where, token, real = torch.tensor(steps, device=policy.model.device).view(-1, depth, 3).unbind(-1)
-    results: list[Tensor] = [torch.zeros(0, len(paths), device=policy.model.device)]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    size = max(1, min(_ROWS, _LOGITS // (len(column) * policy.model.config.vocab_size)))
-    for start in range(0, len(order), size):
-        logits = _tree_logits(policy, [prompts[i] for i in order[start : start + size]], nodes)
-        taken = pick(logits.flatten(1), where * logits.shape[-1] + token)
-        results.append(((taken - pick(logits.logsumexp(-1), where)) * real).sum(-1))
+    children: list[dict[int, int]] = [{} for _ in column]  # of each node, where its token is among them
+    for path in paths:
+        for k, token in enumerate(path):
+            here = children[column[path[:k]]]
+            here.setdefault(token, len(here))
+    most = max(map(len, children))
+    tokens = torch.tensor([[*here, *[0] * (most - len(here))] for here in children], dtype=torch.long, device=device)
+    steps = [[column[p[:k]] * most + children[column[p[:k]]][p[k]] for k in range(len(p))] for p in paths]
+    where, real = padded(steps, device, left=False)
+    results: list[Tensor] = [torch.zeros(0, len(paths), device=device)]
+    batches = tree_batches(policy, prompts, paths)
+    for batch in batches:
+        logits = _tree_logits(policy, [prompts[i] for i in batch], nodes)
+        logprobs = per_token(_logprobs, logits, tokens.expand(len(batch), -1, -1))
+        results.append((pick(logprobs.flatten(1), where) * real).sum(-1))
+    order = [i for batch in batches for i in batch]
     back = torch.tensor(order, dtype=torch.long, device=policy.model.device).argsort()
     return torch.cat(results)[back]
+
+
+def tree_batches(policy: LocalModel, prompts: Sequence[Sequence[int]], paths: Sequence[Tokens]) -> list[list[int]]:
+    """Indices of prompts, in batches that the tree of these paths has room for behind them."""
+    nodes = len(_nodes(paths))
+    return policy.budget.now().batches([(len(prompt),) for prompt in prompts], nodes + policy.held_logits(1 + nodes))
 
 
 def tree_mass(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
@@ -82,7 +90,17 @@ def _answering(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: O
     return (1 - aside).clamp(min=1e-6)
 
 
-def _tree_logits(policy: LocalModel, prompts: Sequence[Sequence[int]], nodes: Sequence[Tokens]) -> Tensor:
+def _nodes(paths: Sequence[Tokens]) -> list[Tokens]:
+    """The inner nodes of the tree of these paths, its root left out."""
+    return sorted({path[:k] for path in paths for k in range(1, len(path))}, key=lambda p: (len(p), p))
+
+
+def _logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log P of each row's tokens: (rows, vocabulary), (rows, C) -> (rows, C)."""
+    return logits.gather(1, tokens) - logits.logsumexp(1, keepdim=True)
+
+
+def _tree_logits(policy: LocalModel, prompts: Sequence[Sequence[int]], nodes: Sequence[Tokens]) -> Logits:
     """Logits after the prompt and after each node of the tree: (batch, 1 + nodes, vocabulary)."""
     ids, mask = policy.left_padded(prompts)
     batch, length = ids.shape
@@ -98,7 +116,7 @@ def _tree_logits(policy: LocalModel, prompts: Sequence[Sequence[int]], nodes: Se
     ends = torch.tensor([node[-1] for node in nodes], dtype=torch.long, device=device)
     places = torch.cat([positions(mask), mask.sum(1, keepdim=True) - 1 + depths], 1)
     ids = torch.cat([ids, ends.expand(batch, -1)], 1)
-    return policy.forward(ids, hidden[:, None], places, keep=1 + len(nodes))
+    return policy.last_logits(ids, hidden[:, None], places, keep=1 + len(nodes))
 
 
 def _decided(openings: Openings, response: Sequence[int]) -> int:

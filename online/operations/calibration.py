@@ -32,14 +32,16 @@ def calibrate(installation: Installation, adapter: str, suite: Path | None = Non
     """Learn openings and bands of the base or one version, and store them. Raises SirlError for a model that is none of ours
     without labelled prompts, CalibrationError where nothing can be learned from them."""
     settings, model, registry = installation.settings, installation.model, installation.registry
+    learn = settings.update
     version = None if adapter == "base" else version_of(adapter)
     ours = speaks_bundled_grammar(model)
     if suite is None and not ours:
         raise SirlError(f"{model} is not a bundled model: give labelled prompts with --suite FILE.")
     prompts = load_suite(suite or models.suite("calibration"))
     held = [] if suite else load_suite(models.suite("validation"))
-    policy = LocalModel.load(model, template=read_template(settings.chat_template))
-    learn = settings.update
+    policy = LocalModel.load(
+        model, device=learn.device, memory_gib=learn.memory_gib, template=read_template(settings.chat_template)
+    )
     limits: dict[str, Any] = {"seed": learn.seed, "max_tokens": learn.max_tokens}
     limits |= {"held": held, "settings": settings.calibrate}
     named = learn.judge or ("grammar" if ours else None)

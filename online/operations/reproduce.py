@@ -41,8 +41,9 @@ def reproduce(model: str, data: str, out: Path, settings: UpdateSettings, *, bar
         raise SirlError(f"Preset '{settings.preset}' needs a calibrated model and traffic: use `sirl update` for it.")
     folder = local_model(model)
     torch.set_num_threads(settings.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = LocalModel.load(folder, dtype=getattr(torch, settings.dtype), device=device)
+    policy = LocalModel.load(
+        folder, dtype=getattr(torch, settings.dtype), device=settings.device, memory_gib=settings.memory_gib
+    )
     prompts = distinct(policy, texts(data))
     if len(prompts) < settings.min_prompts:
         asked = f"update.min_prompts asks for {settings.min_prompts}"

@@ -326,8 +326,19 @@ class UpdateSettings(Group):
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Precision of the frozen base while learning; the adapter is in float32."
     )
-    gradient_checkpointing: bool = Field(
-        default=False, description="Compute each layer again on the way back instead of keeping it: less memory, more time."
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+        default="auto",
+        description="Where a model is calibrated and learns: 'cpu', 'cuda', 'cuda:1', or 'auto': a GPU, if any.",
+    )
+    memory_gib: Annotated[PositiveFloat | None, NoneAware] = Field(
+        default=None,
+        description="Memory (GiB) that one batch of prompts and responses may take beside the weights; one row at least is "
+        "taken. None: an eighth of the machine's or its container's, on a GPU half of what is free, to a power of two.",
+    )
+    gradient_checkpointing: Annotated[bool | None, NoneAware] = Field(
+        default=None,
+        description="Compute each layer again on the way back instead of keeping it: a third more time, far less memory; "
+        "none: from a billion parameters on.",
     )
 
     @model_validator(mode="before")

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from evaluation.statistics import effective_number
 from guard.openings import Openings, Tokens
-from online.model.chunked_logits import LOGITS, per_token
+from online.model.chunked_logits import per_token
 from online.model.local_model import LocalModel
-from online.model.opening_trees import tree_mass
+from online.model.opening_trees import tree_batches, tree_mass
 from online.model.sample import Sample
 from online.settings.groups import UpdateSettings
 from online.state.files import write_atomic
@@ -36,8 +36,8 @@ WARM_UP = 5
 """Steps over which the learning rate rises; after HALVED of all steps it is halved."""
 HALVED = 0.6
 GRADIENT_NORM = 1.0
-TOKENS = 512
-"""Response tokens whose graph is held at one time: more is no faster on two cores, and takes the memory of all of them."""
+LARGE = 1_000_000_000
+"""Parameters from which on layers are computed again, unless told otherwise: what they keep would outgrow the weights."""
 ANCHORS = 48
 """Low-band prompts a step on which the KL at the decision is held down."""
 ANCHOR_RESPONSES = 12
@@ -67,10 +67,20 @@ class Trainer:
         self.history: list[Metrics] = []
         self.preset = PRESETS[settings.preset]
         self._modes = {True: [0.0, 0], False: [0.0, 0]}
-        if settings.gradient_checkpointing:
-            policy.recompute_layers()
+        self._recompute_if_large()
         self._parameters = self._tuned()
         self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate, weight_decay=0.0)
+
+    def _recompute_if_large(self) -> None:
+        """Layers are computed again on the way back where asked for or, unless told otherwise, where the model is large."""
+        wanted, size = self.settings.gradient_checkpointing, self.policy.size
+        if wanted is None and size >= LARGE:
+            log.info(
+                "The model has %.1f billion parameters: layers are computed again on the way back, since "
+                "update.gradient_checkpointing is not set.", size / 1e9,
+            )  # fmt: skip
+        if wanted or (wanted is None and size >= LARGE):
+            self.policy.recompute_layers()
 
     def _tuned(self) -> list[torch.nn.Parameter]:
         """What is trained: the matrices of a fresh LoRA adapter, or a copy of all weights."""
@@ -172,9 +182,7 @@ class Trainer:
             form = self._exact if preset.form == "exact" else self._sampled
             yield from form(contested, samples, rewards.view(shape), refused.view(shape), metrics)
         if preset.two_sided and screen.below:
-            mass = self._mass([prompts[i] for i in screen.below], metrics, "mass_below")
-            on_base = mass.new_tensor([self.selection.masses[i] for i in screen.below])
-            yield "below", objective.decision_loss(mass, objective.steered_gap(mass, on_base, settings.below))
+            yield from self._below(screen.below, metrics)
         anchors = [prompts[i] for i in screen.anchors][:ANCHORS] if preset.anchored else []
         if anchors and settings.kl_weight_responses:
             whole = anchors[:ANCHOR_RESPONSES]
@@ -194,7 +202,27 @@ class Trainer:
         usual = [total / n if n else overall for total, n in (self._modes[True], self._modes[False])]
         gap = objective.decision_gap(rewards, refused, (usual[0], usual[1]) if self.preset.lone == "mean" else None)
         metrics |= {"gap": gap.mean().item(), "reward_refusals": usual[0], "reward_others": usual[1]}
-        yield "decision", objective.decision_loss(self._mass(contested, metrics, "mass_contested"), gap)
+        metrics["mass_contested"] = 0.0
+        for batch in tree_batches(self.policy, contested, self.openings.sequences):
+            mass, share = self._mass([contested[i] for i in batch]), len(batch) / len(contested)
+            metrics["mass_contested"] += share * mass.mean().item()
+            yield "decision", share * objective.decision_loss(mass, gap[batch])
+
+    def _below(self, below: Sequence[int], metrics: Metrics) -> Iterator[tuple[str, Tensor]]:
+        """The two-sided term on prompts of these indices. How hard they are steered goes by the masses of all, which take a
+        pass of their own where their graphs do not fit at once."""
+        prompts = [self.selection.prompts[i] for i in below]
+        batches = tree_batches(self.policy, prompts, self.openings.sequences)
+        with torch.set_grad_enabled(len(batches) == 1):
+            now = self._mass(prompts)
+        gap = objective.steered_gap(now, now.new_tensor([self.selection.masses[i] for i in below]), self.settings.below)
+        metrics["mass_below"] = now.mean().item()
+        if len(batches) == 1:
+            yield "below", objective.decision_loss(now, gap)
+            return
+        for batch in batches:
+            mass = self._mass([prompts[i] for i in batch])
+            yield "below", len(batch) / len(below) * objective.decision_loss(mass, gap[batch])
 
     def _sampled(
         self, contested: Sequence[Tokens], samples: Sequence[Sample], rewards: Tensor, refused: Tensor, metrics: Metrics
@@ -204,14 +232,15 @@ class Trainer:
         both = refused.any(1) & ~refused.all(1) | (self.preset.lone == "mean")
         credit = objective.group_advantages(rewards, self.preset.normalise) * both[:, None]
         advantages = credit.flatten()
-        for rows in self._chunks(samples):
-            asked, answers = [contested[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
+        for batch in self._batches(contested, samples):
+            some = [samples[i] for i in batch]
+            asked, answers = [contested[s.prompt] for s in some], [s.tokens for s in some]
             with torch.no_grad(), self.policy.adapter(None):
                 ref, tokens, mask = self.policy.response_logits(asked, answers)
                 ref_logp = per_token(objective.token_logprobs, ref, tokens)
             logp = per_token(objective.token_logprobs, self.policy.response_logits(asked, answers)[0], tokens)
-            drawn = self._stated(samples[rows], logp) if self.rollouts.elsewhere else logp.detach()
-            gain = objective.clipped_surrogate(logp, drawn, advantages[rows], mask)
+            drawn = self._stated(some, logp) if self.rollouts.elsewhere else logp.detach()
+            gain = objective.clipped_surrogate(logp, drawn, advantages[batch], mask)
             kl = objective.masked_mean(objective.k3(logp, ref_logp), mask).mean()
             share = len(asked) / len(samples)
             metrics["k3"] = metrics.get("k3", 0.0) + share * kl.item()
@@ -229,18 +258,17 @@ class Trainer:
         metrics["length"] = sum(len(s.tokens) for s in samples) / len(samples)
         return torch.tensor(refused, device=self.policy.model.device)
 
-    def _mass(self, prompts: Sequence[Tokens], metrics: Metrics, name: str) -> Tensor:
-        mass = tree_mass(self.policy, prompts, self.openings)
-        metrics[name] = mass.mean().item()
-        return mass
+    def _mass(self, prompts: Sequence[Tokens]) -> Tensor:
+        return tree_mass(self.policy, prompts, self.openings)
 
     def _anchor(
         self, name: str, prompts: Sequence[Tokens], tokens: int, weights: Sequence[float], scale: float
     ) -> Iterator[tuple[str, Tensor]]:
         """scale * KL to the base, summed over the first `tokens` of a sampled response, averaged over prompts."""
         samples = self._sample(prompts, 1, tokens)
-        for rows in self._chunks(samples):
-            asked, answers = [prompts[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
+        for batch in self._batches(prompts, samples):
+            some = [samples[i] for i in batch]
+            asked, answers = [prompts[s.prompt] for s in some], [s.tokens for s in some]
             with torch.no_grad(), self.policy.adapter(None):
                 ref, _, mask = self.policy.response_logits(asked, answers)
             kl = per_token(objective.full_vocabulary_kl, self.policy.response_logits(asked, answers)[0], ref)
@@ -263,12 +291,12 @@ class Trainer:
 
     @torch.no_grad()
     def _compare(self, prompts: Sequence[Tokens], samples: Sequence[Sample], metrics: Metrics) -> None:
-        """Note how far the engine's log-probabilities are from the trainer's, in nats a token, on the first rows."""
-        rows = next(self._chunks(samples))
-        asked, answers = [prompts[s.prompt] for s in samples[rows]], [s.tokens for s in samples[rows]]
+        """Note how far the engine's log-probabilities are from the trainer's, in nats a token, on the first row's batch."""
+        some = [samples[i] for i in next(batch for batch in self._batches(prompts, samples) if 0 in batch)]
+        asked, answers = [prompts[s.prompt] for s in some], [s.tokens for s in some]
         logits, tokens, mask = self.policy.response_logits(asked, answers)
         logp = per_token(objective.token_logprobs, logits, tokens)
-        apart = (logp - self._stated(samples[rows], logp)).abs()[mask]
+        apart = (logp - self._stated(some, logp)).abs()[mask]
         metrics |= {"mismatch": apart.mean().item(), "mismatch_max": apart.max().item()}
 
     def _stated(self, samples: Sequence[Sample], like: Tensor) -> Tensor:
@@ -278,8 +306,6 @@ class Trainer:
             row[: len(sample.logprobs)] = torch.tensor(sample.logprobs)
         return stated
 
-    def _chunks(self, samples: Sequence[Sample]) -> Iterator[slice]:
-        """Slices whose graphs fit the budget."""
-        widest = max(len(s.tokens) for s in samples) + 1
-        size = max(1, min(LOGITS // self.policy.model.config.vocab_size, TOKENS) // widest)
-        yield from (slice(start, start + size) for start in range(0, len(samples), size))
+    def _batches(self, prompts: Sequence[Tokens], samples: Sequence[Sample]) -> list[list[int]]:
+        """Indices of samples whose graphs fit the budget together."""
+        return self.policy.batches([prompts[s.prompt] for s in samples], [s.tokens for s in samples])

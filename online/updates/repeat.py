@@ -40,7 +40,7 @@ def repeat(
     if training_set.digest(base, learn, registry.base) != manifest["data_fingerprint"]:
         raise LedgerError(f"The base was calibrated anew since v{version} was taught: its bands are others now.")
     torch.set_num_threads(learn.threads)
-    policy = LocalModel.load(base_dir, dtype=getattr(torch, learn.dtype))
+    policy = LocalModel.load(base_dir, dtype=getattr(torch, learn.dtype), device=learn.device, memory_gib=learn.memory_gib)
     selection = select(policy, training_set.prompts, base.openings, base.tree_mass)
     trainer = Trainer(policy, selection, base.openings, learn)
     for _ in bar(range(learn.steps), desc=f"repeating v{version}", unit="step"):

@@ -201,7 +201,10 @@ class _Run:
         learn = self.settings.update
         torch.set_num_threads(learn.threads)
         template = read_template(self.settings.chat_template)
-        policy = LocalModel.load(self.base_dir, dtype=getattr(torch, learn.dtype), template=template)
+        dtype = getattr(torch, learn.dtype)
+        policy = LocalModel.load(
+            self.base_dir, dtype=dtype, device=learn.device, memory_gib=learn.memory_gib, template=template
+        )
         return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:

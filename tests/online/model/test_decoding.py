@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from guard.entropy import token_entropy
-from online.model.decoding import generate
+from online.model.decoding import generate, uniform
 from online.model.local_model import LocalModel
+from online.model.token_budget import Room, TokenBudget
 from tests.online.model.paths import distribution
 from tests.online.tiny_model import END, VOCABULARY, random_prompts
 
@@ -34,6 +35,26 @@ def test_generation_is_fixed_by_its_seed_alone(policy: LocalModel) -> None:
     assert generate(policy, prompts, 3, max_tokens=8, seed=2) != one
 
 
+def test_draws_are_the_prompt_s_own_however_it_is_batched(policy: LocalModel) -> None:
+    prompts = random_prompts(12, longest=30)
+    whole = generate(policy, prompts, 3, max_tokens=9, seed=5)
+    said = [(s.prompt, s.tokens) for s in whole]
+    for tokens in (1, 50, 200):
+        policy.budget = TokenBudget(Room(tokens, 0), Room(tokens, 0), Room(2 * tokens, 3))
+        again = generate(policy, prompts, 3, max_tokens=9, seed=5)
+        assert [(s.prompt, s.tokens) for s in again] == said
+        entropies = [np.concatenate([s.entropies for s in samples]) for samples in (again, whole)]
+        np.testing.assert_allclose(*entropies, rtol=1e-3, atol=1e-5)
+    assert [(s.prompt, s.tokens) for s in generate(policy, prompts[:4], 3, max_tokens=9, seed=5)] == said[:12]
+    assert [s.tokens[:4] for s in generate(policy, prompts, 3, max_tokens=4, seed=5)] == [t[:4] for _, t in said]
+    assert [s.tokens for s in generate(policy, prompts, max_tokens=9, seed=5)] == [t for _, t in said[::3]]
+
+
+def test_luck_is_uniform_and_no_two_responses_share_it() -> None:
+    rows = np.stack([uniform(seed, prompt, draw, 50) for seed in (0, 1) for prompt in range(20) for draw in range(5)])
+    assert len(np.unique(rows)) == rows.size and abs(rows.mean() - 0.5) < 0.02 and 0 <= rows.min() and rows.max() < 1
+
+
 def test_greedy_takes_the_likeliest_token(policy: LocalModel) -> None:
     prompts = random_prompts(4)
     for sample in generate(policy, prompts, temperature=0, max_tokens=6):
@@ -43,7 +64,7 @@ def test_greedy_takes_the_likeliest_token(policy: LocalModel) -> None:
 
 def test_sampling_follows_the_raw_distribution(policy: LocalModel) -> None:
     prompt = random_prompts(1)[0]
-    first = [s.tokens[0] for s in generate(policy, [prompt], 4000, max_tokens=1, rows=4000)]
+    first = [s.tokens[0] for s in generate(policy, [prompt], 4000, max_tokens=1)]
     share = np.bincount(first, minlength=VOCABULARY) / 4000
     p = distribution(policy, prompt).numpy()
     assert (np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 4000) + 1e-3).all()

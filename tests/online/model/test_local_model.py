@@ -71,6 +71,15 @@ def test_what_cannot_be_loaded_is_one_sentence(policy: LocalModel, tmp_path) -> 
         policy.load_adapter("a", tmp_path)
 
 
+def test_it_is_where_it_is_put_and_a_gpu_that_is_not_there_is_one_sentence(tmp_path, monkeypatch) -> None:
+    folder = save_tiny(tmp_path)
+    assert LocalModel.load(folder, device="cpu", memory_gib=0.5).model.device.type == "cpu"
+    assert LocalModel.load(folder).model.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match="update.device is cuda:1, and torch finds no GPU"):
+        LocalModel.load(folder, device="cuda:1")
+
+
 def test_messages_are_rendered_with_the_template(policy: LocalModel) -> None:
     assert policy.render([{"role": "user", "content": "w7 w8"}]) == (3, 7, 8, 4, 5)
     assert policy.text((7, 8, END)) == "w7 w8"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from guard.openings import Openings
+from online.model import chunked_logits
 from online.model.local_model import LocalModel
-from online.model.opening_trees import serving_mass, tree_mass
+from online.model.opening_trees import path_logprobs, serving_mass, tree_mass
+from online.model.token_budget import Room, TokenBudget
 from tests.online.model.paths import TREE, distribution, disturbed
-from tests.online.tiny_model import VOCABULARY, random_prompts
+from tests.online.tiny_model import VOCABULARY, random_prompts, tiny_policy
 
 
 def path_probability(policy: LocalModel, prompt: tuple[int, ...], path: tuple[int, ...]) -> float:
@@ -37,6 +40,31 @@ def test_tree_mass_is_differentiable(policy: LocalModel) -> None:
     with policy.adapter("a"):
         tree_mass(policy, random_prompts(4), TREE).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
+
+
+def test_in_pieces_it_is_the_same_and_so_is_its_gradient(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters, found = disturbed(policy, "a"), []
+    for tokens, logits in ((10_000, 1 << 23), (30, 3 * VOCABULARY)):
+        monkeypatch.setattr(chunked_logits, "LOGITS", logits)
+        policy.budget = TokenBudget(*[Room(tokens, 0)] * 3)
+        with policy.adapter("a"):
+            mass = tree_mass(policy, random_prompts(9), TREE)
+            gradient = torch.autograd.grad((mass * torch.arange(9)).sum(), parameters)
+        found.append((mass.detach(), *gradient))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_masses_are_summed_in_fp32_whatever_the_model_is_in() -> None:
+    policy, prompts = tiny_policy(dtype=torch.bfloat16), random_prompts(5)
+    every = [(token,) for token in range(VOCABULARY)]
+    with torch.no_grad():
+        found = path_logprobs(policy, prompts, every)
+        twin = [policy.model(torch.tensor([prompt])).logits[0, -1].double().log_softmax(-1) for prompt in prompts]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(5), rtol=0, atol=1e-5)
+    longest = max(range(5), key=lambda i: len(prompts[i]))  # unpadded in the batch, so that it is computed alike
+    np.testing.assert_allclose(found[longest], twin[longest], atol=0.05)
 
 
 def test_serving_mass_is_that_of_the_deepest_node_reached(policy: LocalModel) -> None:

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +20,7 @@ from guard.calibration import Bands
 from guard.openings import Openings
 from online.model.local_model import LocalModel
 from online.model.opening_trees import tree_mass
+from online.model.token_budget import Room, TokenBudget
 from online.settings.groups import UpdateSettings
 from online.training import objective
 from online.training.presets import PRESETS
@@ -124,13 +127,44 @@ def test_paper_learns_low_entropy() -> None:
     assert sum(seen[-5:]) < sum(seen[:5])
 
 
-def test_small_chunks_change_nothing_but_rounding(monkeypatch) -> None:
-    one, other = tiny_trainer(), tiny_trainer()
-    one.advance()
-    monkeypatch.setattr("online.training.trainer.LOGITS", 9 * 40 * 3)
-    other.advance()
-    for a, b in zip(one._parameters, other._parameters, strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-6)
+@pytest.mark.parametrize("preset", ["anchored", "sampled"])
+def test_graphs_held_one_by_one_give_the_gradient_of_one_graph(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gradients = []
+    for tokens in (100_000, 25):
+        trainer, pieces, seen = tiny_trainer(preset=preset), Counter[str](), [0]
+        trainer.policy.budget = TokenBudget(Room(tokens, 0), Room(100_000, 0), Room(100_000, 0))
+
+        def noted(metrics: dict, losses=trainer._losses, pieces=pieces) -> Iterator[tuple[str, torch.Tensor]]:
+            for name, loss in losses(metrics):
+                pieces[name] += 1
+                yield name, loss
+
+        def note(module: torch.nn.Module, args: tuple, given: dict, seen=seen) -> None:
+            seen.append(given["input_ids"].numel() if torch.is_grad_enabled() else 0)
+
+        monkeypatch.setattr(trainer, "_losses", noted)
+        trainer.policy.model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
+        metrics = trainer.advance()
+        expected = {"decision", "below"} if preset == "anchored" else {"surrogate"}
+        assert pieces.keys() == expected | {"kl_responses", "kl_decision"}
+        assert all(n == 1 if tokens > 25 else n > 1 for n in pieces.values()), pieces
+        assert 15 < max(seen) <= tokens
+        gradients.append(([p.grad for p in trainer._parameters], metrics))
+    (whole, one), (summed, other) = gradients
+    for a, b in zip(whole, summed, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+    assert one == pytest.approx(other, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(("wanted", "large", "again"), [(None, 1, True), (None, 10**9, False), (False, 1, False)])
+def test_a_large_model_computes_layers_again_unless_told_otherwise(
+    wanted: bool | None, large: int, again: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sirl")
+    monkeypatch.setattr("online.training.trainer.LARGE", large)
+    trainer = tiny_trainer(gradient_checkpointing=wanted)
+    assert trainer.policy._recompute is again
+    assert ("layers are computed again" in caplog.text) is again
 
 
 def test_layers_computed_again_give_the_same_gradient_and_no_more_than_they_should_are_kept() -> None:

@@ -1,0 +1,160 @@
+"""The token budget: batches stay within it, and what it counts is what autograd and passes really take."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3MoeConfig
+
+from online.calibration.calibrate import masses_anew
+from online.model import token_budget
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
+from online.model.opening_trees import serving_mass, tree_mass
+from online.model.token_budget import Room, TokenBudget, memory_for
+from tests.online.model.paths import TREE, disturbed
+from tests.online.tiny_model import random_prompts, tiny_policy, tiny_tokenizer
+
+SMALL = TokenBudget(graph=Room(50, 0), passing=Room(70, 0), cached=Room(90, 2))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_batches_of_ragged_rows_hold_the_budget(seed: int) -> None:
+    luck = random.Random(seed)
+    rows = [(luck.randint(1, 300), luck.randint(0, 60)) for _ in range(luck.randint(1, 80))]
+    beside, room = luck.choice([0, 7, 40]), Room(luck.randint(1, 2000), 0)
+    batches = room.batches(rows, beside)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(rows)))
+    taken = [
+        len(batch) * (sum(max(part) for part in zip(*(rows[i] for i in batch), strict=True)) + beside) for batch in batches
+    ]
+    assert all(tokens <= room.tokens or len(batch) == 1 for tokens, batch in zip(taken, batches, strict=True))
+    lengths = [sum(rows[i]) for batch in batches for i in batch]
+    assert lengths == sorted(lengths), "like is padded with like"
+
+
+def test_no_rows_make_no_batch() -> None:
+    assert Room(10, 0).batches([]) == []
+
+
+@contextmanager
+def widest(policy: LocalModel) -> Iterator[dict[str, int]]:
+    """Tokens of the largest pass with a gradient and without, its padding counted, and of the largest cache."""
+    seen = {"graph": 0, "passing": 0, "cached": 0}
+
+    def note(module: torch.nn.Module, args: tuple, given: dict) -> None:
+        ids, mask = given["input_ids"], given.get("attention_mask")
+        kind = "graph" if torch.is_grad_enabled() else "passing"
+        seen[kind] = max(seen[kind], ids.numel())
+        if given["use_cache"]:
+            seen["cached"] = max(seen["cached"], mask.numel())
+
+    hook = policy.model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def measured(policy: LocalModel, work: Callable[[], object]) -> dict[str, int]:
+    with widest(policy) as seen:
+        work()
+    return seen
+
+
+def test_no_pass_holds_more_tokens_than_the_budget() -> None:
+    policy, prompts = tiny_policy(), random_prompts(30, longest=40)
+    policy.budget = SMALL
+    answers = [tuple(prompt[:8]) for prompt in prompts]
+    with torch.no_grad():
+        tree = measured(policy, lambda: tree_mass(policy, prompts, TREE))
+        serving = measured(policy, lambda: serving_mass(policy, prompts, answers, TREE))
+        read = measured(policy, lambda: [
+            masses_anew(policy, [prompts[i] for i in batch], [answers[i] for i in batch], TREE)
+            for batch in policy.batches(prompts, answers)
+        ])  # fmt: skip
+    assert all(50 < one["passing"] <= 70 and not one["graph"] for one in (tree, serving, read))
+    drawn = measured(policy, lambda: generate(policy, prompts, 3, max_tokens=9))
+    assert 40 < drawn["passing"] <= 70 and 50 < drawn["cached"] <= 90
+    disturbed(policy, "a")
+    with policy.adapter("a"):
+        assert 40 < measured(policy, lambda: tree_mass(policy, prompts, TREE).sum().backward())["graph"] <= 50
+
+
+def shaped(hidden: int, inner: int) -> LocalModel:
+    config = Qwen2Config(
+        vocab_size=40, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return LocalModel(Qwen2ForCausalLM(config), tiny_tokenizer())
+
+
+@pytest.mark.parametrize("shape", [(128, 512), (256, 640)])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_what_a_gradient_keeps_of_a_token_is_what_is_counted(shape: tuple[int, int], recompute: bool) -> None:
+    policy, count = shaped(*shape), 64
+    if recompute:
+        policy.recompute_layers()
+    disturbed(policy, "a")
+    weights = {p.untyped_storage().data_ptr() for p in policy.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    memory = 1 << 24
+    policy.allow(memory)
+    prompt, held = list(range(3, 3 + 32)) * 2, []
+    with policy.adapter("a"), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        held.append(policy.response_logits([prompt[:-2]], [prompt[-2:]])[0].states)
+    counted = memory / policy.budget.graph.tokens
+    block = 0 if not recompute else counted - 4 * (3 + 1) * shape[0]  # of the one layer that is computed again at a time
+    assert 0.6 * (counted - block) < sum(kept.values()) / count < 1.1 * (counted - block)
+
+
+def test_recomputed_layers_leave_room_for_more_and_a_cache_goes_by_its_precision() -> None:
+    policy = shaped(128, 512)
+    policy.allow(1 << 24)
+    before = policy.budget
+    policy.recompute_layers()
+    assert policy.budget.graph.tokens > 2 * before.graph.tokens and policy.budget.passing == before.passing
+    half = LocalModel(policy.model.to(torch.bfloat16), tiny_tokenizer())
+    half.allow(1 << 24)
+    assert (before.cached.tokens, half.budget.cached.tokens) == (
+        (1 << 24) // (2 * 3 * 64 * 4),
+        (1 << 24) // (2 * 3 * 64 * 2),
+    )
+
+
+def test_a_mixture_counts_the_experts_that_a_token_takes() -> None:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 9999}
+    few, many = (
+        TokenBudget.of(
+            Qwen3MoeConfig(num_experts_per_tok=n, moe_intermediate_size=32, **sizes),
+            1 << 24, cached=4, recompute=False, most=1 << 20,
+        )
+        for n in (2, 8)
+    )  # fmt: skip
+    assert few.graph.tokens > many.graph.tokens > 1
+    assert few.graph.tokens < few.passing.tokens
+
+
+def test_memory_is_as_given_or_a_share_of_what_the_machine_or_its_container_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu, limit = torch.device("cpu"), tmp_path / "memory.max"
+    assert memory_for(cpu, 1.5) == 3 << 29
+    monkeypatch.setattr(token_budget, "_LIMITS", (str(tmp_path / "none"), str(limit)))
+    whole = memory_for(cpu)
+    assert whole.bit_count() == 1 and whole >= 1 << 28
+    for text, found in (("max\n", whole), (f"{7 << 29}\n", 1 << 28), (f"{1 << 20}\n", 1 << 28)):
+        limit.write_text(text)
+        assert memory_for(cpu) == found
