@@ -54,14 +54,20 @@ def scan(logits: Tensor, piece: int = PIECE, warps: int = WARPS) -> tuple[Tensor
     A logit of -inf adds nothing. A NaN, an infinity, or a row without a finite logit gives NaN as its entropy.
     """
     rows, columns = logits.shape
-    entropy, normaliser = torch.empty(2, rows, dtype=torch.float32, device=logits.device)
+    entropy, normaliser = _empty(logits, 2, rows)
     if not rows:
         return entropy, normaliser
     if logits.stride(1) != 1:
         logits = logits.contiguous()
     pieces = triton.cdiv(columns, piece)
-    parts = torch.empty(3, rows, pieces, dtype=torch.float32, device=logits.device)
+    parts = _empty(logits, 3, rows, pieces)
     with torch.cuda.device_of(logits):  # Triton launches on the current device, wherever its arguments lie
         _take[(rows, pieces)](logits, *parts, columns, logits.stride(0), pieces, PIECE=piece, num_warps=warps)
         _combine[(rows,)](*parts, entropy, normaliser, pieces, WIDTH=triton.next_power_of_2(pieces), num_warps=1)
     return entropy, normaliser
+
+
+def _empty(logits: Tensor, count: int, *shape: int) -> list[Tensor]:
+    """So many tensors of a shape, each on its own: parts of one would begin at any address, and Triton builds a kernel anew
+    for each kind of them, in the middle of serving."""
+    return [torch.empty(shape, dtype=torch.float32, device=logits.device) for _ in range(count)]

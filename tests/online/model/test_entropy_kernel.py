@@ -37,7 +37,7 @@ def holds(device: str) -> None:
     for dtype in PRECISIONS:
         equal((torch.randn(2, 9000, generator=luck) * 6).to(dtype))
     wide = torch.randn(6, 9000, generator=luck)
-    for apart in (wide[:, :8500], wide[::2], wide.t()):
+    for apart in (wide[:, :8500], wide[::2], wide.t()[:4]):
         equal(apart)
     masked = torch.full((3, 20_000), -INF)  # whole pieces without a finite logit
     masked[0, 5], masked[1, 0], masked[1, 19_999], masked[2, 9000:] = 3.0, 2.0, 2.0, 0.5
