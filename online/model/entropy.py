@@ -1,9 +1,15 @@
 """Token entropy in torch: the only one in the project, used by the vLLM worker probe and by the trainer.
 
-Inference only. `guard.entropy` is the NumPy reference it is held against.
+Inference only. `guard.entropy` is the NumPy reference it is held against. On a GPU a kernel reads the logits once
+(`online.model.entropy_kernel`).
 """
 
 from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from shutil import which
 
 import torch
 from torch import Tensor
@@ -63,14 +69,28 @@ def mass_among(logits: Tensor, children: Tensor, weights: Tensor) -> Tensor:
 def _scan(logits: Tensor) -> tuple[Tensor, Tensor]:
     """(entropy, logsumexp) of each row of (rows, vocabulary), in fp32.
 
-    On a CPU as many rows at a time as stay in cache, and without the clamp, a pass less; 0 x -inf then leaves a NaN, and
-    rows with one are read again, with it.
+    On a GPU by the kernel, where Triton can build one. On a CPU as many rows at a time as stay in cache, and without the
+    clamp, a pass less; 0 x -inf then leaves a NaN, and rows with one are read again, with it.
     """
+    if logits.is_cuda and (kernel := _kernel()) is not None:
+        return kernel(logits)
     on_cpu = logits.device.type == "cpu"
     entropy, normaliser = _read(logits, clamp=not on_cpu)
     if on_cpu and (again := entropy.isnan()).any():
         entropy[again], normaliser[again] = _read(logits[again], clamp=True)
     return entropy, normaliser
+
+
+@cache
+def _kernel() -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+    """The GPU's kernel; None without Triton, or without the C compiler that Triton starts its kernels by."""
+    if not any(map(which, (os.environ.get("CC", ""), "gcc", "clang"))):
+        return None
+    try:
+        from online.model.entropy_kernel import scan
+    except ImportError:
+        return None
+    return scan
 
 
 def _read(logits: Tensor, *, clamp: bool) -> tuple[Tensor, Tensor]:

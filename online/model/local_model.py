@@ -117,11 +117,14 @@ class LocalModel:
 
     def load_adapter(self, name: str, path: Path) -> None:
         """A PEFT adapter from safetensors."""
+        where = str(self.model.device)  # PEFT would go by a GPU that the model is not on
         try:
             if self._peft is None:
-                self._peft = PeftModel.from_pretrained(self.model, path, adapter_name=name, autocast_adapter_dtype=False)
+                self._peft = PeftModel.from_pretrained(
+                    self.model, path, adapter_name=name, autocast_adapter_dtype=False, torch_device=where
+                )
             else:
-                self._peft.load_adapter(path, adapter_name=name, autocast_adapter_dtype=False)
+                self._peft.load_adapter(path, name, torch_device=where, autocast_adapter_dtype=False)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(f"The adapter at {path} does not fit: {str(error).splitlines()[0]}") from error
         self._switch(self._active)

@@ -149,7 +149,7 @@ class Trainer:
         """Go on from a checkpoint; False, and nothing changed, if there is none of these data and settings."""
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)  # wherever it was written
         if state["key"] != key:
             return False
         self.step, self.history, self._modes = state["step"], state["history"], state["modes"]

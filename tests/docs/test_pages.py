@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import defence, pictures, reference
+from docs import defence, gpu, pictures, reference
 from online.settings.load import load
 from serving.engine.arguments import FORBIDDEN, parse
 from serving.engine.version import EngineError
@@ -39,6 +39,10 @@ def test_a_picture_is_current_and_names_files(name: str) -> None:
         first, *others = line.split(", ")
         for module in (first, *(f"{first.rpartition('/')[0]}/{other}" for other in others)):
             assert (ROOT / f"{module}.py").is_file(), f"{name} names {module}"
+
+
+def test_the_page_of_the_gpu_is_current() -> None:
+    assert gpu.PAGE.read_text("utf-8") == gpu.page(gpu.kept()), "write it anew: make docs"
 
 
 def test_the_plot_is_current() -> None:
