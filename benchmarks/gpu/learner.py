@@ -84,7 +84,7 @@ def measured(sizes: Sizes, config: Mapping[str, Any], length: int) -> dict[str, 
     size = sum(p.numel() for p in policy.model.parameters())
     settings = UpdateSettings(**sizes.update, gradient_checkpointing=size >= LARGE)
     openings = openings_of(config["vocab_size"])
-    prompts = random_prompts(max(sizes.scored, settings.screened_per_step), length, config["vocab_size"])
+    prompts = random_prompts(max(sizes.scored, sizes.answered, settings.screened_per_step), length, config["vocab_size"])
     contested = settings.contested_per_step
     shares = [0.9] * contested + [0.01] * (settings.screened_per_step - contested)
     selection = Selection.sorted_by(Bands(0.1, 0.5), prompts[: settings.screened_per_step], shares)
@@ -104,11 +104,13 @@ def measured(sizes: Sizes, config: Mapping[str, Any], length: int) -> dict[str, 
         seconds = timed("masses", lambda: tree_mass(policy, prompts[: sizes.scored], openings))
     found["masses_per_second"] = sizes.scored / seconds
     found["mass_tokens_per_second"] = sizes.scored * (length + len(inner(openings))) / seconds
-    answered = prompts[: settings.contested_per_step * 8]
+    answered = prompts[: sizes.answered]
     seconds = timed("answers", lambda: generate(policy, answered, max_tokens=settings.max_tokens))
     found["answers_per_second"] = len(answered) / seconds
     rollouts = TimedRollouts(device)
     trainer = Trainer(policy, selection, openings, settings, rollouts)
+    timed("first_step", trainer.advance)  # the first one builds and loads
+    rollouts.seconds.clear()
     found["step_s"] = timed("step", trainer.advance)
     found["rollouts_s"] = dict(rollouts.seconds)
     rollouts.seconds.clear()

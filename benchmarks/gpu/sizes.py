@@ -24,7 +24,7 @@ QWEN_7B = {
 class Sizes:
     """device: as torch names it; bytes: of the buffer that logits are read from, over any cache; columns, rows, calls: of
     the probe; prompts, steps: of the parity cells; shapes: of the learner's models, by name; lengths: of their prompts in
-    tokens; update: settings of their steps; scored: prompts whose masses are timed."""
+    tokens; update: settings of their steps; scored, answered: prompts whose masses and whose answers are timed."""
 
     device: str
     bytes: int
@@ -37,6 +37,7 @@ class Sizes:
     lengths: tuple[int, ...]
     update: Mapping[str, Any]
     scored: int
+    answered: int
 
 
 FULL = Sizes(
@@ -54,6 +55,7 @@ FULL = Sizes(
     lengths=(256, 1024),
     update={},
     scored=48,
+    answered=512,
 )
 DRY = Sizes(
     device="cpu",
@@ -67,4 +69,5 @@ DRY = Sizes(
     lengths=(16,),
     update={"contested_per_step": 2, "screened_per_step": 12, "group_size": 2, "max_tokens": 4},
     scored=4,
+    answered=4,
 )
