@@ -48,7 +48,7 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
-def step(model: Path, contested: int, anchors: int, tokens: int, longest: int, threads: int) -> dict:
+def step(model: Path, contested: int, anchors: int, tokens: int, longest: int, threads: int) -> dict[str, float]:
     """Peak GiB with the weights loaded and after a step, and how long it took."""
     torch.set_num_threads(threads)
     policy, luck = LocalModel.load(model), random.Random(0)
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     model = args.model or build("realistic", args.folder)
     about = {name: vars(args)[name] for name in ("contested", "anchors", "tokens", "max_tokens", "threads")}
-    found = {"date": datetime.now(UTC).date().isoformat(), "model": model.name} | about
+    found: dict[str, object] = {"date": datetime.now(UTC).date().isoformat(), "model": model.name} | about
     found |= step(model, args.contested, args.anchors, args.tokens, args.max_tokens, args.threads)
     write_atomic(args.json, json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))

@@ -31,7 +31,7 @@ from guard.errors import SirlError
 from guard.openings import Tokens
 from online.model.chunked_logits import Logits
 from online.model.conditions import TemplateError, quantization_of, template_of
-from online.model.token_budget import MOST, TokenBudget, memory_for
+from online.model.token_budget import MOST, TokenBudget, memory_for, return_freed
 from online.model.token_rows import padded, positions
 
 
@@ -69,6 +69,7 @@ class LocalModel:
         """Read a model from a local folder; an adapter given with it goes by the name "adapter", and a chat template (its
         text) is used in place of the tokenizer's. device: as torch names it, or "auto": a GPU where there is one.
         memory_gib: what one batch may take beside the weights; None: what is sensible on this machine."""
+        return_freed()
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device.startswith("cuda") and not torch.cuda.is_available():
@@ -113,6 +114,9 @@ class LocalModel:
             raise ValueError("a copy is made of the bare base: add it before adapters")
         # In fp32, where a small step is not rounded away; it computes in the base's precision.
         self._copies[name] = copy.deepcopy(self._base).float().requires_grad_(True)
+        device = self.model.device
+        if device.type == "cuda":  # a gradient and AdamW's two moments are to come
+            self.allow(min(self._memory, memory_for(device, spoken_for=3 * 4 * self.size)))
         return list(self._copies[name].parameters())
 
     def load_adapter(self, name: str, path: Path) -> None:

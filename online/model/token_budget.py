@@ -6,6 +6,7 @@ makes of it where none is, its keys and values while a response is drawn, and it
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ MOST = {"cpu": 8192, "cuda": 65536}
 """Tokens of one pass at most: more is no faster, and padding costs more."""
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where a container's limit is written (control groups, versions 2 and 1)."""
+_MMAP_THRESHOLD = -3
+"""glibc's name for `mallopt` of the size from which on an allocation is a mapping of its own."""
 _FLOAT = 4
 """Bytes of a number that autograd keeps: adapters and normalisation compute in fp32, whatever the base is in."""
 
@@ -94,13 +97,29 @@ def _intermediate(text: PretrainedConfig) -> int:
     return each * experts + int(getattr(text, "shared_expert_intermediate_size", None) or 0)
 
 
-def memory_for(device: torch.device, gib: float | None = None) -> int:
+def memory_for(device: torch.device, gib: float | None = None, *, spoken_for: int = 0) -> int:
     """Bytes that one batch may take beside the weights: as given, or else an eighth of the machine's memory, or of its
-    container's, and half of what is free on a GPU; a power of two, so that a run that goes on finds the same."""
+    container's, and half of what is free on a GPU and not spoken for (bytes); a power of two, so that a run that goes on
+    finds the same."""
     if gib is not None:
         return int(gib * 2**30)
-    there = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else _machine() // 8
+    if device.type == "cuda":
+        there = max(0, torch.cuda.mem_get_info(device)[0] - spoken_for) // 2
+    else:
+        there = _machine() // 8
     return 1 << max(28, there.bit_length() - 1)
+
+
+def return_freed() -> None:
+    """From here on this process gives freed tensors of a MiB and more back to the system at once, where malloc is glibc's.
+
+    Its heap hardly finds room for aligned tensors between small ones that stay, such as gradients: the graph of a second
+    batch then comes beside the freed one of the first (1.6 GB in place of 1.0 GB in a small try, at the same pace).
+    """
+    try:
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
+    except (OSError, AttributeError, TypeError):  # another C library, with an allocator of its own
+        return
 
 
 def _machine() -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from online.model.token_budget import Room, TokenBudget, memory_for
 from tests.online.model.paths import TREE, disturbed
 from tests.online.tiny_model import random_prompts, tiny_policy, tiny_tokenizer
 
+ROOT = Path(__file__).parents[3]
 SMALL = TokenBudget(graph=Room(50, 0), passing=Room(70, 0), cached=Room(90, 2))
 
 
@@ -158,3 +161,32 @@ def test_memory_is_as_given_or_a_share_of_what_the_machine_or_its_container_has(
     for text, found in (("max\n", whole), (f"{7 << 29}\n", 1 << 28), (f"{1 << 20}\n", 1 << 28)):
         limit.write_text(text)
         assert memory_for(cpu) == found
+
+
+def test_on_a_gpu_it_is_half_of_what_is_free_and_not_spoken_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70 << 30, 80 << 30))
+    gpu = torch.device("cuda")
+    assert memory_for(gpu) == 32 << 30 and memory_for(gpu, spoken_for=40 << 30) == 8 << 30
+    assert memory_for(gpu, spoken_for=90 << 30) == 1 << 28 and memory_for(gpu, 3) == 3 << 30
+
+
+FREED = """
+import torch
+from online.model.token_budget import return_freed
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+return_freed()
+torch.zeros(1 << 22).add_(1)  # glibc would from here on take as much from its heap
+before, held, kept = resident(), [], []
+for _ in range(16):
+    held.append(torch.ones(1 << 21))
+    kept.append(torch.ones(1 << 10))
+full = resident()
+held.clear()
+print(full - before, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
+def test_freed_tensors_leave_the_process_though_small_ones_stay_between_them() -> None:
+    full, left = map(int, subprocess.check_output([sys.executable, "-c", FREED], text=True, cwd=ROOT).split())
+    assert full > 120 and left < 20

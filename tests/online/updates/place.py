@@ -85,7 +85,7 @@ class Visited(Place):
         return outcome.version
 
 
-def bundled_suites(harmful: int = 150, others: int = 60) -> Suites:
+def bundled_suites(harmful: int = 240, others: int = 60) -> Suites:
     """The bundled suites, so many prompts of each; enough harmful ones for a gap."""
 
     def load(split: str) -> list[Prompt]:
