@@ -1,0 +1,205 @@
+"""LoRA's matrix products on CPUs, grouped by adapter.
+
+vLLM's CPU operators copy an adapter's matrices once for each token of a step (tokens x out x rank numbers), and multiply
+token by token (vLLM 0.32, lora/ops/torch_ops/lora_ops.py). Tokens without an adapter get copies of an empty slot. Here all
+tokens of an adapter share plain matrix products, and tokens without one take part in none. The sums are the same, up to
+rounding.
+
+Which tokens have which adapter is the same in every layer of a step, so it is worked out once a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import MethodType
+
+import torch
+from torch import Tensor
+
+from serving.engine.version import require_supported
+
+PLACES = ("update_metadata", "_apply_shrink", "_apply_expand", "add_lora_linear", "add_lora_logits", "add_lora_embedding")
+"""The methods of vLLM's wrapper whose place ours take. Full classification heads stay vLLM's: nothing is generated there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rows of a step that have one adapter: its LoRA slot, and a slice where they lie together, else their numbers."""
+
+    slot: int
+    rows: slice | Tensor
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """These rows of `tensor` (rows x any): a view of a slice, else a copy."""
+        return tensor[self.rows] if isinstance(self.rows, slice) else tensor.index_select(0, self.rows)
+
+    def add(self, out: Tensor, inner: Tensor, up: Tensor, scale: float) -> None:
+        """`out` (all rows x width) += scale * `inner` (these rows x rank) @ `up`.T (rank x width), in these rows."""
+        if isinstance(self.rows, slice):
+            out[self.rows].addmm_(inner, up.T, alpha=scale)
+        else:
+            out.index_copy_(0, self.rows, torch.addmm(out.index_select(0, self.rows), inner, up.T, alpha=scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """count: rows of the step; groups: those with an adapter, by adapter."""
+
+    count: int
+    groups: tuple[Group, ...]
+
+    @staticmethod
+    def by(slots: Tensor) -> Grouping:
+        """Of the LoRA slot of each row (int64, -1 for none)."""
+        groups = []
+        for slot in slots.unique().tolist():
+            if slot >= 0:
+                rows = (slots == slot).nonzero().flatten()
+                first, last = int(rows[0]), int(rows[-1])
+                together = last - first + 1 == len(rows)
+                groups.append(Group(slot, slice(first, last + 1) if together else rows))
+        return Grouping(len(slots), tuple(groups))
+
+
+@dataclass(slots=True)
+class Matrices:
+    """The matrices of one stack (slots x 1 x out x in), and which of them are nought: an adapter leaves those of the layers
+    that it does not change so, the head over the whole vocabulary among them. Looked up anew when the stack was written to.
+    """
+
+    stack: Tensor
+    version: int = -1
+    seen: dict[int, Tensor | None] = field(default_factory=dict)
+
+    def of(self, slot: int) -> Tensor | None:
+        """The matrix of a slot (out x in), or None for a nought."""
+        if self.stack._version != self.version:
+            self.version, self.seen = self.stack._version, {}
+        if slot not in self.seen:
+            matrix = self.stack[slot].view(self.stack.shape[-2:])
+            self.seen[slot] = matrix if bool(matrix.any()) else None
+        return self.seen[slot]
+
+
+class LoraProducts:
+    """The products of one punica wrapper. `install` puts them in the place of vLLM's, in this one object; `remove` undoes
+    that.
+
+    vLLM's own operators do the work where a call has other rows than vLLM announced, or where it wants no sum.
+    """
+
+    def __init__(self, wrapper) -> None:
+        require_supported()
+        self.wrapper = wrapper
+        self.theirs = {name: getattr(wrapper, name) for name in PLACES}
+        self.stacks: dict[int, Matrices] = {}
+        self.tokens = self.requests = Grouping(-1, ())
+        if wrapper.indices_len[0] is not None:  # vLLM announces a step's rows only when they are others than the last step's
+            self._group()
+
+    def install(self) -> None:
+        for name in PLACES:
+            setattr(self.wrapper, name, MethodType(getattr(type(self), name.removeprefix("_")), self))
+
+    def remove(self) -> None:
+        for name in PLACES:
+            delattr(self.wrapper, name)
+
+    def update_metadata(self, *args, **kwargs) -> None:
+        """vLLM's own, called where a step has other rows than the last; then the rows by adapter."""
+        self.theirs["update_metadata"](*args, **kwargs)
+        self._group()
+
+    def add_lora_linear(self, y, x, lora_a_stacked, lora_b_stacked, scale, output_slices, *, buffer=None, **kwargs) -> None:
+        """A linear layer, or several merged into one: y (rows x sum of slices) += scale * x @ A.T @ B.T, slice by slice."""
+        rows, out = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
+        if len(rows) != self.tokens.count or buffer is not None or kwargs:
+            theirs = self.theirs["add_lora_linear"]
+            return theirs(y, x, lora_a_stacked, lora_b_stacked, scale, output_slices, buffer=buffer, **kwargs)
+        return self._add(self.tokens, out, rows, lora_a_stacked, lora_b_stacked, scale, output_slices)
+
+    def add_lora_logits(self, y, x, lora_a_stacked, lora_b_stacked, scale, *, buffer=None, **kwargs) -> None:
+        """The head, which has one row for each request."""
+        rows, out = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
+        if len(rows) != self.requests.count or buffer is not None or kwargs:
+            theirs = self.theirs["add_lora_logits"]
+            return theirs(y, x, lora_a_stacked, lora_b_stacked, scale, buffer=buffer, **kwargs)
+        # vLLM pads the vocabulary of adapters and of models differently.
+        width = min(lora_b_stacked.shape[-2], out.shape[-1])
+        return self._add(self.requests, out, rows, (lora_a_stacked,), (lora_b_stacked,), scale, (width,))
+
+    def add_lora_embedding(self, y, x, lora_b_stacked, add_inputs=True, **kwargs) -> None:
+        """The embedding: x (tokens x rank) are the rows of A that vLLM looked up already."""
+        if len(x) != self.tokens.count or not add_inputs:
+            return self.theirs["add_lora_embedding"](y, x, lora_b_stacked, add_inputs, **kwargs)
+        return self._expand(y, x, lora_b_stacked, 0, min(lora_b_stacked.shape[-2], y.shape[-1]))
+
+    def apply_shrink(self, y, x, w_t_all, scale) -> None:
+        """`add_shrink` of one slice: y (tokens x rank) = scale * x @ A.T. Tokens without an adapter keep the noughts that
+        every caller hands in."""
+        if len(x) != self.tokens.count:
+            return self.theirs["_apply_shrink"](y, x, w_t_all, scale)
+        y = y.view(-1, y.shape[-1])
+        for group in self.tokens.groups:
+            if (down := self._matrix(w_t_all, group.slot)) is not None:
+                y[group.rows, : len(down)] = scale * (group.of(x).to(y.dtype) @ down.to(y.dtype).T)
+        return None
+
+    def apply_expand(self, y, x, w_t_all, y_offset, y_slice_size, add_inputs=True) -> None:
+        """`add_expand` of one slice: y[:, offset : offset + size] += x (tokens x rank) @ B.T."""
+        if len(x) != self.tokens.count or not add_inputs:
+            return self.theirs["_apply_expand"](y, x, w_t_all, y_offset, y_slice_size, add_inputs)
+        return self._expand(y, x, w_t_all, y_offset, y_slice_size)
+
+    def _expand(self, y: Tensor, x: Tensor, ups: Tensor, offset: int, size: int) -> None:
+        for group in self.tokens.groups:
+            if (up := self._matrix(ups, group.slot)) is not None:
+                inner, up = group.of(x).to(y.dtype), up[:size].to(y.dtype)
+                group.add(y[:, offset : offset + size], inner, up, 1.0)
+
+    def _add(
+        self,
+        grouping: Grouping,
+        y: Tensor,
+        x: Tensor,
+        downs: Sequence[Tensor],
+        ups: Sequence[Tensor],
+        scale: float,
+        sizes: Sequence[int],
+    ) -> None:
+        """y (rows x out) += scale * x (rows x in) @ A.T @ B.T for slices of these sizes. As with vLLM, the product with A is
+        in fp32 and the one with B in the type of `y`."""
+        for group in grouping.groups:
+            own, start = group.of(x).float(), 0
+            for downs_of_slice, ups_of_slice, size in zip(downs, ups, sizes, strict=True):
+                down, up = self._matrix(downs_of_slice, group.slot), self._matrix(ups_of_slice, group.slot)
+                if down is not None and up is not None:
+                    inner = own @ down.float().T
+                    group.add(y[:, start : start + size], inner.to(y.dtype), up[:size].to(y.dtype), scale)
+                start += size
+
+    def _group(self) -> None:
+        self.tokens = Grouping.by(self.wrapper.token_lora_indices)
+        self.requests = Grouping.by(self.wrapper.sampler_indices)
+
+    def _matrix(self, stack: Tensor, slot: int) -> Tensor | None:
+        if (known := self.stacks.get(id(stack))) is None:
+            known = self.stacks[id(stack)] = Matrices(stack)  # holds the stack, so that its id stays its own
+        return known.of(slot)
+
+
+def group_products(runner) -> int:
+    """Group the products of every punica wrapper of a CPU model runner, once; returns how many wrappers there are. On other
+    devices, and without LoRA, there is none to be grouped: a GPU's kernels copy nothing."""
+    from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+
+    manager = getattr(runner, "lora_manager", None)
+    if manager is None:
+        return 0
+    found = {id(one): one for one in manager._adapter_manager.punica_wrapper_mapping.values()}
+    ours = [one for one in found.values() if type(one) is PunicaWrapperCPU]
+    for wrapper in ours:
+        if "add_lora_linear" not in vars(wrapper):
+            LoraProducts(wrapper).install()
+    return len(ours)
