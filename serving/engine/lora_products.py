@@ -25,21 +25,24 @@ PLACES = ("update_metadata", "_apply_shrink", "_apply_expand", "add_lora_linear"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The rows of a step that have one adapter: its LoRA slot, and a slice where they lie together, else their numbers."""
+    """The rows of a step that have one adapter: its LoRA slot, and None for all rows, a slice where they lie together, else
+    their numbers."""
 
     slot: int
-    rows: slice | Tensor
+    rows: None | slice | Tensor
 
     def of(self, tensor: Tensor) -> Tensor:
-        """These rows of `tensor` (rows x any): a view of a slice, else a copy."""
+        """These rows of `tensor` (rows x any): a copy only where they lie apart."""
+        if self.rows is None:
+            return tensor
         return tensor[self.rows] if isinstance(self.rows, slice) else tensor.index_select(0, self.rows)
 
     def add(self, out: Tensor, inner: Tensor, up: Tensor, scale: float) -> None:
-        """`out` (all rows x width) += scale * `inner` (these rows x rank) @ `up`.T (rank x width), in these rows."""
-        if isinstance(self.rows, slice):
-            out[self.rows].addmm_(inner, up.T, alpha=scale)
+        """`out` (all rows x width) += scale * `inner` (these rows x rank) @ `up` (rank x width), in these rows."""
+        if isinstance(self.rows, Tensor):
+            out.index_copy_(0, self.rows, torch.addmm(self.of(out), inner, up, alpha=scale))
         else:
-            out.index_copy_(0, self.rows, torch.addmm(out.index_select(0, self.rows), inner, up.T, alpha=scale))
+            self.of(out).addmm_(inner, up, alpha=scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +60,26 @@ class Grouping:
             if slot >= 0:
                 rows = (slots == slot).nonzero().flatten()
                 first, last = int(rows[0]), int(rows[-1])
-                together = last - first + 1 == len(rows)
-                groups.append(Group(slot, slice(first, last + 1) if together else rows))
+                together = slice(first, last + 1) if last - first + 1 == len(rows) else rows
+                groups.append(Group(slot, None if len(rows) == len(slots) else together))
         return Grouping(len(slots), tuple(groups))
 
 
 @dataclass(slots=True)
 class Matrices:
-    """The matrices of one stack (slots x 1 x out x in), and which of them are nought: an adapter leaves those of the layers
-    that it does not change so, the head over the whole vocabulary among them. Looked up anew when the stack was written to.
-    """
+    """The matrices of one stack (slots x 1 x out x in), and which of them are nought, as those of the layers that an adapter
+    does not change. Looked up anew when the stack was written to."""
 
     stack: Tensor
     version: int = -1
     seen: dict[int, Tensor | None] = field(default_factory=dict)
 
     def of(self, slot: int) -> Tensor | None:
-        """The matrix of a slot (out x in), or None for a nought."""
+        """The matrix of a slot as a row is multiplied by it (in x out), or None for a nought."""
         if self.stack._version != self.version:
             self.version, self.seen = self.stack._version, {}
         if slot not in self.seen:
-            matrix = self.stack[slot].view(self.stack.shape[-2:])
+            matrix = self.stack[slot].view(self.stack.shape[-2:]).T
             self.seen[slot] = matrix if bool(matrix.any()) else None
         return self.seen[slot]
 
@@ -143,7 +145,8 @@ class LoraProducts:
         y = y.view(-1, y.shape[-1])
         for group in self.tokens.groups:
             if (down := self._matrix(w_t_all, group.slot)) is not None:
-                y[group.rows, : len(down)] = scale * (group.of(x).to(y.dtype) @ down.to(y.dtype).T)
+                inner = torch.mm(group.of(x).to(y.dtype), down.to(y.dtype)).mul_(scale)
+                y[slice(None) if group.rows is None else group.rows, : inner.shape[1]] = inner
         return None
 
     def apply_expand(self, y, x, w_t_all, y_offset, y_slice_size, add_inputs=True) -> None:
@@ -155,8 +158,7 @@ class LoraProducts:
     def _expand(self, y: Tensor, x: Tensor, ups: Tensor, offset: int, size: int) -> None:
         for group in self.tokens.groups:
             if (up := self._matrix(ups, group.slot)) is not None:
-                inner, up = group.of(x).to(y.dtype), up[:size].to(y.dtype)
-                group.add(y[:, offset : offset + size], inner, up, 1.0)
+                group.add(y[:, offset : offset + size], group.of(x).to(y.dtype), up[:, :size].to(y.dtype), 1.0)
 
     def _add(
         self,
@@ -175,8 +177,8 @@ class LoraProducts:
             for downs_of_slice, ups_of_slice, size in zip(downs, ups, sizes, strict=True):
                 down, up = self._matrix(downs_of_slice, group.slot), self._matrix(ups_of_slice, group.slot)
                 if down is not None and up is not None:
-                    inner = own @ down.float().T
-                    group.add(y[:, start : start + size], inner.to(y.dtype), up[:size].to(y.dtype), scale)
+                    inner, up = torch.mm(own, down.float()).to(y.dtype), up.to(y.dtype)
+                    group.add(y[:, start : start + size], inner, up if up.shape[1] == size else up[:, :size], scale)
                 start += size
 
     def _group(self) -> None:

@@ -137,7 +137,7 @@ def test_a_token_without_an_adapter_is_not_touched():
 def test_rows_that_lie_together_are_not_copied():
     x = torch.randn(6, 2)
     (whole,) = Grouping.by(torch.tensor([1] * 6)).groups
-    assert whole.of(x).data_ptr() == x.data_ptr() and whole.of(x).shape == x.shape
+    assert whole.of(x) is x
     first, second = Grouping.by(torch.tensor([2, 0, 0, 2, -1, -1])).groups
     assert (first.slot, first.rows) == (0, slice(1, 3)) and first.of(x).data_ptr() == x[1:].data_ptr()
     assert second.slot == 2 and second.rows.tolist() == [0, 3]
@@ -149,7 +149,7 @@ def test_a_slot_that_is_written_anew_is_seen():
     matrices = Matrices(made)
     assert [matrices.of(slot) for slot in range(SLOTS)] == [None] * SLOTS
     made[1, 0, :3].copy_(torch.ones(3, RANK))  # as vLLM loads an adapter
-    assert matrices.of(0) is None and torch.equal(matrices.of(1), made[1, 0])
+    assert matrices.of(0) is None and torch.equal(matrices.of(1), made[1, 0].T)
     made[1] = 0  # as vLLM takes it out
     assert matrices.of(1) is None
 
