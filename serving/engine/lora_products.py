@@ -65,23 +65,54 @@ class Grouping:
         return Grouping(len(slots), tuple(groups))
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One slice of a layer with one adapter: columns of the product with A, B as a row is multiplied by it (rank x size),
+    and columns of the output."""
+
+    inner: slice
+    up: Tensor
+    out: slice
+
+
 @dataclass(slots=True)
-class Matrices:
-    """The matrices of one stack (slots x 1 x out x in), and which of them are nought, as those of the layers that an adapter
-    does not change. Looked up anew when the stack was written to."""
+class Layer:
+    """The stacks of a layer's slices (slots x 1 x rank x in, slots x 1 x size x rank), and what is multiplied of each slot.
 
-    stack: Tensor
-    version: int = -1
-    seen: dict[int, Tensor | None] = field(default_factory=dict)
+    Slices whose B is nought are left out, as those of layers that an adapter does not change. The others' A are one matrix,
+    so that they take one product. All is worked out anew when a stack was written to.
+    """
 
-    def of(self, slot: int) -> Tensor | None:
-        """The matrix of a slot as a row is multiplied by it (in x out), or None for a nought."""
-        if self.stack._version != self.version:
-            self.version, self.seen = self.stack._version, {}
+    downs: Sequence[Tensor]
+    ups: Sequence[Tensor]
+    sizes: Sequence[int]
+    versions: list[int] = field(default_factory=list)
+    seen: dict[int, tuple[Tensor, list[Part]] | None] = field(default_factory=dict)
+
+    def of(self, slot: int) -> tuple[Tensor, list[Part]] | None:
+        """A of a slot (in x rank of all parts, fp32) and its parts; None where there is none."""
+        versions = [stack._version for stack in (*self.downs, *self.ups)]
+        if versions != self.versions:
+            self.versions, self.seen = versions, {}
         if slot not in self.seen:
-            matrix = self.stack[slot].view(self.stack.shape[-2:]).T
-            self.seen[slot] = matrix if bool(matrix.any()) else None
+            self.seen[slot] = self._make(slot)
         return self.seen[slot]
+
+    def _make(self, slot: int) -> tuple[Tensor, list[Part]] | None:
+        downs, parts, column, start = [], [], 0, 0
+        for all_downs, all_ups, size in zip(self.downs, self.ups, self.sizes, strict=True):
+            down, up = matrix(all_downs, slot), matrix(all_ups, slot)
+            if up.any():
+                parts.append(Part(slice(column, column + down.shape[1]), up[:, :size], slice(start, start + size)))
+                downs.append(down.float())
+                column += down.shape[1]
+            start += size
+        return (downs[0] if len(downs) == 1 else torch.cat([down.T for down in downs]).T, parts) if parts else None
+
+
+def matrix(stack: Tensor, slot: int) -> Tensor:
+    """Of a stack (slots x 1 x out x in), as a row is multiplied by it (in x out)."""
+    return stack[slot].view(stack.shape[-2:]).T
 
 
 class LoraProducts:
@@ -95,7 +126,7 @@ class LoraProducts:
         require_supported()
         self.wrapper = wrapper
         self.theirs = {name: getattr(wrapper, name) for name in PLACES}
-        self.stacks: dict[int, Matrices] = {}
+        self.layers: dict[int, Layer] = {}
         self.tokens = self.requests = Grouping(-1, ())
         if wrapper.indices_len[0] is not None:  # vLLM announces a step's rows only when they are others than the last step's
             self._group()
@@ -144,9 +175,8 @@ class LoraProducts:
             return self.theirs["_apply_shrink"](y, x, w_t_all, scale)
         y = y.view(-1, y.shape[-1])
         for group in self.tokens.groups:
-            if (down := self._matrix(w_t_all, group.slot)) is not None:
-                inner = torch.mm(group.of(x).to(y.dtype), down.to(y.dtype)).mul_(scale)
-                y[slice(None) if group.rows is None else group.rows, : inner.shape[1]] = inner
+            inner = torch.mm(group.of(x).to(y.dtype), matrix(w_t_all, group.slot).to(y.dtype)).mul_(scale)
+            y[slice(None) if group.rows is None else group.rows, : inner.shape[1]] = inner
         return None
 
     def apply_expand(self, y, x, w_t_all, y_offset, y_slice_size, add_inputs=True) -> None:
@@ -157,8 +187,8 @@ class LoraProducts:
 
     def _expand(self, y: Tensor, x: Tensor, ups: Tensor, offset: int, size: int) -> None:
         for group in self.tokens.groups:
-            if (up := self._matrix(ups, group.slot)) is not None:
-                group.add(y[:, offset : offset + size], group.of(x).to(y.dtype), up[:, :size].to(y.dtype), 1.0)
+            up = matrix(ups, group.slot)[:, :size].to(y.dtype)
+            group.add(y[:, offset : offset + size], group.of(x).to(y.dtype), up, 1.0)
 
     def _add(
         self,
@@ -172,23 +202,22 @@ class LoraProducts:
     ) -> None:
         """y (rows x out) += scale * x (rows x in) @ A.T @ B.T for slices of these sizes. As with vLLM, the product with A is
         in fp32 and the one with B in the type of `y`."""
+        if not grouping.groups:
+            return
+        if (layer := self.layers.get(id(ups[0]))) is None:
+            layer = self.layers[id(ups[0])] = Layer(downs, ups, sizes)  # holds the stack, so that its id stays its own
         for group in grouping.groups:
-            own, start = group.of(x).float(), 0
-            for downs_of_slice, ups_of_slice, size in zip(downs, ups, sizes, strict=True):
-                down, up = self._matrix(downs_of_slice, group.slot), self._matrix(ups_of_slice, group.slot)
-                if down is not None and up is not None:
-                    inner, up = torch.mm(own, down.float()).to(y.dtype), up.to(y.dtype)
-                    group.add(y[:, start : start + size], inner, up if up.shape[1] == size else up[:, :size], scale)
-                start += size
+            if (found := layer.of(group.slot)) is None:
+                continue
+            down, parts = found
+            inner = torch.mm(group.of(x).float(), down).to(y.dtype)
+            for part in parts:
+                own = inner if len(parts) == 1 else inner[:, part.inner]
+                group.add(y[:, part.out], own, part.up.to(y.dtype), scale)
 
     def _group(self) -> None:
         self.tokens = Grouping.by(self.wrapper.token_lora_indices)
         self.requests = Grouping.by(self.wrapper.sampler_indices)
-
-    def _matrix(self, stack: Tensor, slot: int) -> Tensor | None:
-        if (known := self.stacks.get(id(stack))) is None:
-            known = self.stacks[id(stack)] = Matrices(stack)  # holds the stack, so that its id stays its own
-        return known.of(slot)
 
 
 def group_products(runner) -> int:

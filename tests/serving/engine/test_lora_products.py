@@ -13,7 +13,7 @@ pytest.importorskip("vllm")
 from vllm.lora.layers import LoRAMapping  # noqa: E402
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU  # noqa: E402
 
-from serving.engine.lora_products import PLACES, Grouping, LoraProducts, Matrices  # noqa: E402
+from serving.engine.lora_products import PLACES, Grouping, Layer, LoraProducts, matrix  # noqa: E402
 
 SLOTS = 4
 """Of which the last stays empty, as in the server (serving/engine/lora_budget.py)."""
@@ -145,13 +145,18 @@ def test_rows_that_lie_together_are_not_copied():
 
 
 def test_a_slot_that_is_written_anew_is_seen():
-    made = stack(5, RANK, empty=(0, 1, 2))
-    matrices = Matrices(made)
-    assert [matrices.of(slot) for slot in range(SLOTS)] == [None] * SLOTS
-    made[1, 0, :3].copy_(torch.ones(3, RANK))  # as vLLM loads an adapter
-    assert matrices.of(0) is None and torch.equal(matrices.of(1), made[1, 0].T)
-    made[1] = 0  # as vLLM takes it out
-    assert matrices.of(1) is None
+    a, b = (stack(RANK, WIDTH), stack(RANK, WIDTH)), (stack(5, RANK, empty=(0, 1, 2)), stack(3, RANK, empty=(0, 1, 2)))
+    layer = Layer(a, b, (5, 3))
+    assert [layer.of(slot) for slot in range(SLOTS)] == [None] * SLOTS
+    b[1][1, 0, :2].copy_(torch.ones(2, RANK))  # as vLLM loads an adapter
+    down, (part,) = layer.of(1)
+    assert layer.of(0) is None and torch.equal(down, matrix(a[1], 1)), "the slice that has none takes part in nothing"
+    assert torch.equal(part.up, b[1][1, 0].T) and part.out == slice(5, 8)
+    a[1][1] = 2.0
+    down, _ = layer.of(1)
+    assert torch.equal(down, torch.full((WIDTH, RANK), 2.0))
+    b[1][1] = 0  # as vLLM takes it out
+    assert layer.of(1) is None
 
 
 def test_the_step_at_installation_and_the_next():
