@@ -57,9 +57,11 @@ def test_entropies_are_exact_with_several_adapters_in_a_step(server, versions):
     """Clients of the base and of two versions at once, each held against a forward pass with its own adapter."""
     assert server.get("/guard/v1/status").json()["engine"]["lora"] == "grouped by adapter", "or vLLM's own would be tested"
     folders = {"base": None, **versions}
+    assert server.post("/guard/v1/adapters/base/activate", {}).status_code == 200
     for name in versions:
         assert server.post(f"/guard/v1/adapters/{name}/pin", {}).status_code == 200
-    server.wait(lambda: set(versions) <= set(server.get("/guard/v1/status").json()["loaded"]))
+    offered = {f"sirl-tiny@{name}" for name in folders}
+    server.wait(lambda: offered <= {model["id"] for model in server.get("/v1/models").json()["data"]})
     jobs = [(name, prompt, seed) for seed in range(3) for prompt in PROMPTS for name in folders]
 
     def answer(job: tuple[str, str, int]) -> dict:
