@@ -1,12 +1,13 @@
 """What the guard costs: guarded over plain vLLM, in alternating rounds.
 
-    python -m benchmarks.guard [--shapes toy realistic] [--concurrency 1 16 64] [--rounds 7] [--json FILE]
+    python -m benchmarks.guard [--shapes toy realistic | --model FOLDER] [--modes plain observe lora]
+                               [--concurrency 1 16 64] [--rounds 7] [--json FILE]
 
-Both servers run all the while, on the same flags; one at a time is asked, and the other's processes are stopped so that not
-even its idling takes a share of the machine. In a round every mode gets the same number of
+All servers run all the while, on the same flags; one at a time is asked, and the others' processes are stopped so that not
+even their idling takes a share of the machine. In a round every mode gets the same number of
 streamed completions of random prompts, in turned order; a ratio is taken within a round, and its median over rounds is
 reported with the smallest and largest. Beside the guard's two modes: `logprobs=20` on plain vLLM, from which people estimate
-entropies today.
+entropies today; and `lora`, an adapter on every linear layer, whose ratio is to the guard without LoRA.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import aiohttp
 from tqdm import tqdm
 
+from benchmarks import adapters
 from benchmarks.parts import parts
 from benchmarks.shapes import VOCABULARY, build
 from serving.processes.server_process import child, wait_until_healthy
@@ -39,7 +42,7 @@ from serving.processes.server_process import child, wait_until_healthy
 RESULT = Path("benchmarks/results/guard.json")
 FLAGS = (
     "--dtype float32 --enforce-eager --max-num-seqs 64 --max-model-len 1024 --no-enable-lora --shutdown-timeout 5 "
-    "--generation-config vllm --disable-uvicorn-access-log"
+    "--generation-config vllm --disable-uvicorn-access-log --max-num-batched-tokens 256"
 ).split()
 ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -49,16 +52,19 @@ ENVIRONMENT = {
 }
 PROMPT = 32
 """Tokens of a prompt: few enough that most of the work is generating."""
-GENERATED = {"toy": 48, "realistic": 16}
-"""Tokens of a response; a CPU takes a quarter of a second for one of the realistic shape."""
+GENERATED = {"toy": 48}
+"""Tokens of a response, where it is not 16; a CPU takes a quarter of a second for one of the realistic shape."""
 LEAST = 2
 """Requests of a round at least."""
-MODES: Mapping[str, tuple[str, dict]] = {
-    "plain": ("plain", {}),
-    "observe": ("guarded", {}),
-    "enforce": ("guarded", {"guard": {"mode": "enforce"}}),
-    "logprobs=20": ("plain", {"logprobs": 20}),
+ADAPTER = "adapter"
+MODES: Mapping[str, tuple[str, dict, str]] = {
+    "plain": ("plain", {}, "plain"),
+    "observe": ("guarded", {}, "plain"),
+    "enforce": ("guarded", {"guard": {"mode": "enforce"}}, "plain"),
+    "logprobs=20": ("plain", {"logprobs": 20}, "plain"),
+    "lora": ("lora", {"model": ADAPTER}, "observe"),
 }
+"""Mode -> the server that is asked, what its requests have beside the others', and the mode that its ratios are to."""
 FIGURES = ("throughput", "ttft", "itl")
 
 
@@ -143,35 +149,48 @@ async def ask(url: str, folder: Path, more: dict, concurrency: int, seed: int, l
     return Round(len(done) * length / seconds, statistics.median(t[0] for t in done), statistics.median(gaps))
 
 
-def measure(shape: str, folder: Path, concurrencies: Sequence[int], rounds: int, logs: Path) -> list[dict]:
-    """One row a concurrency and mode: medians, and ratios to plain with the smallest and largest round."""
+def measure(
+    shape: str, folder: Path, modes: Sequence[str], concurrencies: Sequence[int], rounds: int, logs: Path
+) -> list[dict]:
+    """One row a concurrency and mode: medians, and ratios with the smallest and largest round."""
     rows = []
+    needed = {MODES[mode][0] for mode in modes}
     with ExitStack() as stack:
         environment = {**os.environ, **ENVIRONMENT}
-        guarded = ["--state-dir", str(logs / f"{shape}-state"), *FLAGS]
-        servers = {
-            "plain": stack.enter_context(plain(folder, logs / f"{shape}-plain.log")),
-            "guarded": stack.enter_context(child([str(folder), *guarded], logs / f"{shape}-guarded.log", environment)),
-        }
+        servers = {}
+        if "plain" in needed:
+            servers["plain"] = stack.enter_context(plain(folder, logs / f"{shape}-plain.log"))
+        for name in sorted(needed - {"plain"}):
+            flags = [str(folder), "--state-dir", str(logs / f"{shape}-{name}"), *FLAGS]
+            if name == "lora":
+                flags += lora(folder, logs / f"{shape}-adapter")
+            servers[name] = stack.enter_context(child(flags, logs / f"{shape}-{name}.log", environment))
         for concurrency in concurrencies:
-            seen: dict[str, list[Round]] = {mode: [] for mode in MODES}
+            seen: dict[str, list[Round]] = {mode: [] for mode in modes}
             for number in tqdm(range(rounds + 1), desc=f"{shape}, {concurrency} at once", unit="round"):
-                order = list(MODES)[number % len(MODES) :] + list(MODES)[: number % len(MODES)]
-                for mode in order:
-                    server, more = MODES[mode]
+                at = number % len(modes)
+                for mode in [*modes[at:], *modes[:at]]:
+                    server, more, _ = MODES[mode]
                     # Every round and mode has prompts of its own, or the prefix cache would answer.
-                    seed = 1000 * (number * len(MODES) + list(MODES).index(mode))
+                    seed = 1000 * (number * len(modes) + modes.index(mode))
                     idle = [process for name, (_, process) in servers.items() if name != server]
+                    length = GENERATED.get(shape, 16)
                     with stopped(*idle):
-                        found = asyncio.run(ask(servers[server][0], folder, more, concurrency, seed, GENERATED[shape]))
+                        found = asyncio.run(ask(servers[server][0], folder, more, concurrency, seed, length))
                     if number:  # the first one warms up
                         seen[mode].append(found)
-            rows += [row(shape, concurrency, mode, seen[mode], seen["plain"]) for mode in MODES]
+            rows += [row(shape, concurrency, mode, seen[mode], seen[MODES[mode][2]]) for mode in modes]
     return rows
 
 
+def lora(folder: Path, out: Path) -> list[str]:
+    """The flags of a server that has a random adapter of rank 16 on every linear layer, which is made here."""
+    adapters.make(out, 0, scale=0.02, model=folder)
+    return ["--enable-lora", "--max-lora-rank", "16", "--lora-modules", f"{ADAPTER}={out}"]
+
+
 def row(shape: str, concurrency: int, mode: str, own: list[Round], base: list[Round]) -> dict:
-    figures: dict = {"shape": shape, "concurrency": concurrency, "mode": mode, "rounds": len(own)}
+    figures: dict = {"shape": shape, "concurrency": concurrency, "mode": mode, "beside": MODES[mode][2], "rounds": len(own)}
     for name in FIGURES:
         ratios = [getattr(mine, name) / getattr(theirs, name) for mine, theirs in zip(own, base, strict=True)]
         figures[name] = statistics.median(getattr(one, name) for one in own)
@@ -180,10 +199,11 @@ def row(shape: str, concurrency: int, mode: str, own: list[Round], base: list[Ro
 
 
 def markdown(rows: list[dict]) -> str:
-    lines = ["| shape | at once | mode | tokens/s | throughput | TTFT | inter-token latency |", "| --- |" + " --- |" * 6]
+    lines = ["| shape | at once | mode | tokens/s | beside | throughput | TTFT | inter-token latency |"]
+    lines.append("| --- |" + " --- |" * 7)
     for one in rows:
         ratios = (one[f"{name}_ratio"] for name in FIGURES)
-        cells = [one["shape"], str(one["concurrency"]), one["mode"], f"{one['throughput']:.0f}"]
+        cells = [one["shape"], str(one["concurrency"]), one["mode"], f"{one['throughput']:.0f}", one["beside"]]
         cells += ["1" if one["mode"] == "plain" else f"{r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in ratios]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -192,15 +212,22 @@ def markdown(rows: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="what the guard costs")
     parser.add_argument("--shapes", nargs="*", default=["toy", "realistic"], choices=["toy", "realistic"])
+    parser.add_argument("--model", type=Path, help="a model's folder, in place of the shapes")
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
     parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cache", type=Path, default=Path(".cache/shapes"), help="where models are made, once (2 GB)")
     parser.add_argument("--json", type=Path, default=RESULT)
     args = parser.parse_args()
+    if lacking := {MODES[mode][2] for mode in args.modes} - set(args.modes):
+        parser.error(f"--modes {' '.join(args.modes)} has ratios to {' and '.join(lacking)}: name it too.")
     rows: list[dict] = []
+    shapes = {shape: partial(build, shape, args.cache.resolve()) for shape in args.shapes}
+    if args.model:
+        shapes = {args.model.resolve().name: args.model.resolve}
     with tempfile.TemporaryDirectory(prefix="sirl-bench-") as logs:
-        for shape in args.shapes:
-            rows += measure(shape, build(shape, args.cache.resolve()), args.concurrency, args.rounds, Path(logs))
+        for shape, made in shapes.items():
+            rows += measure(shape, made(), args.modes, args.concurrency, args.rounds, Path(logs))
             print(markdown(rows))
     result = {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "rows": rows, "parts": parts()}
     args.json.write_text(json.dumps(result, indent=1) + "\n")

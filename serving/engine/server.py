@@ -115,7 +115,6 @@ async def run(
 ) -> None:
     """The engine, what is around it and vLLM's server, with a socket and a state directory that are theirs alone."""
     from vllm import envs
-    from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
     from vllm.entrypoints.launchers.launcher import serve_http
@@ -127,8 +126,9 @@ async def run(
     from serving.engine.guarded import Guarded
     from serving.engine.keys import take_keys
     from serving.engine.lora_modules import Modules
+    from serving.engine.step_budget import EngineArguments
 
-    config = AsyncEngineArgs.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    config = EngineArguments.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     engine = Guarded.from_vllm_config(
         config,
         usage_context=UsageContext.OPENAI_API_SERVER,

@@ -1,12 +1,13 @@
-"""The worker extension: it installs the probe in every worker.
+"""The worker extension: it installs the probe in every worker, and on CPUs the grouped products of LoRA.
 
 vLLM mixes the class into its own (`--worker-extension-cls`), and the API process calls its methods over vLLM's own RPC.
-Nothing is patched at import: a probe wraps methods of the one model-runner object it finds.
+Nothing is patched at import: methods are wrapped of the one model-runner object that is found, and of its LoRA wrapper.
 """
 
 from __future__ import annotations
 
 from guard.openings import Openings
+from serving.engine.lora_products import group_products
 from serving.engine.probe import Probe
 from serving.engine.probe_v2 import ProbeV2
 from serving.engine.version import EngineError, require_supported
@@ -31,7 +32,8 @@ class WorkerExtension:
             if known is None:
                 raise EngineError(f"The guard has no probe for the runner {kind}: set VLLM_USE_V2_MODEL_RUNNER=0.")
             self.sirl_probe = known(runner)
-        return {"engine": f"{name} {version}", "runner": kind, "device": str(runner.device)}
+        grouped = "grouped by adapter" if group_products(runner) else "vLLM's own"
+        return {"engine": f"{name} {version}", "runner": kind, "device": str(runner.device), "lora": grouped}
 
     def sirl_cleanse(self) -> None:
         """Put noughts where the KV cache holds numbers that are none. A freed block keeps what was in it, and vLLM's CPU

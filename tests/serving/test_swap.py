@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from online.model.fingerprint import fingerprint
 from online.registry.registry import Registry
 from online.state.directory import StateDir
 from tests.serving import reference
-from tests.serving.test_exact import PROMPTS, TOLERANCE, ask
+from tests.serving.test_exact import PROMPTS, TOLERANCE, ask, check
 
 pytestmark = pytest.mark.engine
 SWAPS = 12
@@ -50,6 +51,30 @@ def test_entropy_is_exact_with_an_adapter(server, versions):
         assert entry["adapter"] == name
         expected = reference.entropies(body["prompt_token_ids"], body["choices"][0]["token_ids"], folder)
         assert np.abs(np.array(entry["per_token"]) - expected).max() <= TOLERANCE
+
+
+def test_entropies_are_exact_with_several_adapters_in_a_step(server, versions):
+    """Clients of the base and of two versions at once, each held against a forward pass with its own adapter."""
+    assert server.get("/guard/v1/status").json()["engine"]["lora"] == "grouped by adapter", "or vLLM's own would be tested"
+    folders = {"base": None, **versions}
+    assert server.post("/guard/v1/adapters/base/activate", {}).status_code == 200
+    for name in versions:
+        assert server.post(f"/guard/v1/adapters/{name}/pin", {}).status_code == 200
+    offered = {f"sirl-tiny@{name}" for name in folders}
+    server.wait(lambda: offered <= {model["id"] for model in server.get("/v1/models").json()["data"]})
+    jobs = [(name, prompt, seed) for seed in range(3) for prompt in PROMPTS for name in folders]
+
+    def answer(job: tuple[str, str, int]) -> dict:
+        name, prompt, seed = job
+        return ask(server, prompt, {"model": f"sirl-tiny@{name}", "seed": seed, "max_tokens": 48})
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        bodies = list(pool.map(answer, jobs))
+    for (name, _, _), body in zip(jobs, bodies, strict=True):
+        assert body["guard"][0]["adapter"] == name
+        assert check(body, folders[name]) > 0
+    for name in versions:
+        assert server.post(f"/guard/v1/adapters/{name}/unpin", {}).status_code == 200
 
 
 def test_swaps_under_load(server, versions):

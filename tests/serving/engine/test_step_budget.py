@@ -1,0 +1,46 @@
+"""A step's tokens on CPUs: bounded by default, the operator's number before ours, and vLLM's exceptions kept."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import models
+
+pytest.importorskip("vllm")
+
+from vllm.platforms import current_platform  # noqa: E402
+from vllm.usage.usage_lib import UsageContext  # noqa: E402
+
+from serving.engine.step_budget import CPU_STEP, EngineArguments  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="on other devices vLLM's own defaults hold")
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """vLLM writes into it while it configures an engine."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({}, CPU_STEP),
+        ({"tensor_parallel_size": 3}, 3 * CPU_STEP),
+        ({"max_num_batched_tokens": 1000}, 1000),
+        ({"max_num_seqs": 300}, 300),
+        ({"max_num_seqs": 2000}, 2000),
+        ({"max_num_seqs": 1, "max_model_len": 100}, 100),
+        ({"enable_chunked_prefill": False, "max_model_len": 700}, 700),
+    ],
+    ids=lambda value: " ".join(value) or "none" if isinstance(value, dict) else str(value),
+)
+def test_tokens_of_a_step(flags, expected):
+    made = EngineArguments(model=str(models.bundled()), **flags)
+    config = made.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    assert config.scheduler_config.max_num_batched_tokens == expected
