@@ -37,7 +37,8 @@ def command(
     sub.add_argument("--while-parent", action="store_true", help=argparse.SUPPRESS)
     if model is not None:
         sub.add_argument(model, help=MODEL, nargs=None if model.startswith("-") else "?")
-    add_arguments(sub, groups)
+    if groups:
+        add_arguments(sub, groups)
     return sub
 
 
