@@ -18,8 +18,9 @@ class Published:
     """A model on a hub, and a quantised copy of it in parts.
 
     repository, revision: on the hub; parameters: their number, a tied head counted once. package, version: packages
-    `{package}1`, `{package}2` ... of a Python package index, each with one part of a GGUF file. part_bytes: of every part but
-    the last; gguf_bytes, gguf_sha256: of the parts joined. ends, pad: tokens, by their texts; sampling: the authors' defaults.
+    `{package}1`, `{package}2` ... of a Python package index, each with one part of a GGUF file. part_bytes: of every part
+    but the last; gguf_bytes, gguf_sha256: of the parts joined. ends, pad: tokens, by their texts. sampling: the authors'
+    defaults.
     """
 
     name: str

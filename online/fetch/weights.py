@@ -48,8 +48,8 @@ def field(reader: GGUFReader, name: str) -> Any:
 
 
 def write_weights(reader: GGUFReader, file: Path, *, bar: type[tqdm] = tqdm) -> None:
-    """All tensors as safetensors, one at a time: memory holds the largest. The head is tied to the embedding. The file may have
-    both, the head in finer steps: then the head is what both become."""
+    """All tensors as safetensors, one at a time: memory holds the largest. The head is tied to the embedding. Where the GGUF
+    file has both, in steps of their own, the head is kept: it is the finer one."""
     tensors = dict(_named(reader.tensors))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
