@@ -13,7 +13,7 @@ from serving.cli.command import command
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "get a published model; the last line of output is its folder"
-    sub = command(commands, "fetch", run, about, (), model=None)
+    sub = command(commands, "fetch", run, about, None, model=None)
     sub.add_argument("name", help=f"one of {', '.join(NAMES)}")
     sub.add_argument("--to", type=Path, metavar="DIR", help="the folder to make (default: one in the user's cache)")
 
