@@ -3,7 +3,7 @@ VENV ?= .venv
 TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve test test-all test-fast interop check science doors bench-signals bench-guard bench-learner docs matrix lock clean
+.PHONY: setup demo serve real test test-all test-fast interop check science doors bench-signals bench-guard bench-learner docs matrix lock clean
 
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
@@ -13,6 +13,9 @@ demo: setup  ## serve, watch, learn, swap: the main job, in some minutes
 
 serve: setup  ## leave the endpoint running on http://127.0.0.1:8000 with the learner beside it
 	@$(BIN)/sirl serve --learn $(ARGS)
+
+real: setup  ## fetch Qwen2.5-Coder-0.5B-Instruct and serve it; with SUITE=DIR calibrate it first, and learn beside it
+	@scripts/real $(ARGS)
 
 test: setup  ## what users rely on, against the real engine (35 minutes on two cores)
 	@scripts/test $(ARGS)

@@ -114,3 +114,15 @@ def calibrated(server) -> Server:
     """The shared server with the calibration that ships with the bundled model taken up."""
     server.wait(lambda: server.get("/guard/v1/status").json()["calibrated"])
     return server
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """The folder of a published model, where it was fetched. Tests that ask for it are marked `real`."""
+    from online.fetch import folder
+    from online.fetch.catalogue import find
+
+    published = find("qwen2.5-coder-0.5b-instruct")
+    if not folder.is_whole(published, where := folder.default(published.name)):
+        pytest.skip(f"{published.name} was not fetched: sirl fetch {published.name}")
+    return where

@@ -77,6 +77,7 @@ FEATURES = {
     "tests/evaluation/attacks/test_disguises.py": "Attacks that hide what is asked.",
     "tests/evaluation/attacks/test_every_attack.py": "What holds for every attack.",
     "tests/evaluation/peers/test_every_peer.py": "What holds for every known defence.",
+    "tests/online/test_real_model.py": "A published model, fetched, in the learner's hands.",
     "tests/online/updates/test_killed.py": "A process that dies at any step of a version's life.",
     "tests/serving/lifecycle/test_registry_sync.py": "A learner and a server that share a store.",
     "tests/serving/test_bad_input.py": "Commands that cannot work are refused in a sentence.",

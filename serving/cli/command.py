@@ -28,16 +28,18 @@ def command(
     name: str,
     run: Callable[[argparse.Namespace], int],
     about: str,
-    groups: Sequence[str] = ("top",),
+    groups: Sequence[str] | None = ("top",),
     model: str | None = "model",
 ) -> argparse.ArgumentParser:
-    """A subcommand with the flags of these groups of settings; `model`: how its model is given, by place or "--model"."""
+    """A subcommand with the flags of these groups of settings (None: it reads none); `model`: how its model is given, by
+    place or "--model"."""
     sub = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
     sub.set_defaults(run=run)
     sub.add_argument("--while-parent", action="store_true", help=argparse.SUPPRESS)
     if model is not None:
         sub.add_argument(model, help=MODEL, nargs=None if model.startswith("-") else "?")
-    add_arguments(sub, groups)
+    if groups is not None:
+        add_arguments(sub, groups)
     return sub
 
 

@@ -15,6 +15,7 @@ from serving.cli import (
     demo,
     doctor,
     explain,
+    fetch,
     forget,
     learn,
     queue,
@@ -28,7 +29,7 @@ from serving.cli.command import stop_with_parent
 from serving.cli.version import versions
 from serving.engine.version import EngineError
 
-COMMANDS = (calibrate, update, learn, adapters, explain, forget, queue, repeat, doctor, demo, reproduce, settings)
+COMMANDS = (fetch, calibrate, update, learn, adapters, explain, forget, queue, repeat, doctor, demo, reproduce, settings)
 """In the order of `sirl --help`, behind `serve` and `eval`, which have parsers of their own."""
 
 
