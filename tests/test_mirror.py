@@ -53,7 +53,6 @@ TESTED_ELSEWHERE = {
     "serving/cli/learn.py": "tests/online/operations/test_updates.py",
     "serving/cli/repeat.py": "tests/serving/test_forget.py",
     "serving/cli/reproduce.py": "tests/serving/test_reproduce.py",
-    "serving/cli/serve.py": "tests/serving/test_bad_input.py",
     "serving/cli/update.py": "tests/serving/test_bad_input.py",
     "serving/demo/measure.py": "tests/serving/demo/test_story.py",
     "serving/engine/adapters.py": "tests/serving/test_swap.py",

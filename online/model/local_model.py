@@ -7,9 +7,10 @@ response, so that what is predicted sits in the same columns for all rows and on
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import torch
@@ -43,7 +44,7 @@ class LocalModel:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
+        self.tokenizer, self.arguments = tokenizer, dict[str, Any]()
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if ends is not None else tokenizer.eos_token_id
         self.ends = torch.tensor([ends] if isinstance(ends, int) else list(ends or ()), device=model.device)
@@ -62,9 +63,10 @@ class LocalModel:
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
         template: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
     ) -> LocalModel:
         """Read a model from a local folder; an adapter given with it goes by the name "adapter", and a chat template (its
-        text) is used in place of the tokenizer's."""
+        text) is used in place of the tokenizer's. arguments: what the template is given beside the messages."""
         try:
             model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True)
             model = model.to(device)  # type: ignore[arg-type]  # transformers wraps `to`, and its type loses `self`
@@ -73,6 +75,7 @@ class LocalModel:
             raise ModelError(f"The model at {model_dir} cannot be loaded: {str(error).splitlines()[0]}") from error
         if template is not None:
             policy.tokenizer.chat_template = template
+        policy.arguments = dict(arguments or {})
         if adapter_dir is not None:
             policy.load_adapter("adapter", adapter_dir)
         return policy
@@ -82,7 +85,7 @@ class LocalModel:
         """What the base runs under."""
         declared = getattr(self._base.config, "quantization_config", None)
         dtype = str(self._base.dtype).removeprefix("torch.")
-        return Conditions.of(template_of(self.tokenizer), dtype, quantization_of(declared))
+        return Conditions.of(template_of(self.tokenizer), dtype, quantization_of(declared), self.arguments)
 
     def add_adapter(self, name: str, config: LoraConfig, seed: int = 0) -> list[torch.nn.Parameter]:
         """A fresh adapter, which changes nothing until trained; returns its parameters."""
@@ -157,7 +160,8 @@ class LocalModel:
             name = self.tokenizer.name_or_path
             raise TemplateError(f"The model at {name} has no chat template: give one with --chat-template FILE.")
         try:
-            ids = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
+            options = {**self.arguments, "add_generation_prompt": True, "return_dict": False}
+            ids = self.tokenizer.apply_chat_template(list(messages), **options)
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise TemplateError(f"The chat template fails ({reason}): give another with --chat-template FILE.") from error

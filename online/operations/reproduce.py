@@ -42,7 +42,8 @@ def reproduce(model: str, data: str, out: Path, settings: UpdateSettings, *, bar
     folder = local_model(model)
     torch.set_num_threads(settings.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = LocalModel.load(folder, dtype=getattr(torch, settings.dtype), device=device)
+    dtype = "float32" if settings.dtype == "auto" else settings.dtype  # nothing serves it, and fp32 is exact
+    policy = LocalModel.load(folder, dtype=getattr(torch, dtype), device=device)
     prompts = distinct(policy, texts(data))
     if len(prompts) < settings.min_prompts:
         asked = f"update.min_prompts asks for {settings.min_prompts}"

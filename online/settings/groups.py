@@ -323,8 +323,9 @@ class UpdateSettings(Group):
     min_prompts: PositiveInt = Field(default=64, description="Distinct buffered prompts that an update needs at least.")
     seed: NonNegativeInt = Field(default=0, description="Seed of all random draws of an update.")
     threads: PositiveInt = Field(default=1, description="CPU threads an update may use.")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Precision of the frozen base while learning; the adapter is in float32."
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Precision of the frozen base while learning; auto: the one it is served in. The adapter is in float32.",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Compute each layer again on the way back instead of keeping it: less memory, more time."

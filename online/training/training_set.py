@@ -69,6 +69,7 @@ class TrainingSet:
 
     def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:
         """Of all that decides which adapter comes of them: prompts, the base and its calibration, settings."""
-        measured = replace(base, conditions=None, root=()).to_json()  # when it holds, and what is watched, decide nothing
+        # When it holds, by whom it was measured, and what is watched, decide nothing.
+        measured = replace(base, conditions=None, judge=None, suite=None, root=()).to_json()
         decisive = [self.prompts, measured, learn.model_dump(mode="json"), model]
         return f"sha256:{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}"

@@ -28,8 +28,8 @@ from online.events.buffer import Buffer
 from online.gate.evaluator import Evaluator, Suites
 from online.gate.gate import GateReport, best, compare, contradictions
 from online.gate.held_out import HeldOut, Measured, draw_held_out
-from online.model.conditions import read_template
 from online.model.local_model import LocalModel
+from online.model.served_model import load_as_served
 from online.registry.errors import RegistryError
 from online.registry.registry import Registry
 from online.registry.release_stages import advance
@@ -162,6 +162,8 @@ class _Run:
         self.story["settings"] = learn.model_dump(mode="json")
         evaluator = self._ready()
         policy, suites = evaluator.policy, evaluator.suites
+        learn = learn.model_copy(update={"dtype": policy.conditions.dtype})  # on record: it decides the weights to the bit
+        self.story["settings"] = learn.model_dump(mode="json")
         gap = entropy_gap(policy, suites.calibration, suites.judge, **evaluator.limits)
         self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
@@ -200,19 +202,18 @@ class _Run:
         self.record.progress("checking")
         learn = self.settings.update
         torch.set_num_threads(learn.threads)
-        template = read_template(self.settings.chat_template)
-        policy = LocalModel.load(self.base_dir, dtype=getattr(torch, learn.dtype), template=template)
+        policy = load_as_served(self.settings, self.base_dir, learn.dtype)
         return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
-        for another chat template or quantisation. Raises Refused for a reasoning model: the objective's tree begins where an
-        answer does, and a prompt ends before that."""
+        for another chat template or quantisation, or measured by another judge or suite. Raises Refused for a reasoning
+        model: the objective's tree begins where an answer does, and a prompt ends before that."""
         try:
             found = Calibration.load(self.state.find_calibration("base", self.base_dir))
         except CalibrationError:
             found = None  # made anew below
-        if found is None or found.model != self.registry.base or found.unlike(evaluator.policy.conditions):
+        if found is None or found.model != self.registry.base or evaluator.stale(found):
             self.record.progress("calibrating the base")
             found = evaluator.calibrated("base", self.registry.base, self.settings.calibrate)
             found.save(self.state.calibration_path("base"))
@@ -389,7 +390,7 @@ class _Run:
         path = self.registry.calibration_path(f"v{version}")
         if path.exists():
             self.registry.vouch(f"v{version}")
-            if not (found := Calibration.load(path)).unlike(evaluator.policy.conditions):
+            if not evaluator.stale(found := Calibration.load(path)):
                 return found
         self.record.progress("calibrating the candidate")
         with evaluator.policy.adapter(ADAPTER):
