@@ -66,7 +66,6 @@ TESTED_ELSEWHERE = {
     "serving/engine/server.py": "tests/serving/test_parity.py",
     "serving/engine/version.py": "tests/serving/engine/test_keys.py",
     "serving/engine/worker.py": "tests/serving/test_exact.py",
-    "serving/lifecycle/response_recorder.py": "tests/serving/request/test_reporter.py",
     "serving/model_check.py": "tests/serving/test_bad_input.py",
     "serving/processes/server_process.py": "tests/serving/engine/test_rollouts.py",
     "serving/request/errors.py": "tests/serving/request/test_offered_models.py",

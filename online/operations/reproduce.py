@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from guard.errors import SirlError
 from guard.openings import Openings, Tokens
-from online.admission.queue import PROMPT_TOKENS
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
 from online.settings.groups import UpdateSettings
@@ -28,6 +27,8 @@ from online.training.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
 from online.updates.report import write_report
 
 DATA = "PKU-Alignment/PKU-SafeRLHF"
+PROMPT_TOKENS = 1024
+"""Longer prompts are left out, as published."""
 PROMPTS = 15_000
 """Distinct prompts that are taken of the data, as published."""
 

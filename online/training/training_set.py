@@ -12,7 +12,7 @@ from guard.calibration import Calibration
 from guard.openings import Tokens
 from online.admission.queue import Queue
 from online.events.buffer import Buffer
-from online.events.event import Event, prompt_hash
+from online.events.event import Event, prompt_hash, without_middle
 from online.model.local_model import LocalModel
 from online.settings.groups import QueueSettings, UpdateSettings
 from online.training.ledger import Ledger, LedgerError
@@ -44,7 +44,8 @@ class TrainingSet:
     def named(cls, buffer: Buffer, ledger: Ledger, salt: str) -> Self:
         """Those of a ledger once more. Raises LedgerError where a prompt is no longer in the buffer."""
         events = buffer.named([entry.id for entry in ledger.entries])
-        prompts = {prompt_hash(event.prompt_tokens, salt): event.prompt_tokens for event in events}
+        asked = (without_middle(event.prompt_tokens, ledger.cut) for event in events)
+        prompts = {prompt_hash(tokens, salt): tokens for tokens in asked}
         if gone := {entry.prompt for entry in ledger.entries} - prompts.keys():
             raise LedgerError(
                 f"{len(gone)} of the prompts are no longer in the buffer, so it cannot be taught again: they were deleted, "

@@ -179,7 +179,8 @@ class _Run:
             with self._rollouts(learn) as rollouts:
                 trainer = Trainer(policy, selection, base.openings, learn, rollouts)
                 self._train(trainer, key, self._lookout(evaluator, base))
-            ledger = Ledger.of(training_set.until, training_set.events, selection, self.state.client_salt())
+            cut, salt = self.settings.queue.cut, self.state.client_salt()
+            ledger = Ledger.of(training_set.until, training_set.events, selection, salt, cut)
             version = self._publish(policy, key, learn, ledger, {"gap": asdict(gap), "history": trainer.history})
         else:
             policy.load_adapter(ADAPTER, self.registry.path(version))
