@@ -70,7 +70,8 @@ class Queue:
 
     def counts(self) -> dict[str, int]:
         """Prompts by fate."""
-        return {fate: sum(one.fate == fate for one in self.prompts) for fate in FATES} | {"long": self.long}
+        listed: dict[str, int] = {fate: sum(one.fate == fate for one in self.prompts) for fate in FATES}
+        return {**listed, "long": self.long}
 
 
 def distinct(events: Iterable[Event], salt: str) -> list[Queued]:

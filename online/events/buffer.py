@@ -430,7 +430,7 @@ def _before(model: str, until: float) -> tuple[sa.ColumnElement[bool], ...]:
     return _events.c.model == model, _events.c.time < until, _events.c.client.not_in(out)
 
 
-def _unanswered(row: Mapping[str, Any], longest: int | None = None) -> Event:
+def _unanswered(row: sa.RowMapping, longest: int | None = None) -> Event:
     """The event of a row that was read without its response; of a longer prompt without its middle."""
     event = schema.event({**row, "response": "", "response_tokens": b"", "entropies": b""})
     return replace(event, prompt_tokens=without_middle(event.prompt_tokens, longest))

@@ -31,8 +31,11 @@ from guard.calibration import Conditions
 from guard.errors import SirlError
 from guard.openings import Tokens
 from online.model.chunked_logits import Logits
-from online.model.conditions import TemplateError, quantization_of, template_of
+from online.model.conditions import TemplateError, declared_quantization, quantization_of, template_of
 from online.model.token_rows import padded, positions
+
+LOADING = (OSError, ValueError, ImportError, RuntimeError, AttributeError, KeyError, TypeError)
+"""What transformers raises of files that it cannot make a model of."""
 
 
 class ModelError(SirlError):
@@ -44,6 +47,7 @@ class LocalModel:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model.eval().requires_grad_(False)
+        model.config.vocab_size = model.config.get_text_config().vocab_size  # one that sees images has it there alone
         self.tokenizer, self.arguments = tokenizer, dict[str, Any]()
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if ends is not None else tokenizer.eos_token_id
@@ -71,8 +75,14 @@ class LocalModel:
             model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True)
             model = model.to(device)  # type: ignore[arg-type]  # transformers wraps `to`, and its type loses `self`
             policy = cls(model, AutoTokenizer.from_pretrained(model_dir, local_files_only=True))
-        except (OSError, ValueError, ImportError) as error:  # a quantised one may need a package more
-            raise ModelError(f"The model at {model_dir} cannot be loaded: {str(error).splitlines()[0]}") from error
+        except LOADING as error:  # a quantised one may need a package more, or have a configuration that is unknown here
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"The model at {model_dir} cannot be loaded: {reason}") from error
+        if (method := declared_quantization(model_dir)) and not getattr(model, "is_quantized", False):
+            raise ModelError(
+                f"The weights at {model_dir} are quantised ({method}) and cannot be computed so here, so what is measured "
+                "would not be what serves: take the model before it was quantised."
+            )
         if template is not None:
             policy.tokenizer.chat_template = template
         policy.arguments = dict(arguments or {})

@@ -28,6 +28,7 @@ from online.events.buffer import Buffer
 from online.gate.evaluator import Evaluator, Suites
 from online.gate.gate import GateReport, best, compare, contradictions
 from online.gate.held_out import HeldOut, Measured, draw_held_out
+from online.model.learnable import inexact, unlearnable
 from online.model.local_model import LocalModel
 from online.model.served_model import load_as_served
 from online.registry.errors import RegistryError
@@ -197,32 +198,46 @@ class _Run:
         return self._decide(evaluator, version, base, training_set.held)
 
     def _ready(self) -> Evaluator:
-        """Raises UpdateRefused where there are no suites."""
+        """Raises UpdateRefused where there are no suites, or the model cannot be learned."""
         if self.suites is None:
             raise UpdateRefused(str(may_learn(None)))
         self.record.progress("checking")
+        self._refuse_reasoning(self._known_calibration())
+        if reason := unlearnable(self.base_dir, self.settings.queue.prompt_tokens):
+            raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         learn = self.settings.update
         torch.set_num_threads(learn.threads)
         policy = load_as_served(self.settings, self.base_dir, learn.dtype)
+        if reason := inexact(policy):
+            raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
         for another chat template or quantisation, or measured by another judge or suite. Raises Refused for a reasoning
-        model: the objective's tree begins where an answer does, and a prompt ends before that."""
-        try:
-            found = Calibration.load(self.state.find_calibration("base", self.base_dir))
-        except CalibrationError:
-            found = None  # made anew below
-        if found is None or found.model != self.registry.base or evaluator.stale(found):
+        model."""
+        found = self._known_calibration()
+        if found is None or evaluator.stale(found):
             self.record.progress("calibrating the base")
             found = evaluator.calibrated("base", self.registry.base, self.settings.calibrate)
             found.save(self.state.calibration_path("base"))
-        if found.openings.reasoning:
+        self._refuse_reasoning(found)
+        return found
+
+    def _known_calibration(self) -> Calibration | None:
+        """The base's calibration as it is on disk or came with the model, if it is this model's."""
+        try:
+            found = Calibration.load(self.state.find_calibration("base", self.base_dir))
+        except CalibrationError:
+            return None
+        return found if found.model == self.registry.base else None
+
+    def _refuse_reasoning(self, known: Calibration | None) -> None:
+        """The objective's tree begins where an answer does, and a reasoning model's prompt ends before that."""
+        if known is not None and known.openings.reasoning:
             raise UpdateRefused(
                 "This model reasons before it answers, which the learner does not do yet: guard it without learning."
             )
-        return found
 
     def _data(
         self, policy: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings

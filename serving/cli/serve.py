@@ -27,6 +27,7 @@ def run(argv: Sequence[str]) -> int:
         stop_with_parent()
     model = rest.pop(0) if rest and not rest[0].startswith("-") else None
     prepare_environment(bundled=model is None)
+    from online.model.learnable import unlearnable
     from serving.app import Application
     from serving.engine import arguments, server
     from serving.engine.rollouts import SHARE
@@ -41,6 +42,8 @@ def run(argv: Sequence[str]) -> int:
     settings = load(known)
     served = resolve(model)
     args = arguments.parse(served, [*rest, *vllm_flags(settings, Path(served), rest)], settings, bundled=model is None)
+    if known.learn and Path(served).is_dir() and (reason := unlearnable(Path(served), settings.queue.prompt_tokens)):
+        print(f"sirl-guard: this model will not be learned, for {reason}.", flush=True)
     import uvloop
 
     learner = LearnerProcess(
