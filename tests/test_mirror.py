@@ -67,7 +67,6 @@ TESTED_ELSEWHERE = {
     "serving/engine/version.py": "tests/serving/engine/test_keys.py",
     "serving/engine/worker.py": "tests/serving/test_exact.py",
     "serving/model_check.py": "tests/serving/test_bad_input.py",
-    "serving/processes/server_process.py": "tests/serving/engine/test_rollouts.py",
     "serving/request/errors.py": "tests/serving/request/test_offered_models.py",
 }  # fmt: skip
 """Module -> the test file that runs it: parts of what another module does, errors, and what takes a whole server."""

@@ -77,23 +77,22 @@ def inexact(policy: LocalModel) -> str | None:
 
 @torch.no_grad()
 def tree_error(policy: LocalModel) -> float:
-    """Mean difference (nats) between log-probabilities of paths by opening trees and by plain passes, one a path."""
+    """Mean difference (nats) between log-probabilities of paths by opening trees and by plain passes, a row a path."""
     prompts, paths = probes(policy)
-    trees = path_logprobs(policy, prompts, paths)
-    rows = []
+    trees, taken = path_logprobs(policy, prompts, paths), torch.tensor(paths, device=policy.model.device)
+    plain = []
     for prompt in prompts:
-        for path in paths:
-            ids = torch.tensor([[*prompt, *path]], device=policy.model.device)
-            logits = policy.model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
-            rows.append(sum(logits[len(prompt) - 1 + at, token] for at, token in enumerate(path)))
-    return float((trees.flatten() - torch.stack(rows)).abs().mean())
+        ids = torch.tensor([[*prompt, *path] for path in paths], device=policy.model.device)
+        logits = policy.model(input_ids=ids, use_cache=False).logits[:, len(prompt) - 1 : -1].float()
+        plain.append(logits.log_softmax(-1).gather(-1, taken[:, :, None]).sum((1, 2)))
+    return float((trees - torch.stack(plain)).abs().mean())
 
 
 def probes(policy: LocalModel) -> tuple[list[Tokens], list[Tokens]]:
-    """Prompts of ordinary tokens, spread over the vocabulary, and paths that branch behind them."""
+    """Prompts of ordinary tokens, spread over the vocabulary, and paths of one length that branch behind them."""
     marks = set(policy.tokenizer.get_added_vocab().values()) | set(policy.tokenizer.all_special_ids)
     ordinary = sorted(set(policy.tokenizer.get_vocab().values()) - marks)
-    spread = [ordinary[at * 7919 % len(ordinary)] for at in range(sum(LENGTHS) + 6)]
+    spread = [ordinary[at * 7919 % len(ordinary)] for at in range(sum(LENGTHS) + 8)]
     first, second = tuple(spread[: LENGTHS[0]]), tuple(spread[LENGTHS[0] : sum(LENGTHS)])
-    a, b, c, d, e, f = spread[sum(LENGTHS) :]
-    return [first, second], [(a, b), (a, c), (d, e, f), (f,)]
+    a, b, c, d, e, f, g, h = spread[sum(LENGTHS) :]
+    return [first, second], [(a, b, c), (a, b, d), (a, e, f), (g, h, a)]
