@@ -77,25 +77,31 @@ class Conditions:
     """What a model ran under besides its weights.
 
     template: digest of its chat template's text (None: it has none, or it is not known); dtype: of its computation, such as
-    "float32"; quantization: the method its weights are stored by, None where they are not quantised.
+    "float32"; quantization: the method its weights are stored by, None where they are not quantised; arguments: what the
+    operator gives the template beside the messages, as JSON, None for nothing.
     """
 
     template: str | None
     dtype: str
     quantization: str | None
+    arguments: str | None = None
 
     @classmethod
-    def of(cls, template: str | None, dtype: str, quantization: str | None) -> Conditions:
+    def of(
+        cls, template: str | None, dtype: str, quantization: str | None, arguments: Mapping[str, Any] | None = None
+    ) -> Conditions:
         """Of the template's text: a rendering may tell the date, and Jinja drops one newline at the end."""
         if template is not None:
             template = "sha256:" + hashlib.sha256(template.removesuffix("\n").encode()).hexdigest()
-        return cls(template, dtype, quantization)
+        return cls(template, dtype, quantization, json.dumps(arguments, sort_keys=True) if arguments else None)
 
     def unlike(self, served: Conditions) -> str | None:
         """In what these are others than those served, so that what was measured under them does not hold; None where in
         nothing. A template moves the place of the decision, and quantisation the model."""
         if None not in (self.template, served.template) and self.template != served.template:
             return "another chat template"
+        if None not in (self.template, served.template) and self.arguments != served.arguments:
+            return f"the chat template's arguments {self.arguments or 'none'}, and {served.arguments or 'none'} are served"
         if self.quantization != served.quantization:
             return f"the quantisation {self.quantization or 'none'}, and {served.quantization or 'none'} is served"
         return None
@@ -109,8 +115,9 @@ class Calibration:
     tree_mass: bands of the exact mass of the opening tree (learner and gate); entropy_cut: nats; rule: which responses are
     touched under enforcement; refusal: token ids of a short refusal in the model's own words, without its end token;
     created: ISO 8601, UTC; figures: what was seen while fitting, for people to read; root: deciles of the refusal mass where
-    answers to harmless prompts begin, by which a drift of live traffic shows; conditions: what the model ran under, None in
-    a calibration that was made before they were put on record.
+    answers to harmless prompts begin, by which a drift of live traffic shows; conditions: what the model ran under; judge:
+    who read the answers, as settings spell it; suite: digest of the labelled prompts. The last three are None in a
+    calibration that was made before they were put on record.
     """
 
     model: str
@@ -125,6 +132,14 @@ class Calibration:
     figures: Mapping[str, object] = field(default_factory=dict)
     root: tuple[float, ...] = ()
     conditions: Conditions | None = None
+    judge: str | None = None
+    suite: str | None = None
+
+    def measured_unlike(self, judge: str | None, suite: str) -> str | None:
+        """By what else than this judge or suite (its digest) it was measured, as far as it says; None where by nothing."""
+        if None not in (self.judge, judge) and self.judge != judge:
+            return f"the judge {self.judge}, and {judge} is chosen"
+        return "other labelled prompts" if self.suite not in (None, suite) else None
 
     def unlike(self, served: Conditions) -> str | None:
         """In what it was made for something else than is served, as far as it says; None where in nothing."""
@@ -159,7 +174,8 @@ class Calibration:
             "refusal": list(self.refusal),
             "figures": dict(self.figures),
             **({"root": list(self.root)} if self.root else {}),
-            **({} if self.conditions is None else {"conditions": asdict(self.conditions)}),
+            **({} if self.conditions is None else {"conditions": known(asdict(self.conditions), "arguments")}),
+            **known({"judge": self.judge, "suite": self.suite}, "judge", "suite"),
         }
 
     @classmethod
@@ -179,6 +195,8 @@ class Calibration:
             figures=dict(data["figures"]),
             root=tuple(map(float, data.get("root", ()))),
             conditions=Conditions(**data["conditions"]) if "conditions" in data else None,
+            judge=data.get("judge"),
+            suite=data.get("suite"),
         )
 
     def save(self, path: Path) -> None:
@@ -205,3 +223,8 @@ class Calibration:
             raise CalibrationError(
                 f"The calibration at {path} cannot be read ({error}): make it again with `sirl calibrate`."
             ) from error
+
+
+def known(fields: Mapping[str, Any], *optional: str) -> dict[str, Any]:
+    """Without the optional ones that are None: what is not there reads as before it was put on record."""
+    return {name: value for name, value in fields.items() if name not in optional or value is not None}

@@ -13,9 +13,12 @@ from pathlib import Path
 
 from guard.calibration import Calibration, CalibrationError, Conditions
 from guard.errors import SirlError
+from online.calibration.calibrate import digest
 from online.events.buffer import Buffer, EarlierSchemaError
-from online.model.conditions import quantization_of, read_template, template_of
+from online.model.conditions import declared_quantization, read_template, template_of
 from online.model.fingerprint import fingerprint
+from online.model.precision import precision_for
+from online.operations.suites import suites_for
 from online.registry.registry import Registry
 from online.settings.settings import Settings
 from online.state.directory import StateDir
@@ -130,8 +133,7 @@ def registered(registry: Registry) -> Iterator[Finding]:
 
 
 def conditions(settings: Settings, model: Path) -> Conditions | SirlError:
-    """What the model runs under by its files and the settings, or why that cannot be told; its dtype is known to a server
-    alone."""
+    """What the model runs under by its files and the settings, or why that cannot be told."""
     from transformers import AutoTokenizer
 
     try:
@@ -142,8 +144,9 @@ def conditions(settings: Settings, model: Path) -> Conditions | SirlError:
         return error
     except (OSError, ValueError, ImportError) as error:
         return SirlError(f"The tokenizer of {model} cannot be loaded: {str(error).splitlines()[0]}")
-    declared = json.loads((model / "config.json").read_text()).get("quantization_config")
-    return Conditions.of(template, UNKNOWN, quantization_of(declared))
+    quantization = declared_quantization(model)
+    dtype = UNKNOWN if quantization and settings.dtype == "auto" else precision_for(model, settings.dtype).dtype
+    return Conditions.of(template, dtype, quantization, settings.chat_template_kwargs)
 
 
 def templated(found: Conditions | SirlError) -> Iterator[Finding]:
@@ -174,10 +177,23 @@ def calibrated(settings: Settings, model: Path, runs: Conditions | None) -> Iter
             yield Finding("warning", f"calibration of {name}", f"{path} is another model's: run `sirl calibrate`.")
         elif runs is not None and (other := found.unlike(runs)):
             yield Finding("warning", f"calibration of {name}", f"{path} was made for {other}: run `sirl calibrate`.")
+        elif other := measured_unlike(settings, model, found):
+            yield Finding("warning", f"calibration of {name}", f"{path} was made with {other}: run `sirl calibrate`.")
+        elif runs and found.conditions and runs.dtype not in (UNKNOWN, found.conditions.dtype):
+            yield Finding("warning", f"calibration of {name}", f"{path} {found.reservation(runs)}: run `sirl calibrate`.")
         else:
             dtype = found.conditions.dtype if found.conditions else "a dtype and chat template that it does not say"
             said = f"of {found.created}, {len(found.openings.sequences)} openings, in {dtype}"
             yield Finding("ok", f"calibration of {name}", said)
+
+
+def measured_unlike(settings: Settings, model: Path, found: Calibration) -> str | None:
+    """By what else a calibration was measured than an update would; None where that cannot be told."""
+    try:
+        suites = suites_for(model, settings)
+    except SirlError:  # an update says so
+        return None
+    return None if suites is None else found.measured_unlike(suites.named, digest(suites.calibration))
 
 
 def exact(model: Path) -> Finding:

@@ -53,7 +53,6 @@ TESTED_ELSEWHERE = {
     "serving/cli/learn.py": "tests/online/operations/test_updates.py",
     "serving/cli/repeat.py": "tests/serving/test_forget.py",
     "serving/cli/reproduce.py": "tests/serving/test_reproduce.py",
-    "serving/cli/serve.py": "tests/serving/test_bad_input.py",
     "serving/cli/update.py": "tests/serving/test_bad_input.py",
     "serving/demo/measure.py": "tests/serving/demo/test_story.py",
     "serving/engine/adapters.py": "tests/serving/test_swap.py",
@@ -66,9 +65,7 @@ TESTED_ELSEWHERE = {
     "serving/engine/served.py": "tests/serving/lifecycle/test_service.py",
     "serving/engine/server.py": "tests/serving/test_parity.py",
     "serving/engine/worker.py": "tests/serving/test_exact.py",
-    "serving/lifecycle/response_recorder.py": "tests/serving/request/test_reporter.py",
     "serving/model_check.py": "tests/serving/test_bad_input.py",
-    "serving/processes/server_process.py": "tests/serving/engine/test_rollouts.py",
     "serving/request/errors.py": "tests/serving/request/test_offered_models.py",
 }  # fmt: skip
 """Module -> the test file that runs it: parts of what another module does, errors, and what takes a whole server."""

@@ -28,7 +28,7 @@ def without_near_duplicates(prompts: Sequence[Queued], similarity: float, salt: 
     seed = int(salt.encode().hex()[:8], 16)  # nobody outside knows what it will find alike
     marked: dict[str, Queued] = {}
     for one in sorted((p for p in prompts if p.admitted), key=lambda p: (p.fate != "approved", p.first, p.prompt)):
-        mine = shingles(one.tokens)
+        mine = shingles(one.own)
         sketch = MinHash(num_perm=HASHES, seed=seed, hashfunc=mixed)
         sketch.update_batch(mine)
         finds = sorted(near.query(sketch))[:FINDS]

@@ -18,15 +18,15 @@ def quarantined(
     prompts: Sequence[Queued], before: Collection[Tokens], first_seen: Mapping[str, float], began: float
 ) -> list[Queued]:
     """Prompts that first came after `began` (unix time, seconds) held where none of their clients was known before it, or
-    they have a sudden token; and each prompt's senders without those who were not: fresh clients vouch for nothing and take
-    nothing off anybody's quota."""
+    their own part has a token that is sudden beside those of `before`; and each prompt's senders without those who were not
+    known: fresh clients vouch for nothing and take nothing off anybody's quota."""
     known = {one.prompt: {s for s in one.senders if first_seen.get(s[0], began) < began} for one in prompts}
     trusted = [replace(one, senders=frozenset(known[one.prompt] or one.senders)) for one in prompts]
     new = [one for one in trusted if one.first >= began and one.fate == "queued"]
-    sudden = sudden_tokens([(one.tokens, known[one.prompt]) for one in new], before)
+    sudden = sudden_tokens([(one.own, known[one.prompt]) for one in new], before)
     held: dict[str, Queued] = {}
     for one in new:
-        if tokens := sudden.intersection(one.tokens):
+        if tokens := sudden.intersection(one.own):
             held[one.prompt] = replace(one, fate="sudden", why="a sudden token", token=min(tokens))
         elif not known[one.prompt]:
             held[one.prompt] = replace(one, fate="unknown", why="none of its clients was known before")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from guard.openings import Tokens
+from online.admission.common_prefix import common_length, common_prefixes
 from online.admission.near_duplicates import without_near_duplicates
 from online.admission.quarantine import quarantined
 from online.admission.queued import FATES, Queued
@@ -21,10 +22,10 @@ from online.events.buffer import Buffer
 from online.events.event import Event, prompt_hash
 from online.settings.settings import Settings
 
-PROMPT_TOKENS = 1024
-"""Longer prompts are not learned from (the published setting's limit)."""
 LOOKED_AT = 4
 """Events that are looked at for each prompt that the steps can use: prompts come more than once."""
+LONG = 100
+"""Prompts that are too long which are listed, the newest; all are counted."""
 HISTORY = 2000
 """Older events that quarantine compares with at most; with fewer than KNOWN distinct prompts there is nothing to compare."""
 KNOWN = 100
@@ -34,32 +35,43 @@ HOUR = 3600.0
 @dataclass(frozen=True, slots=True)
 class Queue:
     """What the buffer held before `until` (unix time, seconds): approved prompts first, then everybody's newest, in turns;
-    the events that it came with; and the clients (hashes) that are excluded."""
+    the events that it came with; the clients (hashes) that are excluded; and how many distinct prompts are too long, of
+    which the newest are among the prompts."""
 
     until: float
     prompts: tuple[Queued, ...]
     events: Sequence[Event]
     excluded: tuple[str, ...] = ()
+    long: int = 0
 
     @classmethod
     def of(cls, buffer: Buffer, model: str, until: float, settings: Settings, salt: str) -> Self:
         """As an update of a base model (its fingerprint) finds it. Raises BufferError."""
         rules, most = settings.queue, LOOKED_AT * settings.update.steps * settings.update.screened_per_step
         reviewed, seen = buffer.reviews("prompt"), buffer.first_seen()
-        events = buffer.in_turns(model, until, most, PROMPT_TOKENS)
+        limit, cut = rules.prompt_tokens, rules.cut is not None
+        events = buffer.in_turns(model, until, most, limit, cut=cut)
         found = [_decided(one, reviewed) for one in distinct(events, salt)]
         began = until - rules.quarantine_hours * HOUR
-        older = {event.prompt_tokens for event in buffer.in_turns(model, began, HISTORY, PROMPT_TOKENS)}
+        older = {event.prompt_tokens for event in buffer.in_turns(model, began, HISTORY, limit, cut=cut)}
+        prefixes = [*common_prefixes(sorted({one.tokens for one in found})), *common_prefixes(sorted(older))]
+        found = [replace(one, common=common_length(one.tokens, prefixes)) for one in found]
         if len(older) >= KNOWN:
-            found = quarantined(found, older, seen, began)
+            before = {tokens[common_length(tokens, prefixes) :] for tokens in older}
+            found = quarantined(found, before, seen, began)
         found = without_near_duplicates(found, rules.similarity, salt)
         found.sort(key=lambda one: one.fate != "approved")
         excluded = (name for name, decision in buffer.reviews("client").items() if decision == "excluded")
-        return cls(until, tuple(found), events, tuple(sorted(excluded)))
+        long, newest = (0, []) if cut else buffer.longer(model, until, limit, LONG)
+        for one in distinct(newest, salt):
+            why = f"{len(one.tokens)} tokens, more than queue.prompt_tokens = {limit}"
+            found.append(replace(one, fate="long", why=why))
+        return cls(until, tuple(found), events, tuple(sorted(excluded)), long)
 
     def counts(self) -> dict[str, int]:
         """Prompts by fate."""
-        return {fate: sum(one.fate == fate for one in self.prompts) for fate in FATES}
+        listed: dict[str, int] = {fate: sum(one.fate == fate for one in self.prompts) for fate in FATES}
+        return {**listed, "long": self.long}
 
 
 def distinct(events: Iterable[Event], salt: str) -> list[Queued]:

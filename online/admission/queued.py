@@ -8,9 +8,9 @@ from typing import Literal, get_args
 from guard.openings import Tokens
 from online.events.event import Event
 
-Fate = Literal["queued", "approved", "excluded", "duplicate", "unknown", "sudden"]
+Fate = Literal["queued", "approved", "excluded", "duplicate", "unknown", "sudden", "long"]
 FATES: tuple[Fate, ...] = get_args(Fate)
-"""The last two are in quarantine: for their clients, or for a token of theirs."""
+"""Unknown and sudden ones are in quarantine: for their clients, or for a token of theirs. Long ones never teach."""
 ADMITTED: tuple[Fate, ...] = ("queued", "approved")
 Sender = tuple[str, str]
 """Who sent a prompt: the hashes of a client and of its block of addresses ("": not known)."""
@@ -29,10 +29,17 @@ class Queued:
     why: str = ""
     token: int | None = None
     """The sudden one."""
+    common: int = 0
+    """How many of its first tokens an operator's system prompt puts before many alike."""
 
     @property
     def tokens(self) -> Tokens:
         return self.event.prompt_tokens
+
+    @property
+    def own(self) -> Tokens:
+        """What it is told from others by."""
+        return self.tokens[self.common :]
 
     @property
     def clients(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ from guard.errors import SirlError
 from online.admission.queue import Queue
 from online.admission.queued import FATES, Queued
 from online.events.buffer import Buffer
-from online.events.event import prompt_hash
+from online.events.event import Event, prompt_hash, without_middle
 from online.events.redaction import Redaction, without_text
 from online.state.directory import StateDir
 from online.state.files import read_json, write_atomic
@@ -42,12 +42,23 @@ def review(state: StateDir, buffer: Buffer, kind: str, names: Collection[str], d
 
 
 def redact_prompts(
-    state: StateDir, buffer: Buffer, model: str, prompts: Collection[str], redaction: Redaction, actor: str
+    state: StateDir,
+    buffer: Buffer,
+    model: str,
+    prompts: Collection[str],
+    redaction: Redaction,
+    actor: str,
+    cut: int | None = None,
 ) -> int:
-    """Redact what is stored of these prompts (hashes), and of the answers to them; where the rules find nothing more in one,
-    it is kept without any text. Returns the number of events; what was decided of a prompt is carried over."""
+    """Redact what is stored of these prompts (hashes; `cut`: tokens that longer ones are cut to), and of the answers to
+    them; where the rules find nothing more in one, it is kept without any text. Returns the number of events; what was
+    decided of a prompt is carried over."""
     salt, wanted = state.client_salt(), set(prompts)
-    found = [event for event in buffer.events(model=model) if prompt_hash(event.prompt_tokens, salt) in wanted]
+
+    def name(event: Event) -> str:
+        return prompt_hash(without_middle(event.prompt_tokens, cut), salt)
+
+    found = [event for event in buffer.events(model=model) if name(event) in wanted]
     if not found:
         raise ReviewError("no event has such a prompt: `sirl queue` lists their hashes.")
     state.audit("queue.redacted", names=sorted(wanted), events=len(found), actor=actor)
@@ -55,8 +66,8 @@ def redact_prompts(
     for event, less in zip(found, redaction(found), strict=True):
         if less is None or less.prompt == event.prompt:
             less = without_text(event, salt)
-        if decision := decided.get(prompt_hash(event.prompt_tokens, salt)):
-            buffer.review("prompt", [prompt_hash(less.prompt_tokens, salt)], decision)
+        if decision := decided.get(name(event)):
+            buffer.review("prompt", [name(less)], decision)
         buffer.replace([less])
     buffer.scrub()
     return len(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +22,13 @@ PROBES = ("a", "7?", "of\n")
 """Ends of a user's words that meet what follows them in different tokens."""
 
 
-def beginnings(tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> Beginnings:
-    """Token classes, header and marks; template: a chat template in place of the tokenizer's own."""
+def beginnings(
+    tokenizer: PreTrainedTokenizerBase, template: str | None = None, arguments: Mapping[str, Any] | None = None
+) -> Beginnings:
+    """Token classes, header and marks; template: a chat template in place of the tokenizer's own; arguments: what it is
+    given beside the messages."""
     vocabulary = tokenizer.get_vocab()
-    header, marks = turns(tokenizer, template)
+    header, marks = turns(tokenizer, template, arguments)
     texts = written(tokenizer)
     thoughts = {vocabulary[mark] for pair in MARKS for mark in pair if mark in vocabulary}
     blank = frozenset(token for token, text in texts.items() if text and not text.strip()) | thoughts
@@ -41,13 +44,16 @@ def written(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     return dict(zip(ids, tokenizer.batch_decode([[token] for token in ids]), strict=True))
 
 
-def turns(tokenizer: PreTrainedTokenizerBase, template: str | None) -> tuple[Tokens, frozenset[int]]:
+def turns(
+    tokenizer: PreTrainedTokenizerBase, template: str | None, arguments: Mapping[str, Any] | None = None
+) -> tuple[Tokens, frozenset[int]]:
     """(what the template puts before an answer, the added tokens it marks turns with); both empty without a template."""
 
     def rendered(texts: Sequence[str], *, prompt: bool) -> Tokens:
         messages = [{"role": role, "content": text} for role, text in zip(ROLES, texts, strict=False)]
-        own: dict[str, Any] = {"chat_template": template} if template else {}
-        return tuple(tokenizer.apply_chat_template(messages, add_generation_prompt=prompt, return_dict=False, **own))
+        own: dict[str, Any] = {**(arguments or {}), **({"chat_template": template} if template else {})}
+        own |= {"add_generation_prompt": prompt, "return_dict": False}
+        return tuple(tokenizer.apply_chat_template(messages, **own))
 
     try:
         asked = [rendered([probe], prompt=True) for probe in PROBES]

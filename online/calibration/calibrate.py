@@ -5,6 +5,8 @@ Calibrating uses labels (which prompts are harmful, and a judge where there is o
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -50,6 +52,7 @@ def calibrate(
     judge: Judge | None,
     model: str,
     *,
+    named: str | None = None,
     held: Sequence[Prompt] = (),
     settings: CalibrateSettings | None = None,
     seed: int = 0,
@@ -57,9 +60,10 @@ def calibrate(
 ) -> Calibration:
     """Openings, bands, entropy cut and rule of the policy as it answers now.
 
-    adapter: "base" or "v<N>", the name on record; model: the base's fingerprint; held: more prompts, for the thresholds
-    alone, whose promises need many distinct actions. Without a judge the responses to harmful prompts stand against those
-    to all others. Raises CalibrationError where no opening tells them apart.
+    adapter: "base" or "v<N>", the name on record; model: the base's fingerprint; named: the judge as settings spell it, for
+    the record; held: more prompts, for the thresholds alone, whose promises need many distinct actions. Without a judge the
+    responses to harmful prompts stand against those to all others. Raises CalibrationError where no opening tells them
+    apart.
     """
     settings = settings or CalibrateSettings()
     asked, known = _contexts(policy, prompts, marks(policy.tokenizer), settings, seed)
@@ -68,7 +72,7 @@ def calibrate(
     of_harmful = harmful[[s.prompt for s in samples]]
     refused = _refused(policy, prompts, samples, judge)
     openings = replace(_openings(policy, asked, samples, refused), reasoning=known)
-    openings, anew = spelled(openings, policy.tokenizer), beginnings(policy.tokenizer)
+    openings, anew = spelled(openings, policy.tokenizer), beginnings(policy.tokenizer, arguments=policy.arguments)
     with torch.no_grad():
         tree = tree_mass(policy, asked, openings).double().cpu().numpy()
         along = serving_mass(policy, [asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
@@ -92,6 +96,8 @@ def calibrate(
         rule=fit_rule(scored, settings),
         root=deciles(first.cpu().numpy()[~harmful]) if (~harmful).any() else (),
         conditions=policy.conditions,
+        judge=named,
+        suite=digest(prompts),
         refusal=_short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no]),
         figures={
             "prompts": len(prompts),
@@ -106,6 +112,12 @@ def calibrate(
             "harmful_in_low_band": float((tree[harmful] <= tree_bands.low).mean()),
         },
     )
+
+
+def digest(prompts: Sequence[Prompt]) -> str:
+    """Of all that a suite asks and knows, whatever its rows are called."""
+    rows = [{key: value for key, value in asdict(prompt).items() if key not in ("id", "split")} for prompt in prompts]
+    return f"sha256:{hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()}"
 
 
 Scored = tuple[Prompt, float, bool]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from guard.errors import SirlError
 from online.events import retention, schema
-from online.events.event import CONTESTED, Event
+from online.events.event import CONTESTED, Event, without_middle
 from online.settings.groups import BufferSettings
 from online.state.filesystem import is_network, kind
 
@@ -32,6 +33,9 @@ _CREATE_PAUSE_S = 0.05
 _SECRET_QUERY = re.compile(r"pass|pwd|secret|token|key", re.IGNORECASE)
 _events, _reviews, _clients, _forgotten = schema.events, schema.reviews, schema.clients, schema.forgotten
 _ANSWERS = ("response", "response_tokens", "entropies")
+_ASKED = [column for column in _events.c if column.name not in _ANSWERS]
+_PROMPT_BYTES = sa.func.length(_events.c.prompt_tokens)
+"""Four a token."""
 _REFUSALS = (sa.exc.DataError, sa.exc.IntegrityError)
 _REMARK = (
     "the buffer {} lies on a network file system ({}): it is written without a write-ahead log, which is slower, and one "
@@ -269,18 +273,24 @@ class Buffer:
         with self._transaction() as connection:
             return [schema.event(row) for row in connection.execute(query).mappings()]
 
-    def in_turns(self, model: str, until: float, most: int, longest: int) -> list[Event]:
+    def in_turns(self, model: str, until: float, most: int, longest: int, *, cut: bool = False) -> list[Event]:
         """Events before `until` (unix time, seconds) with a prompt of 1 to `longest` tokens, at most `most`, in turns and
-        without their responses; none of an excluded client."""
-        out = sa.select(_reviews.c.name).where(_reviews.c.kind == "client", _reviews.c.decision == "excluded")
-        size = sa.func.length(_events.c.prompt_tokens)
-        wanted = _events.c.model == model, _events.c.time < until, size.between(1, 4 * longest), _events.c.client.not_in(out)
-        turns = retention.in_turns(*wanted)
-        columns = [column for column in _events.c if column.name not in _ANSWERS]
-        query = sa.select(*columns).join(turns, _events.c.id == turns.c.id).where(turns.c.place <= most)
+        without their responses; none of an excluded client. cut: longer ones come too, without their prompt's middle."""
+        size = _PROMPT_BYTES >= 1 if cut else _PROMPT_BYTES.between(1, 4 * longest)
+        turns = retention.in_turns(*_before(model, until), size)
+        query = sa.select(*_ASKED).join(turns, _events.c.id == turns.c.id).where(turns.c.place <= most)
         with self._transaction() as connection:
-            rows = connection.execute(query.order_by(turns.c.place)).mappings().all()
-        return [schema.event({**row, "response": "", "response_tokens": b"", "entropies": b""}) for row in rows]
+            rows = connection.execute(query.order_by(turns.c.place)).mappings()
+            return [_unanswered(row, longest) for row in rows]
+
+    def longer(self, model: str, until: float, longest: int, most: int) -> tuple[int, list[Event]]:
+        """How many distinct prompts of more than `longest` tokens came before `until` (unix time, seconds), and the newest
+        events with one, at most `most`, without their responses; none of an excluded client."""
+        wanted = *_before(model, until), _PROMPT_BYTES > 4 * longest
+        count = sa.select(sa.func.count(_events.c.prompt_tokens.distinct())).where(*wanted)
+        newest = sa.select(*_ASKED).where(*wanted).order_by(_events.c.time.desc(), _events.c.id.desc()).limit(most)
+        with self._transaction() as connection:
+            return connection.scalar(count) or 0, [_unanswered(row) for row in connection.execute(newest).mappings()]
 
     def get(self, identity: str) -> Event | None:
         return next(iter(self.named([identity])), None)
@@ -412,3 +422,15 @@ def _remember(connection: sa.Connection, rows: Collection[Mapping[str, Any]]) ->
 def _first_line(error: object) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _before(model: str, until: float) -> tuple[sa.ColumnElement[bool], ...]:
+    """Of a model, before a time, of a client that is not excluded."""
+    out = sa.select(_reviews.c.name).where(_reviews.c.kind == "client", _reviews.c.decision == "excluded")
+    return _events.c.model == model, _events.c.time < until, _events.c.client.not_in(out)
+
+
+def _unanswered(row: sa.RowMapping, longest: int | None = None) -> Event:
+    """The event of a row that was read without its response; of a longer prompt without its middle."""
+    event = schema.event({**row, "response": "", "response_tokens": b"", "entropies": b""})
+    return replace(event, prompt_tokens=without_middle(event.prompt_tokens, longest))

@@ -28,6 +28,13 @@ def prompt_hash(tokens: Sequence[int], salt: str) -> str:
     return hmac.new(salt.encode(), array("i", tokens).tobytes(), hashlib.sha256).hexdigest()[:32]
 
 
+def without_middle(tokens: tuple[int, ...], most: int | None) -> tuple[int, ...]:
+    """The first and the last of a long prompt's tokens, `most` in all; None: all. What is asked stands at an end of it."""
+    if most is None or len(tokens) <= most:
+        return tokens
+    return (*tokens[: most // 2], *tokens[len(tokens) - (most - most // 2) :])
+
+
 def _storable(text: str) -> str:
     """Lone surrogates and NUL, which databases refuse, become U+FFFD; the token ids stay as they were."""
     if text.isascii() and "\0" not in text:

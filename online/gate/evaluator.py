@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from evaluation import Judge, Prompt
 from guard.calibration import Calibration
 from guard.openings import Openings
-from online.calibration.calibrate import calibrate
+from online.calibration.calibrate import calibrate, digest
 from online.gate.held_out import HeldOut, Measured, measure
 from online.model.local_model import LocalModel
 from online.settings.groups import CalibrateSettings
@@ -19,7 +19,7 @@ class Suites:
     """Labelled prompts of one model and the judge that reads its answers; updates measure with them, never learn.
 
     calibration: to calibrate on; validation: to check calibrations and looks on the way; gate: what a candidate's held-out
-    prompts are drawn from; extra, vetoes: the operator's own, by name.
+    prompts are drawn from; extra, vetoes: the operator's own, by name; named: the judge as settings spell it.
     """
 
     calibration: Sequence[Prompt]
@@ -28,6 +28,7 @@ class Suites:
     judge: Judge
     extra: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
     vetoes: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+    named: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,18 @@ class Evaluator:
             suites.calibration,
             suites.judge,
             base,
+            named=suites.named,
             held=suites.validation,
             settings=settings,
             **self.limits,
         )
+
+    def stale(self, found: Calibration) -> bool:
+        """Whether a calibration was made for other conditions than the policy runs under, or measured by another judge or
+        suite."""
+        suites = self.suites
+        measured = found.measured_unlike(suites.named, digest(suites.calibration))
+        return bool(found.unlike(self.policy.conditions) or measured)
 
     def measured(self, held_out: HeldOut, openings: Openings, adapter: str | None) -> Measured:
         """What an adapter, or the base, answers to held-out prompts."""

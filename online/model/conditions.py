@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
         return str(tokenizer.get_chat_template())
     except ValueError:
         return None
+
+
+def declared_quantization(folder: Path) -> str | None:
+    """The method that the files in a model's folder declare."""
+    return quantization_of(json.loads((folder / "config.json").read_text()).get("quantization_config"))
 
 
 def quantization_of(declared: Any) -> str | None:

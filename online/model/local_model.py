@@ -7,9 +7,10 @@ response, so that what is predicted sits in the same columns for all rows and on
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import torch
@@ -30,9 +31,12 @@ from guard.calibration import Conditions
 from guard.errors import SirlError
 from guard.openings import Tokens
 from online.model.chunked_logits import Logits
-from online.model.conditions import TemplateError, quantization_of, template_of
+from online.model.conditions import TemplateError, declared_quantization, quantization_of, template_of
 from online.model.token_budget import MOST, TokenBudget, memory_for, return_freed
 from online.model.token_rows import padded, positions
+
+LOADING = (OSError, ValueError, ImportError, RuntimeError, AttributeError, KeyError, TypeError)
+"""What transformers raises of files that it cannot make a model of."""
 
 
 class ModelError(SirlError):
@@ -44,7 +48,8 @@ class LocalModel:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
+        model.config.vocab_size = model.config.get_text_config().vocab_size  # one that sees images has it there alone
+        self.tokenizer, self.arguments = tokenizer, dict[str, Any]()
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if ends is not None else tokenizer.eos_token_id
         self.ends = torch.tensor([ends] if isinstance(ends, int) else list(ends or ()), device=model.device)
@@ -64,11 +69,13 @@ class LocalModel:
         dtype: torch.dtype = torch.float32,
         device: str = "auto",
         template: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
         memory_gib: float | None = None,
     ) -> LocalModel:
         """Read a model from a local folder; an adapter given with it goes by the name "adapter", and a chat template (its
         text) is used in place of the tokenizer's. device: as torch names it, or "auto": a GPU where there is one.
-        memory_gib: what one batch may take beside the weights; None: what is sensible on this machine."""
+        arguments: what the template is given beside the messages. memory_gib: what one batch may take beside the weights;
+        None: what is sensible on this machine."""
         return_freed()
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -81,11 +88,18 @@ class LocalModel:
         except torch.OutOfMemoryError:
             mend = "set update.device = 'cpu', or leave it more beside the engine (--gpu-memory-utilization)"
             raise ModelError(f"The model at {model_dir} does not fit the memory of {device}: {mend}.") from None
-        except (OSError, ValueError, ImportError) as error:  # a quantised one may need a package more
-            raise ModelError(f"The model at {model_dir} cannot be loaded: {str(error).splitlines()[0]}") from error
+        except LOADING as error:  # a quantised one may need a package more, or have a configuration that is unknown here
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"The model at {model_dir} cannot be loaded: {reason}") from error
+        if (method := declared_quantization(model_dir)) and not getattr(model, "is_quantized", False):
+            raise ModelError(
+                f"The weights at {model_dir} are quantised ({method}) and cannot be computed so here, so what is measured "
+                "would not be what serves: take the model before it was quantised."
+            )
         policy.allow(memory_for(policy.model.device, memory_gib))
         if template is not None:
             policy.tokenizer.chat_template = template
+        policy.arguments = dict(arguments or {})
         if adapter_dir is not None:
             policy.load_adapter("adapter", adapter_dir)
         return policy
@@ -95,7 +109,7 @@ class LocalModel:
         """What the base runs under."""
         declared = getattr(self._base.config, "quantization_config", None)
         dtype = str(self._base.dtype).removeprefix("torch.")
-        return Conditions.of(template_of(self.tokenizer), dtype, quantization_of(declared))
+        return Conditions.of(template_of(self.tokenizer), dtype, quantization_of(declared), self.arguments)
 
     def add_adapter(self, name: str, config: LoraConfig, seed: int = 0) -> list[torch.nn.Parameter]:
         """A fresh adapter, which changes nothing until trained; returns its parameters."""
@@ -176,7 +190,8 @@ class LocalModel:
             name = self.tokenizer.name_or_path
             raise TemplateError(f"The model at {name} has no chat template: give one with --chat-template FILE.")
         try:
-            ids = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
+            options = {**self.arguments, "add_generation_prompt": True, "return_dict": False}
+            ids = self.tokenizer.apply_chat_template(list(messages), **options)
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise TemplateError(f"The chat template fails ({reason}): give another with --chat-template FILE.") from error

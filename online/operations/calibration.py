@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from evaluation.judges import judge_of
 from guard.calibration import Calibration
 from guard.errors import SirlError
 from online.calibration.calibrate import calibrate as measured
-from online.model.conditions import read_template
-from online.model.local_model import LocalModel
+from online.model.learnable import OPENING, inexact, narrow_window
+from online.model.served_model import load_as_served
 from online.operations.installation import Installation
-from online.operations.suites import speaks_bundled_grammar
+from online.operations.suites import judge_named, speaks_bundled_grammar
 from online.operations.versions import version_of
 
 
@@ -39,13 +40,20 @@ def calibrate(installation: Installation, adapter: str, suite: Path | None = Non
         raise SirlError(f"{model} is not a bundled model: give labelled prompts with --suite FILE.")
     prompts = load_suite(suite or models.suite("calibration"))
     held = [] if suite else load_suite(models.suite("validation"))
-    policy = LocalModel.load(
-        model, device=learn.device, memory_gib=learn.memory_gib, template=read_template(settings.chat_template)
-    )
+    policy = load_as_served(settings, model)
+    longest = max(len(policy.render(prompt.messages)) for prompt in (*prompts, *held))
+    if window := narrow_window(json.loads((model / "config.json").read_text()), longest):
+        raise SirlError(
+            f"The attention of {model} sees {window} tokens back and the suite asks prompts of {longest}: leave out those "
+            f"of more than {window - OPENING}."
+        )
+    if reason := inexact(policy):
+        raise SirlError(f"{model} cannot be calibrated, for {reason}.")
+    learn = settings.update
     limits: dict[str, Any] = {"seed": learn.seed, "max_tokens": learn.max_tokens}
     limits |= {"held": held, "settings": settings.calibrate}
-    named = learn.judge or ("grammar" if ours else None)
-    judge = judge_of(named) if named else None
+    named = judge_named(settings, ours=ours)
+    limits["named"], judge = named, judge_of(named)
     if version is None:
         made = measured(policy, adapter, prompts, judge, registry.base, **limits)
         made.save(installation.state.calibration_path(adapter))

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from guard.errors import SirlError
 from guard.openings import Openings, Tokens
-from online.admission.queue import PROMPT_TOKENS
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
 from online.settings.groups import UpdateSettings
@@ -28,6 +27,8 @@ from online.training.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
 from online.updates.report import write_report
 
 DATA = "PKU-Alignment/PKU-SafeRLHF"
+PROMPT_TOKENS = 1024
+"""Longer prompts are left out, as published."""
 PROMPTS = 15_000
 """Distinct prompts that are taken of the data, as published."""
 
@@ -41,9 +42,8 @@ def reproduce(model: str, data: str, out: Path, settings: UpdateSettings, *, bar
         raise SirlError(f"Preset '{settings.preset}' needs a calibrated model and traffic: use `sirl update` for it.")
     folder = local_model(model)
     torch.set_num_threads(settings.threads)
-    policy = LocalModel.load(
-        folder, dtype=getattr(torch, settings.dtype), device=settings.device, memory_gib=settings.memory_gib
-    )
+    dtype = "float32" if settings.dtype == "auto" else settings.dtype  # nothing serves it, and fp32 is exact
+    policy = LocalModel.load(folder, dtype=getattr(torch, dtype), device=settings.device, memory_gib=settings.memory_gib)
     prompts = distinct(policy, texts(data))
     if len(prompts) < settings.min_prompts:
         asked = f"update.min_prompts asks for {settings.min_prompts}"

@@ -36,5 +36,10 @@ def suites_for(model: Path, settings: Settings) -> Suites | None:
     drawn = load_suite(own) if (own := folder / "gate.jsonl").exists() else validation
     extra = {path.stem: load_suite(path) for path in settings.gate.suites}
     vetoes = {path.stem: load_suite(path) for path in settings.gate.vetoes}
-    judge = judge_of(settings.update.judge or ("grammar" if ours else "rules"))
-    return Suites(calibration, validation, drawn, judge, extra, vetoes)
+    named = judge_named(settings, ours=ours)
+    return Suites(calibration, validation, drawn, judge_of(named), extra, vetoes, named)
+
+
+def judge_named(settings: Settings, *, ours: bool) -> str:
+    """Who reads answers, as settings spell it: the grammar is that of our models alone."""
+    return settings.update.judge or ("grammar" if ours else "rules")

@@ -204,10 +204,23 @@ class QueueSettings(Group):
         default=0.8,
         description="Jaccard index of two prompts' token pairs from which on the later one is a repetition; 1: none is.",
     )
+    prompt_tokens: Annotated[int, Field(ge=16, le=1_048_576)] = Field(
+        default=1024, description="Tokens of a prompt that is learned from at most, the chat template's among them."
+    )
+    long_prompts: Literal["skip", "truncate"] = Field(
+        default="skip",
+        description="What becomes of longer ones: 'skip' (the queue counts and lists them), or 'truncate', which leaves out "
+        "their middle.",
+    )
     quarantine_hours: NonNegativeFloat = Field(
         default=24.0,
         description="Hours that prompts of unknown clients and with sudden tokens wait before they are learned from.",
     )
+
+    @property
+    def cut(self) -> int | None:
+        """Tokens that longer prompts are cut to; None: they are left out."""
+        return self.prompt_tokens if self.long_prompts == "truncate" else None
 
 
 class RegistrySettings(Group):
@@ -323,8 +336,9 @@ class UpdateSettings(Group):
     min_prompts: PositiveInt = Field(default=64, description="Distinct buffered prompts that an update needs at least.")
     seed: NonNegativeInt = Field(default=0, description="Seed of all random draws of an update.")
     threads: PositiveInt = Field(default=1, description="CPU threads an update may use.")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Precision of the frozen base while learning; the adapter is in float32."
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Precision of the frozen base while learning; auto: the one it is served in. The adapter is in float32.",
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
         default="auto",

@@ -1,11 +1,12 @@
 """Every setting, in one model: defaults < TOML file < SIRL_* environment < command-line flags."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from online.settings.groups import (
     BufferSettings,
@@ -20,6 +21,16 @@ from online.settings.groups import (
     ReleaseSettings,
     UpdateSettings,
 )
+
+
+def _object(value: object) -> object:
+    """JSON, as the environment and flags have it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value) if value.strip() and value.strip().lower() != "none" else {}
+    except ValueError:
+        raise ValueError('write a JSON object such as {"enable_thinking": false}') from None
 
 
 def default_state_dir(env: Mapping[str, str]) -> Path:
@@ -38,6 +49,16 @@ class Settings(Group):
         default=None,
         description="Chat template in place of the model's own: a Jinja file, or the template itself; as `vllm serve` takes "
         "it, for calibrating and learning too.",
+    )
+    chat_template_kwargs: Annotated[dict[str, Any], BeforeValidator(_object)] = Field(
+        default={},
+        description="What the chat template is given beside the messages (a table or JSON), such as "
+        '{"enable_thinking": false}; as `vllm serve` takes --default-chat-template-kwargs, for calibrating and learning.',
+    )
+    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] = Field(
+        default="auto",
+        description="Precision to serve, calibrate and learn in, as `vllm serve` takes it; auto: what is fast and exact for "
+        "the checkpoint on this machine.",
     )
     guard: GuardSettings = Field(default=GuardSettings(), description="What clients and administrators see.")
     buffer: BufferSettings = Field(default=BufferSettings(), description="What is kept of the traffic.")

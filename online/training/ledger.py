@@ -43,13 +43,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The events that taught one version, in order of time; none came after `until` (unix seconds)."""
+    """The events that taught one version, in order of time; none came after `until` (unix seconds). `cut`: tokens that
+    longer prompts were cut to, None where none was."""
 
     until: float
     entries: tuple[Entry, ...]
+    cut: int | None = None
 
     @classmethod
-    def of(cls, until: float, events: Iterable[Event], selection: Selection, salt: str) -> Self:
+    def of(cls, until: float, events: Iterable[Event], selection: Selection, salt: str, cut: int | None = None) -> Self:
         """The entries of these events; one counts whose prompt was among the selected, though others asked the same."""
         bands = {selection.prompts[at]: band for band in BANDS for at in getattr(selection, band)}
         found = [
@@ -57,7 +59,7 @@ class Ledger:
             for e in sorted(events, key=lambda e: (e.time, e.id))
             if e.prompt_tokens in bands
         ]
-        return cls(until, tuple(found))
+        return cls(until, tuple(found), cut)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -66,7 +68,7 @@ class Ledger:
         try:
             document = json.loads((folder / FILE).read_text("utf-8"))
             require(document, FORMAT, f"the ledger of {folder.name}")
-            return cls(float(document["until"]), tuple(Entry(**entry) for entry in document["events"]))
+            return cls(float(document["until"]), tuple(Entry(**entry) for entry in document["events"]), document.get("cut"))
         except FileNotFoundError:
             raise LedgerError(f"{folder.name} has no ledger: it was imported, or made before ledgers were kept.") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -77,4 +79,5 @@ class Ledger:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"until": self.until, "events": [asdict(entry) for entry in self.entries]}
+        cut = {} if self.cut is None else {"cut": self.cut}
+        return {"until": self.until, **cut, "events": [asdict(entry) for entry in self.entries]}

@@ -45,7 +45,8 @@ def within_quotas(
         return limited(band, "block", owners([ones[i].blocks for i in band]), settings.block_share, rule)
 
     high = by_sender(sorted(selection.high, key=lambda i: ones[i].prompt), fair)
-    about = topics([selection.prompts[i] for i in high], owners([ones[i].clients for i in high]), selection)
+    ordinary = [ones[i].own for i in selection.low]
+    about = topics([ones[i].own for i in high], owners([ones[i].clients for i in high]), ordinary)
     high = limited(high, "topic", about, settings.topic_share, fair)
     nearest_first = sorted((*selection.grey, *selection.low), key=lambda i: (-selection.masses[i], ones[i].prompt))
     return selection.only([*high, *by_sender(nearest_first, fair_throughout)]), taken
@@ -97,15 +98,16 @@ def owners(senders: Sequence[frozenset[str]]) -> list[str | None]:
     return [min(those, key=lambda one: (sent[one], one)) or None for those in senders]
 
 
-def topics(prompts: Sequence[Tokens], senders: Sequence[str | None], selection: Selection) -> list[int | None]:
-    """The topic of each of these prompts, which count for these senders, as a token id; None for one that has none."""
-    ordinary = Counter(token for i in selection.low for token in set(selection.prompts[i]))
+def topics(prompts: Sequence[Tokens], senders: Sequence[str | None], low: Sequence[Tokens]) -> list[int | None]:
+    """The topic of each of these prompts, which count for these senders, as a token id; None for one that has none. `low`:
+    the prompts of the low band; all without what they have in common with many."""
+    ordinary = Counter(token for tokens in low for token in set(tokens))
     shared = Counter(token for tokens in prompts for token in set(tokens))
     among: defaultdict[int, set[str | None]] = defaultdict(set)
     for tokens, sender in zip(prompts, senders, strict=True):
         for token in tokens:
             among[token].add(sender)
-    rare, all_senders = ORDINARY * len(selection.low), len(set(senders))
+    rare, all_senders = ORDINARY * len(low), len(set(senders))
     telling = {
         token
         for token, count in shared.items()

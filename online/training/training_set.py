@@ -12,7 +12,7 @@ from guard.calibration import Calibration
 from guard.openings import Tokens
 from online.admission.queue import Queue
 from online.events.buffer import Buffer
-from online.events.event import Event, prompt_hash
+from online.events.event import Event, prompt_hash, without_middle
 from online.model.local_model import LocalModel
 from online.settings.groups import QueueSettings, UpdateSettings
 from online.training.ledger import Ledger, LedgerError
@@ -44,7 +44,8 @@ class TrainingSet:
     def named(cls, buffer: Buffer, ledger: Ledger, salt: str) -> Self:
         """Those of a ledger once more. Raises LedgerError where a prompt is no longer in the buffer."""
         events = buffer.named([entry.id for entry in ledger.entries])
-        prompts = {prompt_hash(event.prompt_tokens, salt): event.prompt_tokens for event in events}
+        asked = (without_middle(event.prompt_tokens, ledger.cut) for event in events)
+        prompts = {prompt_hash(tokens, salt): tokens for tokens in asked}
         if gone := {entry.prompt for entry in ledger.entries} - prompts.keys():
             raise LedgerError(
                 f"{len(gone)} of the prompts are no longer in the buffer, so it cannot be taught again: they were deleted, "
@@ -69,6 +70,7 @@ class TrainingSet:
 
     def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:
         """Of all that decides which adapter comes of them: prompts, the base and its calibration, settings."""
-        measured = replace(base, conditions=None, root=()).to_json()  # when it holds, and what is watched, decide nothing
+        # When it holds, by whom it was measured, and what is watched, decide nothing.
+        measured = replace(base, conditions=None, judge=None, suite=None, root=()).to_json()
         decisive = [self.prompts, measured, learn.model_dump(mode="json"), model]
         return f"sha256:{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}"

@@ -28,8 +28,9 @@ from online.events.buffer import Buffer
 from online.gate.evaluator import Evaluator, Suites
 from online.gate.gate import GateReport, best, compare, contradictions
 from online.gate.held_out import HeldOut, Measured, draw_held_out
-from online.model.conditions import read_template
+from online.model.learnable import inexact, unlearnable
 from online.model.local_model import LocalModel
+from online.model.served_model import load_as_served
 from online.registry.errors import RegistryError
 from online.registry.registry import Registry
 from online.registry.release_stages import advance
@@ -162,6 +163,8 @@ class _Run:
         self.story["settings"] = learn.model_dump(mode="json")
         evaluator = self._ready()
         policy, suites = evaluator.policy, evaluator.suites
+        learn = learn.model_copy(update={"dtype": policy.conditions.dtype})  # on record: it decides the weights to the bit
+        self.story["settings"] = learn.model_dump(mode="json")
         gap = entropy_gap(policy, suites.calibration, suites.judge, **evaluator.limits)
         self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
@@ -177,7 +180,8 @@ class _Run:
             with self._rollouts(learn) as rollouts:
                 trainer = Trainer(policy, selection, base.openings, learn, rollouts)
                 self._train(trainer, key, self._lookout(evaluator, base))
-            ledger = Ledger.of(training_set.until, training_set.events, selection, self.state.client_salt())
+            cut, salt = self.settings.queue.cut, self.state.client_salt()
+            ledger = Ledger.of(training_set.until, training_set.events, selection, salt, cut)
             version = self._publish(policy, key, learn, ledger, {"gap": asdict(gap), "history": trainer.history})
         else:
             policy.load_adapter(ADAPTER, self.registry.path(version))
@@ -194,36 +198,46 @@ class _Run:
         return self._decide(evaluator, version, base, training_set.held)
 
     def _ready(self) -> Evaluator:
-        """Raises UpdateRefused where there are no suites."""
+        """Raises UpdateRefused where there are no suites, or the model cannot be learned."""
         if self.suites is None:
             raise UpdateRefused(str(may_learn(None)))
         self.record.progress("checking")
+        self._refuse_reasoning(self._known_calibration())
+        if reason := unlearnable(self.base_dir, self.settings.queue.prompt_tokens):
+            raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         learn = self.settings.update
         torch.set_num_threads(learn.threads)
-        template = read_template(self.settings.chat_template)
-        dtype = getattr(torch, learn.dtype)
-        policy = LocalModel.load(
-            self.base_dir, dtype=dtype, device=learn.device, memory_gib=learn.memory_gib, template=template
-        )
+        policy = load_as_served(self.settings, self.base_dir, learn.dtype)
+        if reason := inexact(policy):
+            raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
-        for another chat template or quantisation. Raises Refused for a reasoning model: the objective's tree begins where an
-        answer does, and a prompt ends before that."""
-        try:
-            found = Calibration.load(self.state.find_calibration("base", self.base_dir))
-        except CalibrationError:
-            found = None  # made anew below
-        if found is None or found.model != self.registry.base or found.unlike(evaluator.policy.conditions):
+        for another chat template or quantisation, or measured by another judge or suite. Raises Refused for a reasoning
+        model."""
+        found = self._known_calibration()
+        if found is None or evaluator.stale(found):
             self.record.progress("calibrating the base")
             found = evaluator.calibrated("base", self.registry.base, self.settings.calibrate)
             found.save(self.state.calibration_path("base"))
-        if found.openings.reasoning:
+        self._refuse_reasoning(found)
+        return found
+
+    def _known_calibration(self) -> Calibration | None:
+        """The base's calibration as it is on disk or came with the model, if it is this model's."""
+        try:
+            found = Calibration.load(self.state.find_calibration("base", self.base_dir))
+        except CalibrationError:
+            return None
+        return found if found.model == self.registry.base else None
+
+    def _refuse_reasoning(self, known: Calibration | None) -> None:
+        """The objective's tree begins where an answer does, and a reasoning model's prompt ends before that."""
+        if known is not None and known.openings.reasoning:
             raise UpdateRefused(
                 "This model reasons before it answers, which the learner does not do yet: guard it without learning."
             )
-        return found
 
     def _data(
         self, policy: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings
@@ -392,7 +406,7 @@ class _Run:
         path = self.registry.calibration_path(f"v{version}")
         if path.exists():
             self.registry.vouch(f"v{version}")
-            if not (found := Calibration.load(path)).unlike(evaluator.policy.conditions):
+            if not evaluator.stale(found := Calibration.load(path)):
                 return found
         self.record.progress("calibrating the candidate")
         with evaluator.policy.adapter(ADAPTER):

@@ -10,7 +10,7 @@ from serving.cli.command import chosen, command
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "look the installation over and say what is not sound"
-    sub = command(commands, "doctor", run, about, ("top", "buffer", "registry"))
+    sub = command(commands, "doctor", run, about, ("top", "buffer", "update", "registry"))
     sub.add_argument("--json", action="store_true", help="print the findings as JSON")
     sub.add_argument("--fast", action="store_true", help="leave out the engine self-test (half a minute)")
 

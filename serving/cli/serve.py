@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,12 @@ from pathlib import Path
 from online.settings.flags import add_arguments
 from online.settings.key import keys
 from online.settings.load import load
+from online.settings.settings import Settings
 from serving.cli.command import stop_with_parent
 from serving.engine.version import prepare_environment
 
+CONDITIONS = ("chat_template", "chat_template_kwargs", "dtype")
+"""Settings that are vLLM's as well."""
 GROUPS = ("top", "guard", "buffer", "queue", "calibrate", "update", "gate", "release", "learn", "registry")
 
 
@@ -23,6 +27,7 @@ def run(argv: Sequence[str]) -> int:
         stop_with_parent()
     model = rest.pop(0) if rest and not rest[0].startswith("-") else None
     prepare_environment(bundled=model is None)
+    from online.model.learnable import unlearnable
     from serving.app import Application
     from serving.engine import arguments, server
     from serving.engine.rollouts import SHARE
@@ -35,15 +40,15 @@ def run(argv: Sequence[str]) -> int:
         arguments.parser().print_help()
         return 0
     settings = load(known)
-    if settings.chat_template is not None:
-        rest += ["--chat-template", settings.chat_template]  # vLLM's own flag: ours took it, for it is the learner's too
-    args = arguments.parse(resolve(model), rest, settings, bundled=model is None)
-    flags = learner_flags(known)
-    if args.chat_template is not None and settings.chat_template is None:  # from vLLM's own --config file
-        flags += ["--chat-template", str(args.chat_template)]
+    served = resolve(model)
+    args = arguments.parse(served, [*rest, *vllm_flags(settings, Path(served), rest)], settings, bundled=model is None)
+    if known.learn and Path(served).is_dir() and (reason := unlearnable(Path(served), settings.queue.prompt_tokens)):
+        print(f"sirl-guard: this model will not be learned, for {reason}.", flush=True)
     import uvloop
 
-    learner = LearnerProcess([args.model, *flags], settings.state_dir / "learner.log", supervise=known.learn)
+    learner = LearnerProcess(
+        [args.model, *learner_flags(known, args)], settings.state_dir / "learner.log", supervise=known.learn
+    )
     prepare = partial(Application.of, settings, Path(args.model), learner)
     uvloop.run(server.serve(args, settings, prepare, share=1 if known.rollouts_only else SHARE))
     return 0
@@ -60,12 +65,37 @@ def parser() -> argparse.ArgumentParser:
     return ours
 
 
-def learner_flags(known: argparse.Namespace) -> list[str]:
-    """The settings flags the server was given, for the learner it starts."""
+def vllm_flags(settings: Settings, model: Path, given: Sequence[str]) -> list[str]:
+    """vLLM's own flags that our settings took, for they are the learner's too; with a dtype where nobody gave one."""
+    from online.model.conditions import declared_quantization
+    from online.model.precision import precision_for
+    from serving.engine import arguments
+
+    flags, named = [], arguments.named(given)
+    if settings.chat_template is not None:
+        flags += ["--chat-template", settings.chat_template]
+    if settings.chat_template_kwargs:
+        flags += ["--default-chat-template-kwargs", json.dumps(settings.chat_template_kwargs)]
+    if settings.dtype != "auto":
+        flags += ["--dtype", settings.dtype]
+    elif "--dtype" not in named and model.is_dir() and declared_quantization(model) is None:  # else vLLM knows best
+        chosen = precision_for(model)
+        print(f"sirl-guard: dtype {chosen.dtype}, for {chosen.why} (--dtype takes another)", flush=True)
+        flags += ["--dtype", chosen.dtype]
+    return flags
+
+
+def learner_flags(known: argparse.Namespace, args: argparse.Namespace) -> list[str]:
+    """The settings flags the server was given, for the learner it starts; and under which conditions `args` has vLLM serve,
+    wherever they were given, for it calibrates and learns under the same."""
     flags = []
     for key in keys():
-        if hasattr(known, key.dest) and key.group != "guard":
+        if hasattr(known, key.dest) and key.group != "guard" and key.path not in CONDITIONS:
             flags += [key.flag, str(getattr(known, key.dest))]
     if hasattr(known, "sirl_config"):
         flags += ["--config", str(known.sirl_config)]
-    return flags
+    if args.chat_template is not None:
+        flags += ["--chat-template", str(args.chat_template)]
+    if args.default_chat_template_kwargs:
+        flags += ["--chat-template-kwargs", json.dumps(args.default_chat_template_kwargs)]
+    return [*flags, "--dtype", str(args.dtype).removeprefix("torch.")]

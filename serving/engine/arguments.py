@@ -120,7 +120,7 @@ def defaults(given: set[str], settings: Settings, *, bundled: bool) -> list[str]
     if settings.update.rollouts == "engine" or stages(settings.release):
         chosen["--scheduling-policy"] = "priority"  # our own requests are to wait for everybody else's
     if bundled:
-        chosen |= {"--served-model-name": "sirl-tiny", "--dtype": "float32", "--enforce-eager": None, "--max-num-seqs": "64"}
+        chosen |= {"--served-model-name": "sirl-tiny", "--enforce-eager": None, "--max-num-seqs": "64"}
         chosen |= {"--max-model-len": "2048", "--enable-auto-tool-choice": None, "--tool-call-parser": "hermes"}
     return [word for flag, value in chosen.items() if flag not in given for word in (flag, value) if word is not None]
 

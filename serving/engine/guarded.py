@@ -7,6 +7,7 @@ import copy
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
@@ -71,15 +72,17 @@ class Guarded(AsyncLLM):
         settings: GuardSettings,
         *,
         template: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
         modules: Mapping[str, LoRARequest] | None = None,
         assigned: Callable[[str], str | None] = lambda client: None,
         ranks_clients: bool = True,
     ) -> dict:
         """Install the probe in every worker and begin to measure; returns what the workers said of themselves.
 
-        template: a chat template in place of the tokenizer's own; modules: the operator's own LoRA modules by name, which a
-        response may be routed to; assigned: (hash of a client) -> the version that it gets in place of the live one, if any;
-        ranks_clients: whether a client's own priority counts, else it is as if none were given.
+        template: a chat template in place of the tokenizer's own; arguments: what it is given by default; modules: the
+        operator's own LoRA modules by name, which a response may be routed to; assigned: (hash of a client) -> the version
+        that it gets in place of the live one, if any; ranks_clients: whether a client's own priority counts, else it is as
+        if none were given.
         """
         self.adapters, self.settings, self._loop = adapters, settings, asyncio.get_running_loop()
         self.default_policy = Policy(settings.mode, settings.action)
@@ -88,7 +91,7 @@ class Guarded(AsyncLLM):
         facts = await self.collective_rpc("sirl_install")
         self.output_processor.lora_states = BoundedStates(self.output_processor.log_stats)
         tokenizer = self.get_tokenizer()
-        self.beginnings = beginnings(tokenizer, template)
+        self.beginnings = beginnings(tokenizer, template, arguments)
         self.tap = Tap(
             self.output_processor,
             self._opened,

@@ -131,7 +131,7 @@ class Tap:
             params.logprobs = 0
         if ENTROPY_ONLY in extra and (answer := self.opened(request_index)) is not None:
             answer.prompt, answer.prompt_tokens = prompt, tuple(request.prompt_token_ids or ())
-            answer.params = params
+            answer.params, answer.multimodal = params, bool(request.mm_features)
             answer.record.begin(answer.prompt_tokens)
             answer.record.steered = steered(params)
             self.live[request.request_id] = Tapped(answer, only, request, self.gatekeeper(answer.rule, answer.record))

@@ -117,6 +117,7 @@ async def run(
     from vllm import envs
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
+    from vllm.entrypoints.launchers.cli_args import resolve_default_chat_template_kwargs
     from vllm.entrypoints.launchers.launcher import serve_http
     from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
     from vllm.renderers.chat_utils import load_chat_template
@@ -143,11 +144,11 @@ async def run(
         await init_app_state(engine, app.state, args, tasks)
         models = app.state.openai_serving_models
         models.lora_requests = Modules(models.lora_requests, settings.guard.exempt_modules)
-        template = load_chat_template(args.chat_template)
+        template, arguments = load_chat_template(args.chat_template), resolve_default_chat_template_kwargs(args)
         served = Served(
             names=tuple(path.name for path in models.base_model_paths),
             tokenizer=engine.get_tokenizer(),
-            conditions=conditions_of(engine, template),
+            conditions=conditions_of(engine, template, arguments),
             reasoning_parser=config.structured_outputs_config.reasoning_parser,
             modules=tuple(models.lora_requests),
             offer=further_names(models.base_model_paths),
@@ -159,6 +160,7 @@ async def run(
             parts.adapters,
             settings.guard,
             template=template,
+            arguments=arguments,
             modules=models.lora_requests,
             assigned=parts.assigned,
             ranks_clients=args.ranks_clients,

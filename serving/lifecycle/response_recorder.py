@@ -70,7 +70,8 @@ class ResponseRecorder:
         if answer.adapter == "other" and request.policy.enforces:
             self.metrics.unreported.labels("exempt_module").inc()
         self.count(answer)
-        if request.store and answer.adapter != "other" and self.sink.wants(answer.verdict_name, self.rng):
+        teaches = request.store and answer.adapter != "other" and not answer.multimodal
+        if teaches and self.sink.wants(answer.verdict_name, self.rng):
             event = self.event(answer)
             if self.sink.offer(event):
                 answer.event_id = event.id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -32,9 +33,20 @@ def own_engine(settings: Settings, model: Path) -> Iterator[StateDir]:
     state = StateDir(settings.state_dir / "own-engine")
     named = [] if model == models.bundled() else [str(model)]
     flags = ["--rollouts-only", "--update-rollouts", "engine", "--update-lora-rank", str(settings.update.lora_rank)]
+    flags += conditions(settings)
     flags += ["--registry-url", "none", "--state-dir", str(state.path), *shlex.split(settings.update.engine_flags)]
     with child([*named, *flags], state.path / "server.log"):
         yield state
+
+
+def conditions(settings: Settings) -> list[str]:
+    """The flags under which the model is served here too."""
+    flags = ["--dtype", settings.dtype] if settings.dtype != "auto" else []
+    if settings.chat_template is not None:
+        flags += ["--chat-template", settings.chat_template]
+    if settings.chat_template_kwargs:
+        flags += ["--chat-template-kwargs", json.dumps(settings.chat_template_kwargs)]
+    return flags
 
 
 @contextmanager

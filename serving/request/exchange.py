@@ -36,6 +36,8 @@ class ServedAnswer:
     action: Action = Action.NONE
     spoken: tuple[int, ...] = ()
     """Token ids of the refusal that was given in the model's place."""
+    multimodal: bool = False
+    """Whether the prompt holds more than text: its tokens do not tell what was asked, so nothing is learned from it."""
     event_id: str | None = None
 
     @property

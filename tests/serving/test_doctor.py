@@ -6,11 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import models
+from guard.calibration import Calibration
 from online.settings.settings import Settings
 from serving.doctor import sound
 from tests.online.events.test_migrations import EARLIER, made
@@ -68,6 +70,26 @@ def test_a_buffer_of_another_schema_and_a_live_json_of_a_newer_format_are_findin
     made(path, EARLIER["3, the first"] + "update meta set value = '7' where key = 'schema';")
     level, said = found()["buffer"]
     assert level == "error" and "was written by a newer sirl-guard (it has schema 7; this one reads up to 4)" in said
+
+
+def test_a_calibration_of_another_dtype_judge_or_suite_is_a_finding(tmp_path):
+    state = tmp_path / "state"
+
+    def base(*words: str) -> tuple[str, str]:
+        found = doctor(state, "--fast", *words)[1]["calibration of base"]
+        return found["level"], found["message"]
+
+    level, said = base("--dtype", "bfloat16")
+    assert level == "warning" and "was made in float32 and bfloat16 is served" in said and "run `sirl calibrate`" in said
+    shipped = Calibration.load(models.bundled() / "calibration.json")
+    own = state / "registry" / "base" / "calibration.json"
+    replace(shipped, judge="grammar").save(own)
+    assert base()[0] == "ok"
+    level, said = base("--update-judge", "rules")
+    assert level == "warning" and "was made with the judge grammar, and rules is chosen: run `sirl calibrate`" in said
+    replace(shipped, suite="sha256:another").save(own)
+    level, said = base()
+    assert level == "warning" and "was made with other labelled prompts" in said
 
 
 def test_a_calibration_for_another_template_and_a_model_without_one_are_findings(tmp_path):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from online.admission.queue import PROMPT_TOKENS
+from online.admission.queue import HOUR, LONG
 from online.events.buffer import Buffer
 from online.events.event import prompt_hash
 from online.settings.settings import Settings
-from tests.online.admission.waiting import NEW, NOW, SALT, event, queue
+from tests.online.admission.waiting import NEW, NOW, SALT, event, fates, queue
+
+LIMIT = Settings().queue.prompt_tokens
 
 
 def test_prompts_are_taken_once_with_all_who_sent_them_and_long_ones_never(buffer: Buffer) -> None:
     buffer.append([event(0, (1, 2), NEW, "a", "x"), event(1, (3,), NEW + 1, "a"), event(2, (1, 2), NEW + 2, "b", "y")])
-    buffer.append([event(3, (4,) * (PROMPT_TOKENS + 1), NEW), event(4, (), NEW), event(5, (9,), NOW + 1)])
+    buffer.append([event(3, (4,) * (LIMIT + 1), NEW), event(4, (), NEW), event(5, (9,), NOW + 1)])
     buffer.append([replace(event(6, (8,)), model="another's")])
     found = queue(buffer)
-    assert {one.tokens for one in found.prompts} == {(1, 2), (3,)} and found.counts()["queued"] == 2
+    assert {one.tokens for one in found.prompts if one.admitted} == {(1, 2), (3,)} and found.counts()["queued"] == 2
     (first,) = (one for one in found.prompts if one.tokens == (1, 2))
     assert first.senders == {("a", "x"), ("b", "y")} and first.event.id == f"{2:032x}" and first.first == NEW
     assert all(not one.event.response and not one.event.entropies for one in found.prompts)
@@ -53,3 +55,59 @@ def test_many_names_of_one_block_take_turns_as_one(buffer: Buffer) -> None:
     buffer.append([event(1000 + at, [8000 + at, 1], NEW + 1, f"name{at}", "one") for at in range(200)])
     found = queue(buffer, small)
     assert {one.tokens for one in found.prompts} >= {(at, at + 1) for at in range(10)}
+
+
+def test_prompts_that_are_too_long_are_counted_and_named(buffer: Buffer) -> None:
+    short = Settings(queue={"prompt_tokens": 16})
+    buffer.append([event(at, [at] * 17, NEW + at) for at in range(LONG + 5)] + [event(500, [7] * 17, NEW)])
+    buffer.append([event(600, [9] * 16, NEW)])
+    found = queue(buffer, short)
+    named = [one for one in found.prompts if one.fate == "long"]
+    assert found.counts()["long"] == LONG + 5 and len(named) == LONG and not any(one.admitted for one in named)
+    assert {one.why for one in named} == {"17 tokens, more than queue.prompt_tokens = 16"}
+    assert [one.tokens for one in found.prompts if one.admitted] == [(9,) * 16]
+    assert queue(buffer).counts()["long"] == 0, "the limit is a setting"
+
+
+def test_prompts_that_are_too_long_may_be_cut_in_their_middle(buffer: Buffer) -> None:
+    cut = Settings(queue={"prompt_tokens": 16, "long_prompts": "truncate"})
+    buffer.append([event(0, range(100), NEW), event(1, range(500, 505), NEW)])
+    found = queue(buffer, cut)
+    assert {one.tokens for one in found.prompts} == {(*range(8), *range(92, 100)), tuple(range(500, 505))}
+    assert found.counts() == {**dict.fromkeys(found.counts(), 0), "queued": 2}
+    name = prompt_hash((*range(8), *range(92, 100)), SALT)
+    buffer.review("prompt", [name], "excluded")
+    assert queue(buffer, cut).counts()["excluded"] == 1
+
+
+SYSTEM = [1, 2, *range(10_000, 10_400), 4, 1, 3]
+"""A system prompt of 400 tokens between marks of the template, and the header of the user's turn."""
+
+
+def asked(number: int) -> list[int]:
+    """A short question of its own under the system prompt."""
+    return [*SYSTEM, *(100 + (number * step) % 997 for step in (1, 3, 5, 7, 11, 13)), 4, 1, 5]
+
+
+def test_one_system_prompt_for_all_traffic_does_not_empty_the_queue(buffer: Buffer) -> None:
+    """They differ in six tokens of 414, and yesterday's traffic was written by another system prompt."""
+    old = [[1, 2, *range(20_000, 20_300), 4, 1, 3, *asked(at)[len(SYSTEM) :]] for at in range(200)]
+    buffer.append([event(at, tokens, NOW - 30 * HOUR + at, f"c{at % 5}") for at, tokens in enumerate(old)])
+    new = [asked(300 + at) for at in range(150)]
+    buffer.append([event(1000 + at, tokens, NEW + at, f"c{at % 5}") for at, tokens in enumerate(new)])
+    found = queue(buffer)
+    assert fates(found, new) == ["queued"] * 150 and found.counts()["sudden"] == 0
+    buffer.append([event(2000, [*SYSTEM, *range(300, 340), 4, 1, 5], NEW + 500, "c1")])
+    buffer.append([event(2001, [*SYSTEM, *range(300, 339), 999, 4, 1, 5], NEW + 501, "c2")])
+    found = queue(buffer)
+    assert fates(found, [[*SYSTEM, *range(300, 339), 999, 4, 1, 5]]) == ["duplicate"], "what is asked is compared"
+
+
+def test_a_flood_under_a_system_prompt_is_still_sudden(buffer: Buffer) -> None:
+    buffer.append([event(at, asked(at), NOW - 30 * HOUR + at, f"c{at % 20}") for at in range(200)])
+    flood = [[*asked(300 + at)[:-3], 9999, 4, 1, 5] for at in range(12)]
+    buffer.append([event(1000 + at, tokens, NEW, f"c{at % 3}") for at, tokens in enumerate(flood)])
+    buffer.append([event(1100 + at, asked(400 + at), NEW, f"c{at % 20}") for at in range(20)])
+    found = queue(buffer)
+    assert set(fates(found, flood)) <= {"sudden", "duplicate"} and found.counts()["sudden"] > 5
+    assert {one.token for one in found.prompts if one.fate == "sudden"} == {9999}

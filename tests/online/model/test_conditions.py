@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import models
+from evaluation.suite import from_row
 from guard.calibration import Calibration, Conditions
+from online.calibration.calibrate import digest
 from online.model.conditions import TemplateError, quantization_of, read_template, template_of
 from online.model.local_model import LocalModel
 from online.settings.groups import UpdateSettings
@@ -62,6 +64,33 @@ def test_without_a_template_and_with_one_that_fails_the_reason_is_a_sentence() -
             policy.render(SAID)
 
 
+def test_what_a_template_is_given_writes_the_prompts_and_is_on_record(tmp_path: Path) -> None:
+    """As JSON in the order of its keys: an older calibration, which knows of none, fits what is given none."""
+    folder, template = save_tiny(tmp_path), "{% if brief %}w9 {% endif %}{{ messages[0].content }} w8"
+    plain = LocalModel.load(folder, template=template)
+    brief = LocalModel.load(folder, template=template, arguments={"brief": True, "a": 1})
+    assert plain.render(SAID) == (5, 6, 8) and brief.render(SAID) == (9, 5, 6, 8)
+    assert brief.conditions.arguments == '{"a": 1, "brief": true}' and plain.conditions.arguments is None
+    said = 'the chat template\'s arguments none, and {"a": 1, "brief": true} are served'
+    assert plain.conditions.unlike(brief.conditions) == said
+    assert replace(plain.conditions, template=None).unlike(brief.conditions) is None
+
+
+def test_a_template_that_tells_the_date_is_the_same_tomorrow(tmp_path: Path) -> None:
+    """Its text is its identity; so is that of a suite what it asks, before any template writes it."""
+    folder, template = save_tiny(tmp_path), "w3{{ strftime_now('%d') | int % 9 }} {{ messages[0].content }} w5"
+    policy = LocalModel.load(folder, template=template)
+    today, conditions = policy.render(SAID), policy.conditions
+    assert 30 <= today[0] <= 38 and today[1:] == (5, 6, 5)
+    policy.tokenizer.chat_template = template.replace("strftime_now('%d') | int % 9", "9")
+    assert policy.render(SAID) != today and policy.conditions != conditions
+    policy.tokenizer.chat_template = template
+    assert policy.conditions == conditions
+    prompts = [from_row({"kind": "benign", "prompt": "w5 w6"})]
+    assert digest(prompts) == digest([replace(prompts[0], id="another", split="x")])
+    assert digest(prompts) != digest([replace(prompts[0], family="wrapped")])
+
+
 @pytest.mark.parametrize(
     ("declared", "method"),
     [
@@ -79,4 +108,5 @@ def test_what_was_taught_before_they_were_on_record_can_be_taught_again() -> Non
     base = Calibration.load(models.bundled() / "calibration.json")
     training_set, learn = TrainingSet(0.0, [(1, 2), (3,)], []), UpdateSettings()
     assert training_set.digest(base, learn, "m") == training_set.digest(replace(base, conditions=None), learn, "m")
+    assert training_set.digest(base, learn, "m") == training_set.digest(replace(base, judge="x", suite="y"), learn, "m")
     assert training_set.digest(base, learn, "m") != training_set.digest(replace(base, entropy_cut=9.0), learn, "m")

@@ -20,6 +20,7 @@ SELECTION = Selection.sorted_by(Bands(0.3, 0.6), list(PROMPTS), [0.9, 0.5, 0.1])
 def test_every_event_of_a_selected_prompt_is_named_with_its_band_and_no_text(tmp_path: Path) -> None:
     events = [replace(make(at), prompt_tokens=prompt) for at, prompt in enumerate((*PROMPTS, (4, 4), (1, 1)))]
     ledger = Ledger.of(NOW + 9, reversed(events), SELECTION, "salt")
+    assert "cut" not in ledger.to_dict() and replace(ledger, cut=16).to_dict()["cut"] == 16
     assert [entry.band for entry in ledger.entries] == ["high", "grey", "low", "high"], "in order of time"
     assert [entry.id for entry in ledger.entries] == [event.id for event in (*events[:3], events[4])]
     assert {entry.prompt for entry in ledger.entries} == {prompt_hash(prompt, "salt") for prompt in PROMPTS}

@@ -98,7 +98,7 @@ def test_a_topic_is_what_ordinary_traffic_hardly_speaks_of() -> None:
     flood = [((1, 5, 777, 30_000 + at), f"{500 + at}-client") for at in range(60)]
     selection, queued = prompts([*ordinary, *contested, *flood])
     high = [selection.prompts[i] for i in selection.high]
-    found = topics(high, [min(queued[tokens].clients) for tokens in high], selection)
+    found = topics(high, [min(queued[tokens].clients) for tokens in high], [selection.prompts[i] for i in selection.low])
     assert set(found[100:]) == {777} and set(found[:100]) <= set(range(100, 125))
     left, taken = within_quotas(selection, queued, QUOTAS)
     assert sum(777 in left.prompts[i] for i in left.high) == 11 and taken == {"client": 0, "block": 0, "topic": 49}

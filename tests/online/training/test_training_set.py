@@ -13,6 +13,7 @@ from guard.calibration import Bands, Calibration
 from online.admission.queue import Queue
 from online.events.buffer import Buffer
 from online.settings.groups import UpdateSettings
+from online.settings.settings import Settings
 from online.training.ledger import Ledger, LedgerError
 from online.training.selector import Selection
 from online.training.training_set import TrainingSet
@@ -52,6 +53,18 @@ def test_a_ledger_brings_the_same_prompts_until_one_is_gone(buffer: Buffer, wait
     buffer.delete([ledger.entries[0].id])
     with pytest.raises(LedgerError, match="1 of the prompts are no longer in the buffer"):
         TrainingSet.named(buffer, ledger, SALT)
+
+
+def test_a_ledger_brings_prompts_that_were_cut_as_they_were_cut(buffer: Buffer) -> None:
+    buffer.append([event(9, range(100, 140), when=NEW)])
+    cut = Settings(queue={"prompt_tokens": 16, "long_prompts": "truncate"})
+    newest = TrainingSet.newest(queue(buffer, cut), 9)
+    assert (*range(100, 108), *range(132, 140)) in newest.prompts
+    selection = Selection.sorted_by(Bands(0.3, 0.6), list(newest.prompts), [0.9, 0.5, 0.4, 0.1])
+    ledger = Ledger.of(newest.until, newest.events, selection, SALT, cut.queue.cut)
+    assert TrainingSet.named(buffer, ledger, SALT).prompts == newest.prompts
+    with pytest.raises(LedgerError):
+        TrainingSet.named(buffer, replace(ledger, cut=None), SALT)
 
 
 def test_its_digest_changes_with_all_that_decides_the_adapter_and_nothing_else(waiting: Queue) -> None:

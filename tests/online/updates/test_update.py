@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from peft import LoraConfig
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
 import models
 from evaluation import load_suite
@@ -32,7 +33,7 @@ from online.state.locks import Busy
 from online.training.rollouts import LocalRollouts
 from online.updates.record import UpdateOutcome, UpdateRecord
 from online.updates.update import _Run, run_gate
-from tests.online.tiny_model import Quiet
+from tests.online.tiny_model import Quiet, save_tiny, tiny_tokenizer
 from tests.online.updates.place import Place, Visited, bundled_suites
 
 ROOT = Path(__file__).parents[3]
@@ -117,6 +118,43 @@ def test_bad_data_ends_in_a_sentence(tmp_path: Path, suites: Suites, kind: str) 
 def test_without_a_suite_nothing_is_learned(place: Visited) -> None:
     outcome = place.run(None)
     assert outcome.status == "refused" and "no evaluation suite" in outcome.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        ({"quantization_config": {"quant_method": "awq"}}, "its weights are quantised (awq)"),
+        ({"vision_config": {"hidden_size": 8}}, "it takes more than text"),
+        ({"sliding_window": 512, "use_sliding_window": True}, "its attention sees 512 tokens back"),
+        ({"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "its attention sees 8 tokens back"),
+    ],
+)
+def test_a_model_that_cannot_be_learned_is_refused_before_it_is_loaded(
+    tmp_path: Path, monkeypatch, declared: dict, reason: str
+) -> None:
+    model = save_tiny(tmp_path / "model")
+    place = Place(tmp_path / "state", events=0, model=model)
+    config = json.loads((model / "config.json").read_text())
+    config.pop("layer_types", None)
+    (model / "config.json").write_text(json.dumps({**config, **declared}))
+    monkeypatch.delattr(LocalModel, "load")
+    outcome = place.run(bundled_suites(harmful=2, others=2))
+    assert outcome.status == "refused" and outcome.reasons[0].startswith("This model cannot be learned, for ")
+    assert reason in outcome.reasons[0]
+
+
+def test_layers_that_see_past_the_opening_tree_are_refused(tmp_path: Path, monkeypatch) -> None:
+    """Of a kind that no configuration tells of."""
+    config = Lfm2Config(
+        vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, layer_types=["conv", "full_attention"], pad_token_id=0, eos_token_id=2, initializer_range=0.5,
+    )  # fmt: skip
+    model = tmp_path / "model"
+    Lfm2ForCausalLM(config).save_pretrained(model)
+    tiny_tokenizer().save_pretrained(model)
+    monkeypatch.setattr("online.updates.update.unlearnable", lambda folder, longest: None)
+    outcome = Place(tmp_path / "state", events=0, model=model).run(bundled_suites(harmful=2, others=2))
+    assert outcome.status == "refused" and "see past the mask of the opening tree" in outcome.reasons[0]
 
 
 def test_the_flipped_control_is_refused(tmp_path: Path) -> None:
