@@ -21,6 +21,7 @@ from guard.openings import Openings, Tokens
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
 from online.settings.groups import UpdateSettings
+from online.training.learning_rate import learning_rate
 from online.training.presets import PRESETS
 from online.training.selector import Selection
 from online.training.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
@@ -44,6 +45,7 @@ def reproduce(model: str, data: str, out: Path, settings: UpdateSettings, *, bar
     torch.set_num_threads(settings.threads)
     dtype = "float32" if settings.dtype == "auto" else settings.dtype  # nothing serves it, and fp32 is exact
     policy = LocalModel.load(folder, dtype=getattr(torch, dtype), device=settings.device, memory_gib=settings.memory_gib)
+    settings = settings.model_copy(update={"learning_rate": learning_rate(settings, policy.size)})
     prompts = distinct(policy, texts(data))
     if len(prompts) < settings.min_prompts:
         asked = f"update.min_prompts asks for {settings.min_prompts}"

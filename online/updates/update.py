@@ -38,6 +38,7 @@ from online.settings.groups import UpdateSettings
 from online.settings.settings import Settings
 from online.state.directory import StateDir
 from online.training.entropy_gap import entropy_gap, may_learn
+from online.training.learning_rate import learning_rate
 from online.training.ledger import Ledger
 from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutSource
 from online.training.selector import Selection
@@ -163,7 +164,8 @@ class _Run:
         self.story["settings"] = learn.model_dump(mode="json")
         evaluator = self._ready()
         policy, suites = evaluator.policy, evaluator.suites
-        learn = learn.model_copy(update={"dtype": policy.conditions.dtype})  # on record: it decides the weights to the bit
+        chosen = {"dtype": policy.conditions.dtype, "learning_rate": learning_rate(learn, policy.size)}
+        learn = learn.model_copy(update=chosen)  # on record: they decide the weights to the bit
         self.story["settings"] = learn.model_dump(mode="json")
         gap = entropy_gap(policy, suites.calibration, suites.judge, **evaluator.limits)
         self.story["gap"] = asdict(gap)

@@ -62,6 +62,8 @@ def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Vi
     assert Calibration.load(place.registry.calibration_path("v1")).adapter == "v1"
     assert Calibration.load(place.state.find_calibration("base", place.base_dir)).model == place.registry.base
     assert len(adapter.manifest["metrics"]["history"]) == 3 and adapter.manifest["settings"]["steps"] == 3
+    settings = adapter.manifest["settings"]
+    assert (settings["learning_rate"], settings["dtype"]) == (2e-3, "float32"), "what was chosen is on record"
     assert place.registry.live() == (1 if outcome.status == "promoted" else None)
     evaluation = json.loads((adapter.path / "evaluation.json").read_text())
     assert set(evaluation["figures"]) == {"base", "candidate"} and evaluation["power"]
