@@ -27,7 +27,12 @@ from online.state.files import write_atomic
 log = logging.getLogger("sirl")
 
 PATH = "/guard/v1/rollouts"
-TIMEOUT_S = 300.0
+PATIENCE_S = 300.0
+"""What a batch may take in any case, its adapter's loading included."""
+LEAST_PACE = 2.0
+"""Tokens of responses a second, all of a batch together, under which an engine counts as stuck."""
+LEAST_READ = 10.0
+"""The same of prompts, each read once."""
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -59,7 +64,8 @@ class LocalRollouts:
 
 
 class EngineRollouts:
-    """The serving engine draws, at low priority and under a cap of its own (`serving.engine.rollouts`)."""
+    """The serving engine draws, at low priority and under a cap of its own (`serving.engine.rollouts`). What it draws is its
+    own luck's: a seed changes nothing."""
 
     elsewhere = True
 
@@ -79,9 +85,11 @@ class EngineRollouts:
     ) -> list[Sample]:
         """Raises RolloutError where the engine does not answer, or answers from other weights."""
         version = self._publish(policy, adapter)
-        body = {"adapter": version, "prompts": [list(p) for p in prompts], "n": n, "max_tokens": max_tokens, "seed": seed}
+        body = {"adapter": version, "prompts": [list(p) for p in prompts], "n": n, "max_tokens": max_tokens}
         try:
-            answer = httpx.post(self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=TIMEOUT_S)
+            answer = httpx.post(
+                self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=patience(prompts, n, max_tokens)
+            )
             answer.raise_for_status()
             found = answer.json()
             samples = [
@@ -111,6 +119,11 @@ class EngineRollouts:
                     shutil.rmtree(old, ignore_errors=True)
             staged.rename(self.folder / version)
         return version
+
+
+def patience(prompts: Sequence[Tokens], n: int, max_tokens: int) -> float:
+    """Seconds that `n` responses to each of these prompts may take."""
+    return PATIENCE_S + sum(map(len, prompts)) / LEAST_READ + len(prompts) * n * max_tokens / LEAST_PACE
 
 
 def digest(folder: Path) -> str:
