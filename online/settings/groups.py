@@ -339,7 +339,11 @@ class UpdateSettings(Group):
     )
     min_prompts: PositiveInt = Field(default=64, description="Distinct buffered prompts that an update needs at least.")
     seed: NonNegativeInt = Field(default=0, description="Seed of all random draws of an update.")
-    threads: PositiveInt = Field(default=1, description="CPU threads an update may use.")
+    threads: Annotated[PositiveInt | None, NoneAware] = Field(
+        default=None,
+        description="CPU threads an update may use; none: as many as physical cores are idle when it begins, one less where an "
+        "endpoint runs on the state directory.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="Precision of the frozen base while learning; auto: the one it is served in. The adapter is in float32.",

@@ -36,6 +36,7 @@ from online.registry.registry import Registry
 from online.registry.release_stages import advance
 from online.settings.groups import UpdateSettings
 from online.settings.settings import Settings
+from online.state.cores import idle_cores
 from online.state.directory import StateDir
 from online.training.entropy_gap import entropy_gap, may_learn
 from online.training.learning_rate import learning_rate
@@ -164,8 +165,13 @@ class _Run:
         self.story["settings"] = learn.model_dump(mode="json")
         evaluator = self._ready()
         policy, suites = evaluator.policy, evaluator.suites
-        chosen = {"dtype": policy.conditions.dtype, "learning_rate": learning_rate(learn, policy.size)}
-        learn = learn.model_copy(update=chosen)  # on record: they decide the weights to the bit
+        learn = learn.model_copy(
+            update={  # on record: they decide the weights to the bit
+                "dtype": policy.conditions.dtype,
+                "learning_rate": learning_rate(learn, policy.size),
+                "threads": torch.get_num_threads(),
+            }
+        )
         self.story["settings"] = learn.model_dump(mode="json")
         gap = entropy_gap(policy, suites.calibration, suites.judge, **evaluator.limits)
         self.story["gap"] = asdict(gap)
@@ -176,7 +182,7 @@ class _Run:
         if self.record.key not in (None, key):
             self.record = self.record.discard()
             training_set, selection, key = self._data(policy, buffer, base, learn)
-        self.record = self.record.claim(key)
+        self.record = self.record.claim(key, learn.threads)
         version = self._published(key)
         if version is None:
             with self._rollouts(learn) as rollouts:
@@ -208,11 +214,15 @@ class _Run:
         if reason := unlearnable(self.base_dir, self.settings.queue.prompt_tokens):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         learn = self.settings.update
-        torch.set_num_threads(learn.threads)
+        torch.set_num_threads(self._threads(learn))
         policy = load_as_served(self.settings, self.base_dir, learn.dtype)
         if reason := inexact(policy):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
+
+    def _threads(self, learn: UpdateSettings) -> int:
+        """As set, or as many as it began with: their number decides the last digits of sums."""
+        return learn.threads or self.record.threads or idle_cores(self.state)
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made

@@ -63,7 +63,7 @@ def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Vi
     assert Calibration.load(place.state.find_calibration("base", place.base_dir)).model == place.registry.base
     assert len(adapter.manifest["metrics"]["history"]) == 3 and adapter.manifest["settings"]["steps"] == 3
     settings = adapter.manifest["settings"]
-    assert (settings["learning_rate"], settings["dtype"]) == (2e-3, "float32"), "what was chosen is on record"
+    assert (settings["learning_rate"], settings["dtype"], settings["threads"]) == (2e-3, "float32", 1), "on record"
     assert place.registry.live() == (1 if outcome.status == "promoted" else None)
     evaluation = json.loads((adapter.path / "evaluation.json").read_text())
     assert set(evaluation["figures"]) == {"base", "candidate"} and evaluation["power"]
@@ -174,6 +174,15 @@ def test_an_own_engine_that_does_not_start_leaves_the_draws_to_the_learner(place
     run = _Run(place.settings, place.state, place.registry, place.base_dir, None, Quiet, job, broken)
     with run._rollouts(UpdateSettings(rollouts="own")) as rollouts:
         assert isinstance(rollouts, LocalRollouts) and "did not start" in caplog.text
+
+
+def test_threads_are_as_set_or_as_it_began_with_or_what_is_idle(place: Visited, monkeypatch) -> None:
+    monkeypatch.setattr("online.updates.update.idle_cores", lambda state: 5)
+    record = UpdateRecord.new(place.state.updates)
+    run = _Run(place.settings, place.state, place.registry, place.base_dir, None, Quiet, record)
+    assert run._threads(UpdateSettings()) == 5
+    run.record = record.claim("sha256:a", 3)
+    assert (run._threads(UpdateSettings()), run._threads(UpdateSettings(threads=2))) == (3, 2)
 
 
 def test_two_at_once_are_one_too_many(place: Visited, suites: Suites) -> None:
