@@ -32,7 +32,7 @@ def idle_cores(state: StateDir) -> int:
 
     allowed = os.sched_getaffinity(0)
     busy = psutil.cpu_percent(interval=LOOK_S, percpu=True)
-    idle = round(sum(1 - share / 100 for core, share in enumerate(busy) if core in allowed))
+    idle: int = round(sum(1 - share / 100 for core, share in enumerate(busy) if core in allowed))
     return max(1, min(idle, cores() - state.endpoint_path.exists()))
 
 

@@ -27,6 +27,8 @@ from online.state.files import write_atomic
 log = logging.getLogger("sirl")
 
 PATH = "/guard/v1/rollouts"
+REFUSED = 409
+"""The status of an adapter that the engine does not load."""
 PATIENCE_S = 300.0
 """What a batch may take in any case, its adapter's loading included."""
 LEAST_PACE = 2.0
@@ -103,6 +105,21 @@ class EngineRollouts:
         if [sample.prompt for sample in samples] != [at for at in range(len(prompts)) for _ in range(n)]:
             raise RolloutError(f"the serving engine at {self.url} answered from other weights, or in part")
         return samples
+
+    def refusal(self, policy: LocalModel, adapter: str, prompt: Tokens) -> str | None:
+        """Why the engine does not serve an adapter as it is now, asked for one token; None where it does, or where it cannot
+        be asked, which is said in the log."""
+        body = {"adapter": self._publish(policy, adapter), "prompts": [list(prompt)], "n": 1, "max_tokens": 1}
+        limit = patience([prompt], 1, 1)
+        try:
+            answer = httpx.post(self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=limit)
+            if answer.status_code == REFUSED:
+                return str(answer.json()["error"]["message"])
+            answer.raise_for_status()
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            cause = str(error) or type(error).__name__
+            log.warning("whether the engine at %s serves such an adapter was not seen (%s)", self.url, cause)
+        return None
 
     def _publish(self, policy: LocalModel, adapter: str) -> str:
         """Put the adapter as it is now where the engine reads it; returns the digest of its weights."""

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
 from torch import Tensor
 
 from evaluation.statistics import effective_number
@@ -27,6 +26,7 @@ from online.training.learning_rate import learning_rate
 from online.training.presets import PRESETS
 from online.training.rollouts import LocalRollouts, RolloutError, RolloutSource
 from online.training.selector import Selection, select
+from online.training.targets import lora
 
 log = logging.getLogger("sirl")
 
@@ -88,13 +88,7 @@ class Trainer:
         """What is trained: the matrices of a fresh LoRA adapter, or a copy of all weights."""
         if self.settings.tune == "full":
             return self.policy.add_copy(ADAPTER)
-        config = LoraConfig(
-            r=self.settings.lora_rank,
-            lora_alpha=self.settings.lora_alpha,  # type: ignore[arg-type]  # PEFT says int, and divides by any number
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
-        return self.policy.add_adapter(ADAPTER, config, self.settings.seed)
+        return self.policy.add_adapter(ADAPTER, lora(self.policy.model, self.settings), self.settings.seed)
 
     def advance(self) -> Metrics:
         """One optimiser step; returns what it saw."""

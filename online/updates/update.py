@@ -43,6 +43,7 @@ from online.training.learning_rate import learning_rate
 from online.training.ledger import Ledger
 from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutSource
 from online.training.selector import Selection
+from online.training.targets import TargetError, lora
 from online.training.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
 from online.training.training_set import TrainingSet
 from online.updates.record import ATTEMPTS, Status, UpdateOutcome, UpdateRecord
@@ -53,6 +54,9 @@ log = logging.getLogger("sirl")
 
 Launch = Callable[[], AbstractContextManager[StateDir]]
 """Starts an engine for one update's rollouts, which is there while the block lasts; gives its state directory."""
+
+OFFERED = "offered"
+"""The adapter that the engine is tried with."""
 
 DECISIONS: dict[str, Status] = {"promote": "promoted", "reject": "rejected", "undecided": "undecided"}
 
@@ -173,6 +177,7 @@ class _Run:
             }
         )
         self.story["settings"] = learn.model_dump(mode="json")
+        self._try_out(policy, learn, suites)
         gap = entropy_gap(policy, suites.calibration, suites.judge, **evaluator.limits)
         self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
@@ -223,6 +228,22 @@ class _Run:
     def _threads(self, learn: UpdateSettings) -> int:
         """As set, or as many as it began with: their number decides the last digits of sums."""
         return learn.threads or self.record.threads or idle_cores(self.state)
+
+    def _try_out(self, policy: LocalModel, learn: UpdateSettings, suites: Suites) -> None:
+        """Offer a fresh adapter, which changes nothing, to the engine that serves, if one runs: raises UpdateRefused where
+        what would be learned could not be served."""
+        try:
+            config = lora(policy.model, learn)
+        except TargetError as error:
+            raise UpdateRefused(str(error)) from None
+        engine = EngineRollouts.found(self.state)
+        if engine is None:
+            return
+        policy.add_adapter(OFFERED, config, learn.seed)
+        reason = engine.refusal(policy, OFFERED, policy.render(suites.calibration[0].messages))
+        policy.drop_adapter(OFFERED)
+        if reason:
+            raise UpdateRefused(f"The engine at {engine.url} serves no adapter such as would be learned: {reason}")
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made

@@ -24,8 +24,9 @@ class Answering(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        body = json.dumps(self.server.answer(asked)).encode()  # type: ignore[attr-defined]
-        self.send_response(200)
+        answer = self.server.answer(asked)  # type: ignore[attr-defined]
+        body = json.dumps(answer).encode()
+        self.send_response(answer["status"] if "status" in answer else 200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -135,3 +136,20 @@ def test_an_engine_has_time_by_what_it_is_asked_for() -> None:
     asked = [(1,) * 1024] * 8
     assert patience(asked, 8, 64) == pytest.approx(PATIENCE_S + 8 * 1024 / 10 + 8 * 8 * 64 / 2)
     assert patience(asked, 8, 64) > patience(asked[:4], 8, 64) > patience(asked[:4], 1, 3) > PATIENCE_S
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "told"),
+    [
+        ({"status": 409, "error": {"message": "it did not load."}}, "it did not load.", ""),
+        ({"adapter": "a", "samples": []}, None, ""),
+        ({"status": 503, "error": {"message": "draining"}}, None, "was not seen"),
+    ],
+    ids=["refused", "served", "not asked"],
+)
+def test_an_engine_says_whether_it_serves_such_an_adapter(
+    endpoint, answer: dict, reason: str | None, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer, engine, server = endpoint
+    server.answer = lambda asked: answer
+    assert engine.refusal(trainer.policy, ADAPTER, (5, 6)) == reason and told in caplog.text
