@@ -264,7 +264,7 @@ class CalibrateSettings(Group):
     )
 
 
-PUBLISHED = {"tune": "full", "group_size": 4, "learning_rate": 1e-6, "max_tokens": 3072}
+PUBLISHED: dict[str, str | float] = {"tune": "full", "group_size": 4, "learning_rate": 1e-6, "max_tokens": 3072}
 """The published setting (arXiv 2510.01088), which preset 'paper' takes where nothing else is given."""
 
 
@@ -291,7 +291,11 @@ class UpdateSettings(Group):
     screened_per_step: PositiveInt = Field(default=80, description="Buffered prompts looked at in each step.")
     contested_per_step: PositiveInt = Field(default=8, description="Contested prompts learned from in each step.")
     group_size: Annotated[int, Field(ge=2)] = Field(default=8, description="Responses sampled for each learned prompt.")
-    learning_rate: PositiveFloat = Field(default=2e-3, description="Learning rate of the optimiser.")
+    learning_rate: Annotated[PositiveFloat | None, NoneAware] = Field(
+        default=None,
+        description="Learning rate of AdamW; none: by the model's size, 2e-3 up to 50 million parameters, 2e-4 up to 3B, "
+        "1e-4 above; 1e-6 where all weights are tuned.",
+    )
     lora_rank: PositiveInt = Field(default=16, description="Rank of the LoRA matrices.")
     lora_alpha: PositiveFloat = Field(default=32.0, description="LoRA alpha; the adapter is scaled by alpha / rank.")
     kl_weight_responses: NonNegativeFloat = Field(
@@ -335,7 +339,11 @@ class UpdateSettings(Group):
     )
     min_prompts: PositiveInt = Field(default=64, description="Distinct buffered prompts that an update needs at least.")
     seed: NonNegativeInt = Field(default=0, description="Seed of all random draws of an update.")
-    threads: PositiveInt = Field(default=1, description="CPU threads an update may use.")
+    threads: Annotated[PositiveInt | None, NoneAware] = Field(
+        default=None,
+        description="CPU threads an update may use; none: as many as physical cores are idle when it begins, one less where "
+        "an endpoint runs on the state directory.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="Precision of the frozen base while learning; auto: the one it is served in. The adapter is in float32.",

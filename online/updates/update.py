@@ -36,11 +36,14 @@ from online.registry.registry import Registry
 from online.registry.release_stages import advance
 from online.settings.groups import UpdateSettings
 from online.settings.settings import Settings
+from online.state.cores import idle_cores
 from online.state.directory import StateDir
 from online.training.entropy_gap import entropy_gap, may_learn
+from online.training.learning_rate import learning_rate
 from online.training.ledger import Ledger
 from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutSource
 from online.training.selector import Selection
+from online.training.targets import TargetError, lora
 from online.training.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
 from online.training.training_set import TrainingSet
 from online.updates.record import ATTEMPTS, Status, UpdateOutcome, UpdateRecord
@@ -51,6 +54,9 @@ log = logging.getLogger("sirl")
 
 Launch = Callable[[], AbstractContextManager[StateDir]]
 """Starts an engine for one update's rollouts, which is there while the block lasts; gives its state directory."""
+
+OFFERED = "offered"
+"""The adapter that the engine is tried with."""
 
 DECISIONS: dict[str, Status] = {"promote": "promoted", "reject": "rejected", "undecided": "undecided"}
 
@@ -163,8 +169,15 @@ class _Run:
         self.story["settings"] = learn.model_dump(mode="json")
         evaluator = self._ready()
         policy, suites = evaluator.policy, evaluator.suites
-        learn = learn.model_copy(update={"dtype": policy.conditions.dtype})  # on record: it decides the weights to the bit
+        learn = learn.model_copy(
+            update={  # on record: they decide the weights to the bit
+                "dtype": policy.conditions.dtype,
+                "learning_rate": learning_rate(learn, policy.size),
+                "threads": torch.get_num_threads(),
+            }
+        )
         self.story["settings"] = learn.model_dump(mode="json")
+        self._try_out(policy, learn, suites)
         gap = entropy_gap(policy, suites.calibration, suites.judge, **evaluator.limits)
         self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
@@ -174,7 +187,7 @@ class _Run:
         if self.record.key not in (None, key):
             self.record = self.record.discard()
             training_set, selection, key = self._data(policy, buffer, base, learn)
-        self.record = self.record.claim(key)
+        self.record = self.record.claim(key, learn.threads)
         version = self._published(key)
         if version is None:
             with self._rollouts(learn) as rollouts:
@@ -206,11 +219,31 @@ class _Run:
         if reason := unlearnable(self.base_dir, self.settings.queue.prompt_tokens):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         learn = self.settings.update
-        torch.set_num_threads(learn.threads)
+        torch.set_num_threads(self._threads(learn))
         policy = load_as_served(self.settings, self.base_dir, learn.dtype)
         if reason := inexact(policy):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
+
+    def _threads(self, learn: UpdateSettings) -> int:
+        """As set, or as many as it began with: their number decides the last digits of sums."""
+        return learn.threads or self.record.threads or idle_cores(self.state)
+
+    def _try_out(self, policy: LocalModel, learn: UpdateSettings, suites: Suites) -> None:
+        """Offer a fresh adapter, which changes nothing, to the engine that serves, if one runs: raises UpdateRefused where
+        what would be learned could not be served."""
+        try:
+            config = lora(policy.model, learn)
+        except TargetError as error:
+            raise UpdateRefused(str(error)) from None
+        engine = EngineRollouts.found(self.state)
+        if engine is None:
+            return
+        policy.add_adapter(OFFERED, config, learn.seed)
+        reason = engine.refusal(policy, OFFERED, policy.render(suites.calibration[0].messages))
+        policy.drop_adapter(OFFERED)
+        if reason:
+            raise UpdateRefused(f"The engine at {engine.url} serves no adapter such as would be learned: {reason}")
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
