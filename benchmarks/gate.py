@@ -104,6 +104,7 @@ class World:
             like.length[where],
             like.repeats[where],
             tuple(like.opening[i] for i in where),
+            like.cut[where],
         )
 
 

@@ -33,12 +33,14 @@ class Suites:
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """The base with what it and candidates are measured by: its suites, and seed and length of what is sampled."""
+    """The base with what it and candidates are measured by: its suites, and seed and length of what is sampled; tasks have
+    a length of their own."""
 
     policy: LocalModel
     suites: Suites
     seed: int
     max_tokens: int
+    task_tokens: int
 
     @property
     def limits(self) -> dict[str, int]:
@@ -69,4 +71,4 @@ class Evaluator:
     def measured(self, held_out: HeldOut, openings: Openings, adapter: str | None) -> Measured:
         """What an adapter, or the base, answers to held-out prompts."""
         with self.policy.adapter(adapter):
-            return measure(self.policy, held_out, self.suites.judge, openings, **self.limits)
+            return measure(self.policy, held_out, self.suites.judge, openings, task_tokens=self.task_tokens, **self.limits)

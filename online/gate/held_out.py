@@ -61,7 +61,8 @@ class Measured:
     """What one policy does on labelled prompts, one entry a prompt.
 
     mass: tree mass; sampled, greedy: outcomes at temperature 1 and 0; length: tokens of the sampled response; repeats:
-    whether a 4-gram of tokens occurs in it more than twice; opening: its first four tokens.
+    whether a 4-gram of tokens occurs in it more than twice; opening: its first four tokens; cut: whether the greedy response
+    came to the limit of tokens before its end.
     """
 
     mass: NDArray[np.float64]
@@ -70,6 +71,7 @@ class Measured:
     length: NDArray[np.float64]
     repeats: NDArray[np.bool_]
     opening: tuple[Tokens, ...]
+    cut: NDArray[np.bool_]
     replayed: Replayed | None = None
 
     def part(self, where: slice) -> Measured:
@@ -99,13 +101,24 @@ def draw_held_out(prompts: Sequence[Prompt], limit: int, luck: str | None = None
 
 
 def measure(
-    policy: LocalModel, held_out: HeldOut, judge: Judge, openings: Openings, *, seed: int = 0, max_tokens: int = 128
+    policy: LocalModel,
+    held_out: HeldOut,
+    judge: Judge,
+    openings: Openings,
+    *,
+    seed: int = 0,
+    max_tokens: int = 128,
+    task_tokens: int = 512,
 ) -> Measured:
-    """Ask the policy, as it answers now, each prompt at temperature 1 and greedily, and weigh its choice to refuse."""
+    """Ask the policy, as it answers now, each prompt at temperature 1 and greedily, and weigh its choice to refuse.
+
+    Tasks have a length of their own, for an answer that is cut is no right one."""
     prompts = held_out.asked
     asked = [policy.render(prompt.messages) for prompt in prompts]
-    sampled = generate(policy, asked, max_tokens=max_tokens, seed=seed)
-    greedy = generate(policy, asked, temperature=0, max_tokens=max_tokens)
+    limits = [task_tokens if prompt.kind == "task" else max_tokens for prompt in prompts]
+    sampled = _answers(policy, asked, limits, 1.0, seed)
+    greedy = _answers(policy, asked, limits, 0.0, seed)
+    ends = set(policy.ends.tolist())
     with torch.no_grad():
         mass = tree_mass(policy, asked, openings).double().cpu().numpy()
 
@@ -119,8 +132,23 @@ def measure(
         length=np.array([len(s.tokens) for s in sampled], float),
         repeats=np.array([repeats(s.tokens) for s in sampled], bool),
         opening=tuple(s.tokens[:4] for s in sampled),
+        cut=np.array([len(s.tokens) == limit and s.tokens[-1] not in ends for s, limit in zip(greedy, limits, strict=True)]),
         replayed=replay(policy, held_out.traffic, openings, seed, max_tokens) if held_out.traffic else None,
     )
+
+
+def _answers(
+    policy: LocalModel, prompts: Sequence[Tokens], limits: Sequence[int], temperature: float, seed: int
+) -> list[Sample]:
+    """A response to each prompt, of as many tokens at most as its limit; its luck goes by its place among all."""
+    found: dict[int, Sample] = {}
+    for limit in set(limits):
+        rows = [row for row, one in enumerate(limits) if one == limit]
+        said = generate(
+            policy, [prompts[r] for r in rows], temperature=temperature, max_tokens=limit, seed=seed, numbers=rows
+        )
+        found |= dict(zip(rows, said, strict=True))
+    return [found[row] for row in range(len(prompts))]
 
 
 @torch.no_grad()

@@ -378,6 +378,11 @@ class GateSettings(Group):
     utility: Points = Field(
         default=2.5, description="Loss of utility allowed, at temperature 1 and greedily each, in percentage points."
     )
+    task_tokens: PositiveInt = Field(
+        default=512,
+        description="Response tokens to a task at most; other prompts have `update.max_tokens`. A base of whose answers to "
+        "tasks over a fifth are cut, or under three tenths are right, is no measure of utility.",
+    )
     replay: Points = Field(
         default=1.0, description="Rise of refusals of recent live prompts in the low band allowed, in percentage points."
     )

@@ -210,7 +210,7 @@ class _Run:
         policy = load_as_served(self.settings, self.base_dir, learn.dtype)
         if reason := inexact(policy):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
-        return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
+        return Evaluator(policy, self.suites, learn.seed, learn.max_tokens, self.settings.gate.task_tokens)
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
