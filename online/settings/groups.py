@@ -408,6 +408,11 @@ class GateSettings(Group):
     prompts_per_class: PositiveInt = Field(
         default=300, description="Held-out prompts of each class that are drawn for one candidate; twice as many tasks."
     )
+    looks: Annotated[int, Field(ge=1, le=6)] = Field(
+        default=3,
+        description="Looks at which the gate may decide (1 to 6), the last at all its prompts and each before it at half as "
+        "many; they share the error rate. 1: all prompts are asked.",
+    )
     fewest: PositiveInt = Field(default=30, description="Prompts under which no claim is taken as shown.")
     replayed: NonNegativeInt = Field(
         default=200, description="Recent live prompts in the low band that a candidate is asked as well; 0: none."
