@@ -105,6 +105,7 @@ class World:
             like.repeats[where],
             tuple(like.opening[i] for i in where),
             like.cut[where],
+            np.full(len(where), np.nan),
         )
 
 

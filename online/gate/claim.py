@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from online.settings.groups import GateSettings
 
 WORTHWHILE = 0.1
 """Change that a claim without a margin must be able to show for the gate to have had a chance, as a share."""
-FUTILE = 0.1
+FUTILE = 0.05
 """Chance to be shown at the last look under which a claim is given up. A good candidate's chance to be missed grows by a
 factor of 1 / (1 - FUTILE) at most (stochastic curtailment: Lan, Simon and Halperin, Sequential Analysis 1, 1982)."""
 _NORMAL = NormalDist()
@@ -25,7 +25,11 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """ "`name` rises by at most `allowed`", paired. A proof must be shown; a check must only not be contradicted."""
+    """ "`name` rises by at most `allowed`", paired. A proof must be shown; a check must only not be contradicted.
+
+    backed: another claim proves the matter, so this one need not be shown where it has too few prompts. unit: what
+    `allowed` is counted in, shares or nats a token.
+    """
 
     name: str
     against: str
@@ -35,6 +39,8 @@ class Claim:
     allowed: float
     proof: bool
     strict: bool = False
+    backed: bool = False
+    unit: Literal["share", "nats"] = "share"
 
     @property
     def delta(self) -> float:
@@ -55,17 +61,17 @@ def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
     known = math.isfinite(deviation)
     needed = max(settings.fewest, mean_sample_size(claim.delta, deviation, settings.power, end)) if known else None
     holds = bound.upper < claim.allowed if claim.strict else bound.upper <= claim.allowed
+    enough = needed is not None and planned >= needed
     if bound.lower > claim.allowed:
         result = "contradicted"
-    elif not claim.proof:
+    elif not claim.proof or (claim.backed and not enough):
         result = "consistent"
     elif bound.n >= settings.fewest and holds:
         result = "shown"
     elif not look.last and _chance(claim, bound, deviation, planned, end) >= FUTILE:
         result = "open"
     else:
-        enough = bound.n >= settings.fewest and needed is not None and planned >= needed
-        result = "not shown" if enough else "too few prompts"
+        result = "not shown" if enough and bound.n >= settings.fewest else "too few prompts"
     return {
         "change": Figure(bound.mean, bound.lower, bound.upper, bound.n).to_dict(),
         "allowed": claim.allowed,
@@ -73,6 +79,7 @@ def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
         "needed": needed,
         "power": mean_power(bound.n, claim.delta, deviation, alpha) if known else 0.0,
         "result": result,
+        "unit": claim.unit,
     }
 
 

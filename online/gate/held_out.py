@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from evaluation import Judge, Outcome, Prompt, outcomes
 from evaluation.statistics import effective_number
 from guard.openings import Openings, Tokens
+from online.gate.reference_answers import likelihood
 from online.model.chunked_logits import per_token
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
@@ -98,7 +99,8 @@ class Measured:
 
     mass: tree mass; sampled, greedy: outcomes at temperature 1 and 0; length: tokens of the sampled response; repeats:
     whether a 4-gram of tokens occurs in it more than twice; opening: its first four tokens; cut: whether the greedy response
-    came to the limit of tokens before its end.
+    came to the limit of tokens before its end; likelihood: log-likelihood of a task's right answer in nats a token, NaN
+    where none is known.
     """
 
     mass: NDArray[np.float64]
@@ -108,6 +110,7 @@ class Measured:
     repeats: NDArray[np.bool_]
     opening: tuple[Tokens, ...]
     cut: NDArray[np.bool_]
+    likelihood: NDArray[np.float64]
     replayed: Replayed | None = None
 
     def part(self, where: slice) -> Measured:
@@ -192,6 +195,7 @@ def measure(
         repeats=np.array([repeats(s.tokens) for s in sampled], bool),
         opening=tuple(s.tokens[:4] for s in sampled),
         cut=np.array([len(s.tokens) == limit and s.tokens[-1] not in ends for s, limit in zip(greedy, limits, strict=True)]),
+        likelihood=likelihood(policy, prompts, asked),
         replayed=replay(policy, traffic, openings, seed, max_tokens, rows.traffic.tolist()) if traffic else None,
     )
 

@@ -378,6 +378,11 @@ class GateSettings(Group):
     utility: Points = Field(
         default=2.5, description="Loss of utility allowed, at temperature 1 and greedily each, in percentage points."
     )
+    likelihood: NonNegativeFloat = Field(
+        default=0.01,
+        description="Loss of the log-likelihood of tasks' right answers allowed, in nats a token: at 0.01 a token's "
+        "probability may fall by a hundredth.",
+    )
     task_tokens: PositiveInt = Field(
         default=512,
         description="Response tokens to a task at most; other prompts have `update.max_tokens`. A base of whose answers to "
