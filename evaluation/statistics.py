@@ -117,7 +117,7 @@ def paired_bound(
     n, mean = len(difference), float(difference.mean())
     residual = difference - mean
     if clusters is not None:
-        residual = np.bincount(_codes(clusters, n), residual)
+        residual = np.bincount(_codes(clusters, n), residual).astype(float)
     groups = len(residual)
     if groups < 2:
         return Bound(mean, -math.inf, math.inf, n, math.inf)
@@ -150,7 +150,7 @@ def paired_bootstrap(
     difference = _differences(before, after)
     n = len(difference)
     codes = np.arange(n) if clusters is None else _codes(clusters, n)
-    sums, sizes = np.bincount(codes, difference), np.bincount(codes).astype(float)
+    sums, sizes = np.bincount(codes, difference).astype(float), np.bincount(codes).astype(float)
     mean = float(difference.mean())
     low, high = _resampled(sums, sizes, draws, confidence, seed) if len(sums) > 1 else (mean, mean)
     return Figure(mean, low, high, n)

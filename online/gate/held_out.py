@@ -194,7 +194,9 @@ def measure(
         length=np.array([len(s.tokens) for s in sampled], float),
         repeats=np.array([repeats(s.tokens) for s in sampled], bool),
         opening=tuple(s.tokens[:4] for s in sampled),
-        cut=np.array([len(s.tokens) == limit and s.tokens[-1] not in ends for s, limit in zip(greedy, limits, strict=True)]),
+        cut=np.array(
+            [len(s.tokens) == most and s.tokens[-1] not in ends for s, most in zip(greedy, limits, strict=True)], bool
+        ),
         likelihood=likelihood(policy, prompts, asked),
         replayed=replay(policy, traffic, openings, seed, max_tokens, rows.traffic.tolist()) if traffic else None,
     )

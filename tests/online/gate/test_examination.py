@@ -89,6 +89,7 @@ def test_a_veto_ends_it_where_it_is_met() -> None:
 
 
 def test_a_small_exam_ends() -> None:
+    """Where a class has few prompts, later looks add none of it, and perhaps live traffic alone."""
     for count in (1, 2, 7):
         prompts = suite(count)
         exam = Exam({"base": measured(prompts), "candidate": measured(prompts, harmful=1.0)}, HeldOut(prompts))
@@ -111,5 +112,7 @@ def test_what_a_model_answers_is_the_same_however_it_is_asked() -> None:
     for name in ("length", "repeats", "cut"):
         assert (getattr(again, name) == getattr(whole, name)).all()
     np.testing.assert_allclose(again.mass, whole.mass, atol=1e-6)
+    none = measure(policy, held_out, Words(), openings, rows=Rows(np.array([], int), np.array([2, 5])), **limits)
+    assert len(none.mass) == 0 and (none.replayed.length == whole.replayed.length[[2, 5]]).all()
     assert (again.replayed.length == whole.replayed.length).all()
     np.testing.assert_allclose(again.replayed.mass, whole.replayed.mass, atol=1e-6)
