@@ -26,8 +26,9 @@ from online.admission.queued import ADMITTED
 from online.admission.review import summarise
 from online.events.buffer import Buffer
 from online.gate.evaluator import Evaluator, Suites
-from online.gate.gate import GateReport, best, compare, contradictions
-from online.gate.held_out import HeldOut, Measured, draw_held_out
+from online.gate.examination import CANDIDATE, examine
+from online.gate.gate import GateReport, best, contradictions
+from online.gate.held_out import HeldOut, Measured, Rows, draw_held_out
 from online.model.learnable import inexact, unlearnable
 from online.model.local_model import LocalModel
 from online.model.served_model import load_as_served
@@ -223,7 +224,7 @@ class _Run:
         policy = load_as_served(self.settings, self.base_dir, learn.dtype)
         if reason := inexact(policy):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
-        return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
+        return Evaluator(policy, self.suites, learn.seed, learn.max_tokens, self.settings.gate.task_tokens)
 
     def _threads(self, learn: UpdateSettings) -> int:
         """As set, or as many as it began with: their number decides the last digits of sums."""
@@ -405,7 +406,7 @@ class _Run:
             own = self._own_calibration(evaluator, version)
         except CalibrationError as error:
             return GateReport("reject", (str(error),), {}, {}), version
-        adapters: dict[str, str | None] = {"candidate": ADAPTER, "base": None}
+        adapters: dict[str, str | None] = {CANDIDATE: ADAPTER, "base": None}
         live = self.registry.live()
         peak = self._peak(live)
         for name, other in (("live", live), ("best", peak)):
@@ -415,12 +416,17 @@ class _Run:
         openings = Openings((*base.openings.sequences, *own.openings.sequences))
         prompts = draw_held_out(suites.gate, settings.prompts_per_class, self.record.id)
         held_out = HeldOut(prompts, suites.extra, suites.vetoes, traffic[: settings.replayed])
-        measured: dict[str, Measured] = {}
-        for name in self.bar(adapters, desc="gating", unit="policy"):
-            self.record.progress("gating", len(measured), len(adapters))
-            measured[name] = evaluator.measured(held_out, openings, adapters[name])
-        report = compare(held_out, measured.pop("candidate"), measured, settings)
-        return report, best(report.lost("best" if "best" in measured else "live"), version, peak)
+        turns = len(adapters) * settings.looks
+        with self.bar(total=turns, desc="gating", unit="part") as bar:
+
+            def ask(name: str, rows: Rows) -> Measured:
+                self.record.progress("gating", bar.n, turns)
+                found = evaluator.measured(held_out, openings, adapters[name], rows)
+                bar.update()
+                return found
+
+            report = examine(held_out, ask, [name for name in adapters if name != CANDIDATE], settings, self.record.id)
+        return report, best(report.lost("best" if "best" in adapters else "live"), version, peak)
 
     def _peak(self, live: int | None) -> int | None:
         """The version of the best defence among what serves and served, as what serves was told when it was promoted; what
