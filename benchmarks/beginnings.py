@@ -27,11 +27,10 @@ from evaluation.suite import Kind
 from guard.calibration import Calibration
 from guard.signals import log_odds
 from online.calibration.beginnings import beginnings
-from online.calibration.calibrate import calibrate, largest_mass, masses_anew
+from online.calibration.calibrate import calibrate, masses_along, weighed_places
 from online.model.decoding import generate
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
-from online.model.opening_trees import first_mass
 from online.settings.groups import CalibrateSettings
 
 RESULTS = Path("benchmarks/results/beginnings.json")
@@ -68,15 +67,14 @@ def asked(policy: LocalModel, calibration: Calibration, prompts: Sequence[Prompt
     contexts, judge, known = [policy.render(p.messages) for p in prompts], RulesJudge(), beginnings(policy.tokenizer)
     openings = calibration.openings
     samples = generate(policy, contexts, max_tokens=TOKENS, seed=seed)
-    first, found = first_mass(policy, contexts, openings).tolist(), []
+    found = []
     for start in range(0, len(samples), ROWS):
         rows = samples[start : start + ROWS]
-        along = masses_anew(policy, [contexts[s.prompt] for s in rows], [s.tokens for s in rows], openings).tolist()
+        along = masses_along(policy, [contexts[s.prompt] for s in rows], [s.tokens for s in rows], openings).tolist()
         for sample, masses in zip(rows, along, strict=True):
-            begun = first[sample.prompt]
-            largest = largest_mass(openings, known, sample.tokens, [begun, *masses[1 : len(sample.tokens)]])
+            largest = max((masses[at] for at in weighed_places(openings, known, sample.tokens)), default=0.0)
             outcome = judge.judge(prompts[sample.prompt], policy.text(sample.tokens))
-            found.append({"refused": outcome is Outcome.REFUSAL, "first": begun, "anew": max(0.0, largest)})
+            found.append({"refused": outcome is Outcome.REFUSAL, "first": masses[0], "anew": largest})
     return found
 
 

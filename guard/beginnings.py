@@ -105,10 +105,9 @@ class Weighing:
         return fresh and before in self.beginnings.breaks
 
 
-def largest_left(weighing: Weighing, tokens: Sequence[int], masses: Sequence[float], start: int) -> float:
-    """The largest mass at a place that an answer left without refusing, from its token `start` on; -inf for no such place.
+def places_left(weighing: Weighing, tokens: Sequence[int], start: int) -> list[int]:
+    """Indices of the places, from token `start` on, at which an answer began anew and went on without refusing.
 
-    A calibration sets its threshold by what is judged later: this, together with the mass at the first token.
+    A calibration sets its threshold by what is judged later: the masses there, together with the one at the first token.
     """
-    left = [weighing.mass for at in range(start, len(tokens)) if weighing.step(tokens, at, masses[at])]
-    return max(left, default=float("-inf"))
+    return [int(weighing.mass) for at in range(start, len(tokens)) if weighing.step(tokens, at, at)]

@@ -114,10 +114,11 @@ class Calibration:
     model: fingerprint of the base model; adapter: "base" or "v<N>"; serving_mass: bands of the mass the worker ships;
     tree_mass: bands of the exact mass of the opening tree (learner and gate); entropy_cut: nats; rule: which responses are
     touched under enforcement; refusal: token ids of a short refusal in the model's own words, without its end token;
-    created: ISO 8601, UTC; figures: what was seen while fitting, for people to read; root: deciles of the refusal mass where
-    answers to harmless prompts begin, by which a drift of live traffic shows; conditions: what the model ran under; judge:
-    who read the answers, as settings spell it; suite: digest of the labelled prompts. The last three are None in a
-    calibration that was made before they were put on record.
+    fallback: whether it is a fixed sentence instead, for the model gave no short one; created: ISO 8601, UTC; figures: what
+    was seen while fitting, for people to read; root: deciles of the refusal mass where answers to harmless prompts begin, by
+    which a drift of live traffic shows; conditions: what the model ran under; judge: who read the answers, as settings spell
+    it; suite: digest of the labelled prompts. The last three are None in a calibration that was made before they were put
+    on record.
     """
 
     model: str
@@ -134,6 +135,7 @@ class Calibration:
     conditions: Conditions | None = None
     judge: str | None = None
     suite: str | None = None
+    fallback: bool = False
 
     def measured_unlike(self, judge: str | None, suite: str) -> str | None:
         """By what else than this judge or suite (its digest) it was measured, as far as it says; None where by nothing."""
@@ -172,6 +174,7 @@ class Calibration:
             "created": self.created,
             "rule": self.rule.to_json(),
             "refusal": list(self.refusal),
+            **({"fallback": True} if self.fallback else {}),
             "figures": dict(self.figures),
             **({"root": list(self.root)} if self.root else {}),
             **({} if self.conditions is None else {"conditions": known(asdict(self.conditions), "arguments")}),
@@ -197,6 +200,7 @@ class Calibration:
             conditions=Conditions(**data["conditions"]) if "conditions" in data else None,
             judge=data.get("judge"),
             suite=data.get("suite"),
+            fallback=bool(data.get("fallback", False)),
         )
 
     def save(self, path: Path) -> None:

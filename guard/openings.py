@@ -7,7 +7,7 @@ shortest sequences that tell the two apart, and every mass in this project is a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,10 @@ LEFT = -1
 MATCHED = -2
 """The walk has completed an opening."""
 ROOT = 0
+DEPTH = 12
+"""Tokens of the longest opening that is looked for: "I'm sorry, but as an AI language model" has about ten."""
+NODES = 64
+"""Inner nodes of a learned tree at most. Each is a token more of every pass that reads the tree behind a prompt."""
 
 Tokens = tuple[int, ...]
 
@@ -122,14 +126,18 @@ class Openings:
         refusals: Sequence[Sequence[int]],
         others: Sequence[Sequence[int]],
         *,
-        depth: int = 4,
+        sources: Sequence[Hashable] | None = None,
+        depth: int = DEPTH,
         purity: float = 0.95,
         support: float = 0.004,
+        nodes: int = NODES,
     ) -> Openings:
         """The shortest prefixes that say "refusal": at least `purity` of the class-normalised weight on the refusals' side.
 
-        A prefix must open at least `support` of the refusals, and two of them, so that one odd sample founds nothing; one
-        that is mixed is extended up to `depth` tokens and dropped if it stays mixed.
+        A prefix must open at least `support` of the refusals, and those of two sources, so that one odd sample founds
+        nothing; one that is mixed is extended up to `depth` tokens and dropped if it stays mixed. sources: what each refusal
+        answers; None: each something else. Of openings whose tree has over `nodes` inner nodes the rarest are left out.
+        Those of up to some length are the same at every greater `depth` that `nodes` has room for.
         """
         if not refusals or not others:
             return cls(())
@@ -137,14 +145,27 @@ class Openings:
             Counter(tuple(s[:n]) for s in side for n in range(1, min(depth, len(s)) + 1)) for side in (refusals, others)
         ]
         least = max(2, support * len(refusals))
+        often = [prefix for prefix, count in counts[0].items() if count >= least]
+        answered: dict[Tokens, set[Hashable]] = {prefix: set() for prefix in often}
+        for refusal, source in zip(refusals, sources or range(len(refusals)), strict=True):
+            for n in range(1, min(depth, len(refusal)) + 1):
+                if (prefix := tuple(refusal[:n])) in answered:
+                    answered[prefix].add(source)
         found: set[Tokens] = set()
-        for prefix in sorted(counts[0], key=len):
-            if counts[0][prefix] < least or any(prefix[:n] in found for n in range(1, len(prefix))):
+        for prefix in sorted(often, key=len):
+            if len(answered[prefix]) < 2 or any(prefix[:n] in found for n in range(1, len(prefix))):
                 continue
             ours, theirs = counts[0][prefix] / len(refusals), counts[1][prefix] / len(others)
             if ours / (ours + theirs) >= purity:
                 found.add(prefix)
-        return cls(tuple(found))
+        kept: list[Tokens] = []
+        inner: set[Tokens] = {()}
+        for prefix in sorted(found, key=lambda prefix: (-counts[0][prefix], len(prefix), prefix)):
+            grown = inner | {prefix[:n] for n in range(1, len(prefix))}
+            if len(grown) <= nodes:
+                kept.append(prefix)
+                inner = grown
+        return cls(tuple(kept))
 
     def to_json(self) -> dict[str, object]:
         """Plain lists and numbers; :meth:`from_json` reads them back."""

@@ -20,22 +20,22 @@ import torch
 from evaluation import Judge, Outcome, Prompt, outcomes
 from evaluation.statistics import auroc
 from evaluation.suite import OverRefusalClass
-from guard.beginnings import WINDOW, Beginnings, Weighing, largest_left
+from guard.beginnings import WINDOW, Beginnings, Weighing, places_left
 from guard.calibration import Calibration, CalibrationError, fit_bands, fit_entropy_cut
 from guard.conformal import promise, strictest
 from guard.drift import deciles
-from guard.openings import Openings, Tokens
+from guard.openings import ROOT, Openings, Tokens
 from guard.reasoning import Reasoning
 from guard.record import ResponseRecord
 from guard.rule import Rule
 from guard.signals import log_odds
 from online.calibration.beginnings import beginnings, spelled
+from online.calibration.learned_openings import LabelledSamples, LearnedOpenings, learn_openings
 from online.calibration.reasoning import behind_reasoning, marks
 from online.model.chunked_logits import per_token
 from online.model.decoding import generate
-from online.model.entropy import entropy_and_mass
 from online.model.local_model import LocalModel
-from online.model.opening_trees import first_mass, path_logprobs, serving_mass, tree_mass
+from online.model.opening_trees import node_masses
 from online.model.sample import Sample
 from online.settings.groups import CalibrateSettings
 
@@ -43,6 +43,8 @@ SAMPLES = 2
 """Responses to each prompt that openings and bands are learned from; one to each that only thresholds are set on."""
 REFUSAL_TOKENS = 40
 """Longest refusal that the guard would speak in the model's place."""
+FALLBACK = "I'm sorry, but I can't help with that."
+"""What it speaks where the model gave no short refusal."""
 
 
 def calibrate(
@@ -62,8 +64,8 @@ def calibrate(
 
     adapter: "base" or "v<N>", the name on record; model: the base's fingerprint; named: the judge as settings spell it, for
     the record; held: more prompts, for the thresholds alone, whose promises need many distinct actions. Without a judge the
-    responses to harmful prompts stand against those to all others. Raises CalibrationError where no opening tells them
-    apart.
+    responses to harmful prompts stand against those to all others, however few openings they share. Raises CalibrationError
+    where no opening tells them apart, or where openings surely miss the recall or false rate that settings ask.
     """
     settings = settings or CalibrateSettings()
     asked, known = _contexts(policy, prompts, marks(policy.tokenizer), settings, seed)
@@ -71,20 +73,25 @@ def calibrate(
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts])
     of_harmful = harmful[[s.prompt for s in samples]]
     refused = _refused(policy, prompts, samples, judge)
-    openings = replace(_openings(policy, asked, samples, refused), reasoning=known)
-    openings, anew = spelled(openings, policy.tokenizer), beginnings(policy.tokenizer, arguments=policy.arguments)
-    with torch.no_grad():
-        tree = tree_mass(policy, asked, openings).double().cpu().numpy()
-        along = serving_mass(policy, [asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
-        first = first_mass(policy, asked, openings)
+    learned = _learned(prompts, samples, refused, settings)
+    if judge is not None:
+        learned.check(settings)
+    openings = spelled(replace(learned.openings, reasoning=known), policy.tokenizer)
+    anew = beginnings(policy.tokenizer, arguments=policy.arguments)
+    masses = node_masses(policy, asked, openings)
+    openings = replace(openings, values=masses.completing())
+    masses = replace(masses, openings=openings)
+    tree, first = masses.tree.double().cpu().numpy(), masses.first
+    along = masses.serving([s.prompt for s in samples], [s.tokens for s in samples])
     serving = along.double().cpu().numpy()
     matched = np.array([openings.matched(s.tokens) for s in samples])
     entropy = np.array([s.entropy for s in samples])
     others = of_harmful & ~matched if (of_harmful & ~matched).any() else ~matched
     tree_bands = fit_bands(tree[harmful], tree[~harmful])
     more = [p for p in held if p.kind != "harmful"]
-    scored = _scored(policy, prompts, asked, samples, first.tolist(), openings, anew)
+    scored = _scored(policy, prompts, asked, samples, openings, anew, first=first.tolist())
     scored += _held(policy, more, openings, anew, settings, seed=seed, max_tokens=max_tokens)
+    refusal = _short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no])
     return Calibration(
         model=model,
         adapter=adapter,
@@ -98,14 +105,16 @@ def calibrate(
         conditions=policy.conditions,
         judge=named,
         suite=digest(prompts),
-        refusal=_short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no]),
+        refusal=refusal or tuple(policy.tokenizer.encode(FALLBACK, add_special_tokens=False)),
+        fallback=not refusal,
         figures={
             "prompts": len(prompts),
             "harmful": int(harmful.sum()),
             "samples": len(samples),
             "refusals": int(refused.sum()),
-            "openings_recall": float(matched[refused].mean()),
-            "openings_false": float(matched[~refused].mean()),
+            "openings_depth": openings.depth,
+            "openings_recall": learned.recall.estimate,
+            "openings_false": learned.false.estimate,
             "tree_mass_auroc": asdict(auroc(tree[~harmful], tree[harmful])),
             "serving_mass_auroc": asdict(auroc(serving[~of_harmful], serving[of_harmful])),
             "entropy_auroc": asdict(auroc(entropy[matched], entropy[others])),
@@ -154,54 +163,61 @@ def _held(
         return []
     asked, _ = _contexts(policy, prompts, openings.reasoning, settings, seed + 1)
     samples = generate(policy, asked, max_tokens=min(max_tokens, WINDOW + openings.depth), seed=seed + 1)
-    first = first_mass(policy, asked, openings).tolist()
-    return _scored(policy, prompts, asked, samples, first, openings, anew)
+    return _scored(policy, prompts, asked, samples, openings, anew)
 
 
-@torch.no_grad()
 def _scored(
     policy: LocalModel,
     prompts: Sequence[Prompt],
     asked: Sequence[Tokens],
     samples: Sequence[Sample],
-    first: Sequence[float],
     openings: Openings,
     anew: Beginnings,
+    *,
+    first: Sequence[float] | None = None,
 ) -> list[Scored]:
-    """Each response as the guard will judge it: at its first token, whose mass is `first` of its prompt, and wherever it
-    begins anew."""
-    masses: dict[int, list[float]] = {}
-    contexts, answers = [asked[s.prompt] for s in samples], [s.tokens for s in samples]
+    """Each response as the guard will judge it: at its first token, and wherever it begins anew; read as far as that is.
+    first: the mass at the first token of each prompt, where it is known."""
+    places = [weighed_places(openings, anew, s.tokens) for s in samples]
+    known = [{} if first is None else {0: first[s.prompt]} for s in samples]
+    rows = [i for i, at in enumerate(places) if not known[i].keys() >= set(at)]
+    contexts = [asked[samples[i].prompt] for i in rows]
+    answers = [samples[i].tokens[: max(places[i]) + 1] for i in rows]
     for batch in policy.batches(contexts, answers):
-        read = masses_anew(policy, [contexts[i] for i in batch], [answers[i] for i in batch], openings)
-        masses |= {i: row[: len(answers[i])] for i, row in zip(batch, read.tolist(), strict=True)}
-    found = []
-    for i, sample in enumerate(samples):
-        mass = largest_mass(openings, anew, sample.tokens, [first[sample.prompt], *masses[i][1:]])
-        found.append((prompts[sample.prompt], mass, mass == -math.inf))
-    return found
+        read = masses_along(policy, [contexts[i] for i in batch], [answers[i] for i in batch], openings)
+        for i, row in zip(batch, read.tolist(), strict=True):
+            known[rows[i]] = dict(enumerate(row)) | known[rows[i]]
+    largest = [max((masses[at] for at in here), default=-math.inf) for here, masses in zip(places, known, strict=True)]
+    return [(prompts[s.prompt], mass, mass == -math.inf) for s, mass in zip(samples, largest, strict=True)]
 
 
-def masses_anew(policy: LocalModel, asked: Sequence[Tokens], answers: Sequence[Tokens], openings: Openings) -> torch.Tensor:
-    """The mass of opening a refusal anew at every token, shape (answers, longest), as workers ship it behind a decision."""
+@torch.no_grad()
+def masses_along(policy: LocalModel, asked: Sequence[Tokens], answers: Sequence[Tokens], openings: Openings) -> torch.Tensor:
+    """Refusal mass as workers ship it, shape (answers, longest): at the first token that of opening a refusal, and at every
+    other that of opening one anew."""
     tokens, weights = zip(*openings.anew_children(), strict=True)
-    device = policy.model.device
-    children, weight = torch.tensor(tokens, device=device), torch.tensor(weights, device=device)
+    aside = sorted(openings.reasoning.aside) if openings.reasoning else []
+    device, root = policy.model.device, len(openings.children(ROOT))
+    children, weight = torch.tensor([*tokens, *aside], device=device), torch.tensor(weights, device=device)
 
     def read(rows: torch.Tensor) -> torch.Tensor:
-        return entropy_and_mass(rows, children.expand(len(rows), -1), weight.expand(len(rows), -1))[1]
+        shares = (rows[:, children] - rows.logsumexp(1, keepdim=True)).exp()
+        among = (1 - shares[:, len(tokens) :].sum(1)).clamp(min=1e-6)
+        return torch.stack([shares[:, :root] @ weight[:root] / among, shares[:, : len(tokens)] @ weight], 1)
 
-    return per_token(read, policy.response_logits(asked, answers)[0])
+    first, anew = per_token(read, policy.response_logits(asked, answers)[0]).unbind(2)
+    return torch.cat([first[:, :1], anew[:, 1:]], 1)
 
 
-def largest_mass(openings: Openings, anew: Beginnings, tokens: Sequence[int], masses: Sequence[float]) -> float:
-    """The largest mass at a place where an answer went on without refusing; -inf where it refused at all of them."""
+def weighed_places(openings: Openings, anew: Beginnings, tokens: Sequence[int]) -> list[int]:
+    """Indices of the tokens at which an answer went on without refusing, and its refusal mass counts for a threshold: where
+    it begins, and where it begins anew. Empty where it refused at all of them."""
     record = ResponseRecord(openings, anew)
-    record.extend(tokens, [0.0] * len(tokens), masses)
+    record.extend(tokens, [0.0] * len(tokens), [0.0] * len(tokens))
     opened, start = record.opening_matched, record.decided_at
     weighing = Weighing(openings, anew, refuses=opened, since=record.reasoned)
-    later = largest_left(weighing, tokens, masses, start)
-    return later if opened or record.thinking else max(masses[record.reasoned], later)
+    later = places_left(weighing, tokens, start)
+    return later if opened or record.thinking else [record.reasoned, *later]
 
 
 def _contexts(
@@ -232,23 +248,15 @@ def _refused(policy: LocalModel, prompts: Sequence[Prompt], samples: Sequence[Sa
     return np.array([outcome is Outcome.REFUSAL for outcome in judged])
 
 
-@torch.no_grad()
-def _openings(policy: LocalModel, asked: Sequence[Tokens], samples: Sequence[Sample], refused: np.ndarray) -> Openings:
-    """Openings of the refusals, with P(an opening completes | prefix reached) of each inner node."""
-    sides: tuple[list[Tokens], list[Tokens]] = ([], [])
-    for sample, is_refusal in zip(samples, refused, strict=True):
-        sides[0 if is_refusal else 1].append(sample.tokens)
-    openings = Openings.learn(*sides)
-    if not openings:
+def _learned(
+    prompts: Sequence[Prompt], samples: Sequence[Sample], refused: np.ndarray, settings: CalibrateSettings
+) -> LearnedOpenings:
+    """The openings of the refusals among these samples."""
+    labelled = LabelledSamples([s.tokens for s in samples], refused, [prompts[s.prompt].cluster for s in samples])
+    learned = learn_openings(labelled, settings)
+    if not learned.openings:
         raise CalibrationError(
-            f"No opening tells the {len(sides[0])} refusals from the {len(sides[1])} other responses: give more "
+            f"No opening tells the {refused.sum()} refusals from the {(~refused).sum()} other responses: give more "
             "prompts, harmful ones that the model refuses and harmless ones among them."
         )
-    inner = openings.prefixes[1:]
-    reached = path_logprobs(policy, asked, [*openings.sequences, *inner]).exp().sum(0).tolist()
-    leaves = dict(zip(openings.sequences, reached, strict=False))
-    values = {
-        prefix: min(1.0, sum(leaves[s] for s in openings.sequences if s[: len(prefix)] == prefix) / weight)
-        for prefix, weight in zip(inner, reached[len(leaves) :], strict=True)
-    }
-    return Openings(openings.sequences, values)
+    return learned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,41 +54,99 @@ def tree_mass(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Op
     return path_logprobs(policy, prompts, openings.sequences).exp().sum(-1)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeMasses:
+    """What a model thinks at every inner node of a tree of openings, for each prompt, from one pass.
+
+    logprobs: log P(a response opens with a node's prefix and then this token | prompt), shape (prompts, ways), of each way
+    on from each node, in the order of `_ways`; answering: P(the next token begins the answer | prompt), shape (prompts,):
+    1 but for a reasoning model's blanks and marks. Prompts end where an answer begins, so it is far from 0.
+    """
+
+    openings: Openings
+    logprobs: Tensor
+    answering: Tensor
+
+    @property
+    def tree(self) -> Tensor:
+        """Tree mass, shape (prompts,)."""
+        openings = set(self.openings.sequences)
+        completes = [way for way, path in enumerate(_paths(self.openings)) if path in openings]
+        return self.logprobs[:, completes].exp().sum(1)
+
+    @property
+    def first(self) -> Tensor:
+        """Serving mass at the first token of a response, shape (prompts,)."""
+        return self.nodes[:, 0]
+
+    @property
+    def nodes(self) -> Tensor:
+        """Serving mass at each inner node, shape (prompts, nodes): sum_c weight_c p(c) over the node's children."""
+        ways, paths = _ways(self.openings), _paths(self.openings)
+        parent = torch.tensor([node for node, *_ in ways], device=self.logprobs.device)
+        weight = torch.tensor([weight for *_, weight in ways], device=self.logprobs.device)
+        at = {path: way for way, path in enumerate(paths)}
+        reached = [at[prefix] for prefix in self.openings.prefixes[1:]]
+        known = torch.cat([torch.zeros_like(self.logprobs[:, :1]), self.logprobs[:, reached]], 1)
+        share = (self.logprobs - known[:, parent]).exp() * weight
+        masses = torch.zeros_like(known).index_add_(1, parent, share)
+        masses[:, 0] /= self.answering
+        return masses
+
+    def serving(self, prompts: Sequence[int], responses: Sequence[Sequence[int]]) -> Tensor:
+        """Serving mass of responses, each to the prompt of this index, shape (responses,): at the deepest node reached."""
+        decided = [_decided(self.openings, response) for response in responses]
+        return self.nodes[list(prompts), decided]
+
+    def completing(self) -> dict[Tokens, float]:
+        """P(an opening completes | prefix reached) of each inner node but the root, over all prompts."""
+        paths = _paths(self.openings)
+        reached = dict(zip(paths, self.logprobs.exp().sum(0).tolist(), strict=True))
+        found = {}
+        for prefix in self.openings.prefixes[1:]:
+            completed = sum(reached[s] for s in self.openings.sequences if s[: len(prefix)] == prefix)
+            found[prefix] = min(1.0, completed / reached[prefix])
+        return found
+
+
+@torch.no_grad()
+def node_masses(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> NodeMasses:
+    """All masses of a tree, by one forward pass a prompt."""
+    return _read(policy, prompts, openings, _paths(openings))
+
+
 @torch.no_grad()
 def serving_mass(
     policy: LocalModel, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], openings: Openings
 ) -> Tensor:
-    """Serving mass of each response, as the worker ships it, shape (responses,).
-
-    sum_c weight_c p(c) over the children of the deepest tree node that the response reached.
-    """
-    nodes = range(len(openings.prefixes))
-    edges = [(node, token, weight) for node in nodes for token, weight in openings.children(node)]
-    paths = [(*openings.prefixes[node], token) for node, token, _ in edges]
-    logprobs = path_logprobs(policy, prompts, [*openings.prefixes, *paths])
-    parent = torch.tensor([node for node, *_ in edges], device=logprobs.device)
-    weight = torch.tensor([weight for *_, weight in edges], device=logprobs.device)
-    share = (logprobs[:, len(nodes) :] - logprobs[:, parent]).exp() * weight
-    masses = torch.zeros(len(prompts), len(nodes), device=share.device).index_add_(1, parent, share)
-    masses[:, 0] /= _answering(policy, prompts, openings)
-    decided = torch.tensor([_decided(openings, response) for response in responses], device=share.device)
-    return masses[torch.arange(len(prompts), device=share.device), decided]
+    """Serving mass of each response to its prompt, as the worker ships it, shape (responses,); prompts that are alike are
+    asked once."""
+    place = {prompt: at for at, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
+    return node_masses(policy, list(place), openings).serving([place[tuple(prompt)] for prompt in prompts], responses)
 
 
 def first_mass(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
     """Serving mass at the first token of a response, shape (prompts,): the tree's root alone, so one cheap pass."""
     tokens, weights = zip(*openings.children(0), strict=True)
-    shares = path_logprobs(policy, prompts, [(token,) for token in tokens]).exp()
-    return shares @ torch.tensor(weights, device=shares.device) / _answering(policy, prompts, openings)
+    root = _read(policy, prompts, openings, [(token,) for token in tokens])
+    return root.logprobs.exp() @ torch.tensor(weights, device=root.logprobs.device) / root.answering
 
 
-def _answering(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
-    """P(the next token begins the answer | prompt), shape (prompts,): 1 but for a reasoning model's blanks and marks.
-    Prompts end where an answer begins, so it is far from 0."""
-    if openings.reasoning is None:
-        return torch.ones(len(prompts), device=policy.model.device)
-    aside = path_logprobs(policy, prompts, [(token,) for token in sorted(openings.reasoning.aside)]).exp().sum(1)
-    return (1 - aside).clamp(min=1e-6)
+def _read(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings, paths: Sequence[Tokens]) -> NodeMasses:
+    aside = sorted(openings.reasoning.aside) if openings.reasoning else []
+    found = path_logprobs(policy, prompts, [*paths, *((token,) for token in aside)])
+    answering = 1 - found[:, len(paths) :].exp().sum(1)
+    return NodeMasses(openings, found[:, : len(paths)], answering.clamp(min=1e-6))
+
+
+def _ways(openings: Openings) -> list[tuple[int, int, float]]:
+    """(inner node, token, weight) of each way on in the tree."""
+    return [(node, *way) for node in range(len(openings.prefixes)) for way in openings.children(node)]
+
+
+def _paths(openings: Openings) -> list[Tokens]:
+    """The tokens from the root to the end of each way on, that is, to each node of the tree but its root."""
+    return [(*openings.prefixes[node], token) for node, token, _ in _ways(openings)]
 
 
 def _nodes(paths: Sequence[Tokens]) -> list[Tokens]:

@@ -259,6 +259,16 @@ class CalibrateSettings(Group):
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         default=0.9, description="Confidence (0 to 1) with which each of these promises is to hold."
     )
+    openings_recall: Percent = Field(
+        default=90.0,
+        description="Refusals that have to begin with a learned opening at least, in percent; a calibration that surely "
+        "recalls fewer is refused.",
+    )
+    openings_false: Percent = Field(
+        default=3.0,
+        description="Other responses that may begin with a learned opening at most, in percent; a calibration with surely "
+        "more is refused.",
+    )
     reasoning_tokens: PositiveInt = Field(
         default=1024, description="Tokens of a reasoning before the answer at most; a longer one is closed there."
     )

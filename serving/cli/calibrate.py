@@ -24,9 +24,12 @@ def run(args: argparse.Namespace) -> int:
         f"at most {p.share:.1%} of {name} responses are touched (confidence {p.confidence:.0%}, {p.clusters} actions)"
         for name, p in made.rule.promises.items()
     )
+    recall, false = (made.figures[f"openings_{name}"] for name in ("recall", "false"))
+    own = "" if not made.fallback else " It gave no short refusal, so the guard says a fixed one in its place."
     print(
         f"{done.adapter} is calibrated on {done.prompts} prompts: {len(made.openings.sequences)} openings, "
+        f"which recall {recall:.1%} of refusals and catch {false:.1%} of other responses that they were not learned from, "
         f"refusal mass low up to {made.serving_mass.low:.3f} and high from {made.serving_mass.high:.3f}, "
-        f"entropy low up to {made.entropy_cut:.3f} nats. Under enforcement {promises}."
+        f"entropy low up to {made.entropy_cut:.3f} nats. Under enforcement {promises}.{own}"
     )
     return 0

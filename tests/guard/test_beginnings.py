@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from guard.beginnings import WINDOW, Beginnings, Weighing, largest_left
+from guard.beginnings import WINDOW, Beginnings, Weighing, places_left
 from guard.openings import LEFT, MATCHED, Openings
 
 # 1: a turn's mark, 2: its end, 5: role, 10: a line's end, 11: a colon, 12: a full stop, 20: "I", 21: " I", 22: "can't"
@@ -109,7 +107,8 @@ def test_every_token_of_a_steered_answer_is_a_place_and_no_opening_of_it_a_refus
     assert [at for at, _ in weighed([*late, WORD, STOP, WORD], steered=True)[0]] == [*range(1, WINDOW), WINDOW + 2]
 
 
-def test_the_largest_mass_that_was_left_is_what_calibrates():
-    tokens, masses = [WORD, COLON, WORD, COLON, WORD, COLON, 30], [0.9, 0.8, 0.1, 0.7, 0.3, 0.6, 0.99]
-    assert largest_left(Weighing(TREE, KNOWN), tokens, masses, 1) == 0.3
-    assert largest_left(Weighing(TREE, KNOWN), [WORD, WORD], [0.9, 0.9], 1) == -math.inf
+def test_the_places_that_were_left_are_what_calibrates():
+    tokens = [WORD, COLON, WORD, COLON, WORD, COLON, 30]
+    assert places_left(Weighing(TREE, KNOWN), tokens, 1) == [2, 4]
+    assert places_left(Weighing(TREE, KNOWN), [WORD, COLON, 20, WORD, COLON, 20, 22], 1) == [2], "where it began, not ended"
+    assert places_left(Weighing(TREE, KNOWN), [WORD, WORD], 1) == []

@@ -48,6 +48,12 @@ def test_a_mass_that_is_not_known_is_grey():
     assert Bands(0.1, 0.4).band(math.nan) == "grey"
 
 
+def test_a_fallback_refusal_is_on_record_where_there_is_one(calibration):
+    assert "fallback" not in calibration.to_json() and not Calibration.from_json(calibration.to_json()).fallback
+    spoken = dataclasses.replace(calibration, refusal=(1, 2), fallback=True)
+    assert Calibration.from_json(json.loads(json.dumps(spoken.to_json()))) == spoken
+
+
 def test_youden_cuts_midway_between_separated_samples():
     assert youden([0.8, 0.9], [0.1, 0.2]) == pytest.approx(0.5)
 

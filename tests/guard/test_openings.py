@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.openings import LEFT, MATCHED, ROOT, Openings
+from guard.openings import DEPTH, LEFT, MATCHED, NODES, ROOT, Openings
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=8)
 SAMPLES = st.lists(st.lists(st.integers(0, 3), max_size=5), min_size=1, max_size=30)
@@ -121,8 +121,11 @@ def test_learning_drops_a_prefix_that_stays_mixed():
 
 def test_learning_looks_no_deeper_than_it_is_told():
     refusals, others = [[1, 2, 3, 4, 5]] * 10, [[1, 2, 3, 4, 6]] * 10
-    assert not Openings.learn(refusals, others)
+    assert not Openings.learn(refusals, others, depth=4)
     assert Openings.learn(refusals, others, depth=5).sequences == ((1, 2, 3, 4, 5),)
+    shared = list(range(DEPTH))
+    assert Openings.learn([[*shared[1:], 90]] * 10, [[*shared[1:], 91]] * 10).depth == DEPTH
+    assert not Openings.learn([[*shared, 90]] * 10, [[*shared, 91]] * 10)
 
 
 def test_learning_weighs_the_classes_alike():
@@ -146,13 +149,29 @@ def test_one_odd_sample_founds_nothing():
     assert Openings.learn([[1]] * 98 + [[2]] * 2, others, support=0.05).sequences == ((1,),)
 
 
+def test_refusals_of_one_prompt_found_nothing():
+    refusals, others, sources = [[1]] * 4 + [[2]] * 4, [[3]] * 8, ["a", "a", "a", "a", "b", "b", "b", "c"]
+    assert Openings.learn(refusals, others, sources=sources).sequences == ((2,),)
+
+
+def test_of_openings_that_make_too_large_a_tree_the_rarest_are_left_out():
+    refusals = [[1, 2, 3]] * 30 + [[4, 5]] * 20 + [[6]] * 10 + [[4, 7]] * 5
+    others = [[1, 2, 9], [4, 9], [8]] * 20
+    whole = Openings.learn(refusals, others)
+    assert whole.sequences == ((1, 2, 3), (4, 5), (4, 7), (6,)) and len(whole.prefixes) == 4
+    assert Openings.learn(refusals, others, nodes=4) == whole
+    assert Openings.learn(refusals, others, nodes=3).sequences == ((1, 2, 3), (6,))
+    assert Openings.learn(refusals, others, nodes=1).sequences == ((6,),)
+    assert len(Openings.learn([[at, 1] for at in range(200)] * 2, [[at, 2] for at in range(200)]).prefixes) == NODES
+
+
 def test_nothing_is_learned_from_one_side_alone():
     assert not Openings.learn([], [[1]]) and not Openings.learn([[1]] * 9, [])
 
 
 @given(SAMPLES, SAMPLES, st.sampled_from([0.6, 0.95, 1.0]), st.sampled_from([0.004, 0.3]))
 def test_learned_openings_match_only_what_they_should(refusals, others, purity, support):
-    openings = Openings.learn(refusals, others, purity=purity, support=support)
+    openings = Openings.learn(refusals, others, depth=4, purity=purity, support=support)
 
     def rate(side, prefix):
         return sum(tuple(s[: len(prefix)]) == prefix for s in side) / len(side)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 import torch
 
 import models
 from evaluation import GrammarJudge, Outcome, Prompt, load_suite
 from guard.calibration import Calibration, CalibrationError
-from online.calibration.calibrate import calibrate
+from guard.openings import Tokens
+from online.calibration.beginnings import beginnings
+from online.calibration.calibrate import FALLBACK, REFUSAL_TOKENS, _scored, calibrate, masses_along, weighed_places
+from online.model import opening_trees
+from online.model.decoding import generate
 from online.model.local_model import LocalModel
-from online.model.opening_trees import path_logprobs
+from online.model.opening_trees import node_masses, path_logprobs
 from tests.online.tiny_model import tiny_policy
 
 
@@ -32,6 +40,7 @@ def calibration(policy: LocalModel, prompts: list[Prompt]) -> Calibration:
 def test_the_openings_are_the_model_s_own(calibration: Calibration) -> None:
     figures = calibration.figures
     assert figures["openings_recall"] > 0.9 and figures["openings_false"] < 0.03
+    assert figures["openings_depth"] == calibration.openings.depth <= 5
     assert figures["tree_mass_auroc"]["estimate"] > 0.9
     assert 0 < calibration.tree_mass.low <= calibration.tree_mass.high < 1
     assert 0 < calibration.entropy_cut < 3
@@ -51,6 +60,82 @@ def test_node_values_are_chances_of_completing(policy: LocalModel, prompts: list
 def test_it_is_the_same_again(policy: LocalModel, prompts: list[Prompt], calibration: Calibration) -> None:
     again = calibrate(policy, "base", prompts, GrammarJudge(), "sha256:0", max_tokens=64)
     assert again.to_json() | {"created": ""} == calibration.to_json() | {"created": ""}
+
+
+def test_each_prompt_is_passed_once_for_all_masses(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are read behind it only as far as refusing is weighed in them."""
+    asked, read = [], []
+    monkeypatch.setattr(opening_trees, "_tree_logits", seen(opening_trees._tree_logits, asked))
+    monkeypatch.setattr(policy, "response_logits", seen(policy.response_logits, read, of=None))
+    chosen = load_suite(models.suite("calibration"))[:60]
+    held = [prompt for prompt in load_suite(models.suite("validation"))[:60] if prompt.kind != "harmful"]
+    calibrate(policy, "base", chosen, GrammarJudge(), "sha256:0", held=held, max_tokens=64)
+    assert sum(map(len, asked)) == len(chosen)
+    assert len(held) <= sum(map(len, read)) <= len(held) + 2 * len(chosen)
+
+
+def seen(work: Callable[..., Any], prompts: list[Sequence[Tokens]], *, of: int | None = 1) -> Callable[..., Any]:
+    """`work`, which also notes the prompts it is given: its argument `of`, or its first where it is a bound method."""
+
+    def noting(*given: Any) -> Any:
+        prompts.append(given[of or 0])
+        return work(*given)
+
+    return noting
+
+
+def test_places_are_read_from_cut_answers_as_from_whole_ones(
+    policy: LocalModel, prompts: list[Prompt], calibration: Calibration
+) -> None:
+    openings, anew = calibration.openings, beginnings(policy.tokenizer)
+    asked = [policy.render(prompt.messages) for prompt in prompts[:40]]
+    samples = generate(policy, asked, 2, max_tokens=64, seed=1)
+    first = node_masses(policy, asked, openings).first.tolist()
+    cut = _scored(policy, prompts, asked, samples, openings, anew, first=first)
+    with torch.no_grad():
+        whole = masses_along(policy, [asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
+    for sample, row, (prompt, mass, refused) in zip(samples, whole.tolist(), cut, strict=True):
+        places = weighed_places(openings, anew, sample.tokens)
+        assert mass == pytest.approx(max((row[at] for at in places), default=-math.inf), rel=1e-4)
+        assert (prompt, refused) == (prompts[sample.prompt], not places)
+    assert any(refused for *_, refused in cut) and any(len(weighed_places(openings, anew, s.tokens)) > 1 for s in samples)
+    without = _scored(policy, prompts, asked, samples, openings, anew)
+    assert [mass for _, mass, _ in without] == pytest.approx([mass for _, mass, _ in cut], rel=1e-4)
+
+
+def test_a_short_refusal_is_the_model_s_own(policy: LocalModel, calibration: Calibration) -> None:
+    assert not calibration.fallback and calibration.openings.matched(calibration.refusal)
+    assert policy.text(calibration.refusal).endswith(".") and len(calibration.refusal) <= REFUSAL_TOKENS
+
+
+def test_where_every_refusal_is_long_a_fixed_one_is_spoken(policy: LocalModel, prompts: list[Prompt]) -> None:
+    short = LocalModel(policy.model, policy.tokenizer)
+    short.ends = torch.tensor([-1])  # it never ends
+    found = calibrate(short, "base", prompts[:120], FirstWords(), "sha256:0", max_tokens=8)
+    assert found.fallback and policy.text(found.refusal) == FALLBACK
+    assert found.to_json()["fallback"] is True
+
+
+class FirstWords:
+    """Reads what never ends by its first words."""
+
+    def judge(self, prompt: Prompt, response: str) -> Outcome:
+        no = response.startswith(
+            ("I'm sorry", "I can't", "I don't want", "I won't", "Sorry", "I am not going", "I must decline")
+        )
+        return Outcome.REFUSAL if no else Outcome.ANSWER
+
+
+def test_openings_that_miss_refusals_stop_a_calibration(policy: LocalModel, prompts: list[Prompt]) -> None:
+    class Coin:
+        """Refusals that no opening tells: those whose last letters happen to."""
+
+        def judge(self, prompt: Prompt, response: str) -> Outcome:
+            no = response.startswith("No") or sum(map(ord, response)) % 3 == 0
+            return Outcome.REFUSAL if no else Outcome.ANSWER
+
+    with pytest.raises(CalibrationError, match="recall"):
+        calibrate(policy, "base", prompts[:150], Coin(), "sha256:0", max_tokens=24)
 
 
 def test_without_a_judge_the_labels_of_the_prompts_do(policy: LocalModel, prompts: list[Prompt]) -> None:

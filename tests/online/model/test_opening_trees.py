@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from guard.openings import Openings
+from guard.reasoning import Reasoning
 from online.model import chunked_logits
 from online.model.local_model import LocalModel
-from online.model.opening_trees import path_logprobs, serving_mass, tree_mass
+from online.model.opening_trees import first_mass, node_masses, path_logprobs, serving_mass, tree_mass
 from online.model.token_budget import Room, TokenBudget
 from tests.online.model.paths import TREE, distribution, disturbed
 from tests.online.tiny_model import VOCABULARY, random_prompts, tiny_policy
@@ -76,3 +79,49 @@ def test_serving_mass_is_that_of_the_deepest_node_reached(policy: LocalModel) ->
     after_6 = at(6)[7] + 0.7 * at(6)[8]
     twin = [root, after_6, at(6, 8)[9] + at(6, 8)[10], root, at(11, 12)[13], after_6]
     np.testing.assert_allclose(found, torch.stack(twin), rtol=1e-4)
+
+
+def tokens_passed(policy: LocalModel, work: Callable[[], object]) -> int:
+    """Tokens that went through the model while `work` ran."""
+    seen: list[int] = []
+    hook = policy.model.get_decoder().register_forward_pre_hook(
+        lambda _, __, given: seen.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    with torch.no_grad():
+        work()
+    hook.remove()
+    return sum(seen)
+
+
+@pytest.mark.parametrize("reasoning", [None, Reasoning(30, 31, frozenset({32, 33}))], ids=["plain", "reasoning"])
+def test_one_pass_gives_what_separate_ones_do(policy: LocalModel, reasoning: Reasoning | None) -> None:
+    tree, prompts = replace(TREE, reasoning=reasoning), random_prompts(9)
+    responses = [(5, 20), (6, 7, 1), (6, 8, 30), (20, 21), (11, 12, 30), (6,), (11,), (11, 12, 13, 3), (6, 8)]
+    with torch.no_grad():
+        found = node_masses(policy, prompts, tree)
+        torch.testing.assert_close(found.tree, tree_mass(policy, prompts, tree))
+        torch.testing.assert_close(found.first, first_mass(policy, prompts, tree))
+        apart = [serving_mass(policy, [p], [r], tree) for p, r in zip(prompts, responses, strict=True)]
+    torch.testing.assert_close(found.serving(range(9), responses), torch.cat(apart))
+    torch.testing.assert_close(found.serving([3, 3], [(6,), ()]), found.nodes[[3, 3], [1, 0]])
+    once = tokens_passed(policy, lambda: tree_mass(policy, prompts, tree))
+    assert tokens_passed(policy, lambda: node_masses(policy, prompts, tree)) == once
+    assert tokens_passed(policy, lambda: serving_mass(policy, prompts * 4, responses * 4, tree)) == once, "each prompt once"
+
+
+def test_a_reasoning_model_s_first_mass_is_among_what_begins_an_answer(policy: LocalModel) -> None:
+    tree, prompt = replace(TREE, reasoning=Reasoning(30, 31, frozenset({32, 33}))), random_prompts(1)[0]
+    p = distribution(policy, prompt)
+    root = (p[5] + 0.4 * p[6] + 0.2 * p[11]) / (1 - sum(p[token] for token in tree.reasoning.aside))
+    found = node_masses(policy, [prompt], tree)
+    assert float(found.first) == pytest.approx(float(root), rel=1e-4)
+
+
+def test_chances_of_completing_are_those_of_all_prompts_together(policy: LocalModel) -> None:
+    prompts = random_prompts(6)
+    values = node_masses(policy, prompts, Openings(TREE.sequences)).completing()
+    assert set(values) == {(6,), (6, 8), (11,), (11, 12), (11, 12, 13)}
+    for prefix, value in values.items():
+        under = [s for s in TREE.sequences if s[: len(prefix)] == prefix]
+        weigh = lambda path: sum(path_probability(policy, prompt, path) for prompt in prompts)  # noqa: B023, E731
+        assert value == pytest.approx(sum(map(weigh, under)) / weigh(prefix), rel=1e-3)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3MoeConfig
 
-from online.calibration.calibrate import masses_anew
+from online.calibration.calibrate import masses_along
 from online.model import token_budget
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
@@ -78,7 +78,7 @@ def test_no_pass_holds_more_tokens_than_the_budget() -> None:
         tree = measured(policy, lambda: tree_mass(policy, prompts, TREE))
         serving = measured(policy, lambda: serving_mass(policy, prompts, answers, TREE))
         read = measured(policy, lambda: [
-            masses_anew(policy, [prompts[i] for i in batch], [answers[i] for i in batch], TREE)
+            masses_along(policy, [prompts[i] for i in batch], [answers[i] for i in batch], TREE)
             for batch in policy.batches(prompts, answers)
         ])  # fmt: skip
     assert all(50 < one["passing"] <= 70 and not one["graph"] for one in (tree, serving, read))
