@@ -3,7 +3,7 @@ VENV ?= .venv
 TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve real test test-all test-fast interop check science doors bench-signals bench-guard bench-learner docs matrix lock clean
+.PHONY: setup demo serve real test test-all test-fast interop check science doors bench-signals bench-guard bench-learner bench-real docs matrix lock clean
 
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
@@ -49,6 +49,11 @@ bench-learner: setup  ## what learning costs, beside TRL and beside a serving lo
 	@$(BIN)/pytest -q -m interop tests/interop/test_trl.py
 	@$(BIN)/python -m benchmarks.learner
 	@$(BIN)/python -m benchmarks.refresh
+
+bench-real: setup  ## what a real model costs here; PROMPTS is a folder of collected prompts (an hour and more)
+	@$(BIN)/pytest -q -m interop tests/interop/test_trl.py
+	@$(BIN)/python -m benchmarks.real_cost --prompts $(PROMPTS) \
+	  --model "$$($(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct | tail -n 1)" $(ARGS)
 
 docs: setup  ## write the generated pages anew, and build the site into build/site, without a network
 	@$(BIN)/python -m docs.reference

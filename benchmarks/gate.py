@@ -104,6 +104,8 @@ class World:
             like.length[where],
             like.repeats[where],
             tuple(like.opening[i] for i in where),
+            like.cut[where],
+            np.full(len(where), np.nan),
         )
 
 

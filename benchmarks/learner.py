@@ -36,9 +36,11 @@ STEPS = {"bundled": 12, "50M": 4}
 
 
 def build(shape: str, cache: Path) -> Path:
-    """The bundled model, or random weights of 50M parameters with its tokenizer."""
+    """The bundled model, random weights of 50M parameters with its tokenizer, or a folder's model."""
     if shape == "bundled":
         return models.bundled()
+    if Path(shape).is_dir():
+        return Path(shape)
     folder = cache / "learner-50M"
     if not (folder / "config.json").exists():
         config = Qwen3Config.from_pretrained(models.bundled())

@@ -225,7 +225,7 @@ def adapter() -> str:
             "learner",
             "7  Gate",
             ("held-out prompts, drawn anew, against", "base, active and best version"),
-            ("online/gate/gate, held_out, evaluator",),
+            ("online/gate/gate, examination, look",),
         ),
         ("guard", "8  Shadow", ("answers copies of live prompts,", "nobody sees it"), staged),
         ("guard", "9  Canary", ("some clients get it,", "both sides are compared"), staged),

@@ -40,12 +40,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Mean of paired differences with one-sided bounds: above `lower`, and below `upper`, each with the confidence."""
+    """Mean of paired differences, of standard error `error`, with one-sided bounds: above `lower`, and below `upper`, each
+    with the confidence."""
 
     mean: float
     lower: float
     upper: float
     n: int
+    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +117,13 @@ def paired_bound(
     n, mean = len(difference), float(difference.mean())
     residual = difference - mean
     if clusters is not None:
-        residual = np.array([residual[index].sum() for index in _members(clusters, n)])
+        residual = np.bincount(_codes(clusters, n), residual).astype(float)
     groups = len(residual)
     if groups < 2:
-        return Bound(mean, -math.inf, math.inf, n)
+        return Bound(mean, -math.inf, math.inf, n, math.inf)
     error = math.sqrt(groups / (groups - 1) * float((residual**2).sum())) / n
     half = float(student_t.ppf(confidence, groups - 1)) * error
-    return Bound(mean, mean - half, mean + half, n)
+    return Bound(mean, mean - half, mean + half, n, error)
 
 
 def sequence_radius(variance: float, n: int, alpha: float, planned: int) -> float:
@@ -147,9 +149,8 @@ def paired_bootstrap(
     """Mean of after - before with a percentile interval (Efron 1979) over resampled clusters, drawn whole."""
     difference = _differences(before, after)
     n = len(difference)
-    members = _members(clusters, n) if clusters is not None else [np.array([i]) for i in range(n)]
-    sums = np.array([difference[index].sum() for index in members])
-    sizes = np.array([len(index) for index in members], float)
+    codes = np.arange(n) if clusters is None else _codes(clusters, n)
+    sums, sizes = np.bincount(codes, difference).astype(float), np.bincount(codes).astype(float)
     mean = float(difference.mean())
     low, high = _resampled(sums, sizes, draws, confidence, seed) if len(sums) > 1 else (mean, mean)
     return Figure(mean, low, high, n)
@@ -185,14 +186,12 @@ def _differences(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
     return y - x
 
 
-def _members(clusters: Sequence[Hashable], n: int) -> list[NDArray[np.int64]]:
-    """Indices of each cluster, in order of first appearance."""
+def _codes(clusters: Sequence[Hashable], n: int) -> NDArray[np.int64]:
+    """The number of each pair's cluster, in order of first appearance."""
     if len(clusters) != n:
         raise ValueError(f"{len(clusters)} cluster labels do not fit {n} pairs: give one for each pair")
-    groups: dict[Hashable, list[int]] = {}
-    for index, label in enumerate(clusters):
-        groups.setdefault(label, []).append(index)
-    return [np.array(index) for index in groups.values()]
+    seen: dict[Hashable, int] = {}
+    return np.array([seen.setdefault(label, len(seen)) for label in clusters])
 
 
 def _resampled(

@@ -79,16 +79,30 @@ def openings_of(vocabulary: int) -> Openings:
 
 
 def measured(sizes: Sizes, config: Mapping[str, Any], length: int) -> dict[str, Any]:
-    """Seconds and peak memory of: masses alone, answers, a whole step, a step without anchors; and what an update makes."""
-    policy, device = random_model(sizes, config), sizes.device
+    """A step of a shape with random weights, on random prompts of one length."""
+    policy = random_model(sizes, config)
     size = sum(p.numel() for p in policy.model.parameters())
     settings = UpdateSettings(**sizes.update, gradient_checkpointing=size >= LARGE)
-    openings = openings_of(config["vocab_size"])
     prompts = random_prompts(max(sizes.scored, sizes.answered, settings.screened_per_step), length, config["vocab_size"])
-    contested = settings.contested_per_step
+    found = step(policy, prompts, openings_of(config["vocab_size"]), settings, scored=sizes.scored, answered=sizes.answered)
+    return {"parameters": size} | found
+
+
+def step(
+    policy: LocalModel,
+    prompts: Sequence[Tokens],
+    openings: Openings,
+    settings: UpdateSettings,
+    *,
+    scored: int,
+    answered: int,
+) -> dict[str, Any]:
+    """Seconds and peak memory of: `scored` masses alone, `answered` answers, a whole step, a step without anchors; and what
+    an update makes. The first prompts count as contested, the next as what anchors go by."""
+    device, contested = policy.model.device.type, settings.contested_per_step
     shares = [0.9] * contested + [0.01] * (settings.screened_per_step - contested)
     selection = Selection.sorted_by(Bands(0.1, 0.5), prompts[: settings.screened_per_step], shares)
-    found: dict[str, Any] = {"parameters": size, "weights_gb": gigabytes(device)}
+    found: dict[str, Any] = {"weights_gb": gigabytes(device)}
 
     def timed(name: str, work: Any) -> float:
         if device == "cuda":
@@ -101,16 +115,16 @@ def measured(sizes: Sizes, config: Mapping[str, Any], length: int) -> dict[str, 
 
     with torch.no_grad():
         tree_mass(policy, prompts[:2], openings)  # the first pass builds and loads
-        seconds = timed("masses", lambda: tree_mass(policy, prompts[: sizes.scored], openings))
-    found["masses_per_second"] = sizes.scored / seconds
-    found["mass_tokens_per_second"] = sizes.scored * (length + len(inner(openings))) / seconds
-    answered = prompts[: sizes.answered]
-    seconds = timed("answers", lambda: generate(policy, answered, max_tokens=settings.max_tokens))
-    found["answers_per_second"] = len(answered) / seconds
+        seconds = timed("masses", lambda: tree_mass(policy, prompts[:scored], openings))
+    found["masses_per_second"] = scored / seconds
+    found["mass_tokens_per_second"] = sum(len(p) + len(inner(openings)) for p in prompts[:scored]) / seconds
+    seconds = timed("answers", lambda: generate(policy, prompts[:answered], max_tokens=settings.max_tokens))
+    found["answers_per_second"] = answered / seconds
     rollouts = TimedRollouts(device)
     trainer = Trainer(policy, selection, openings, settings, rollouts)
-    timed("first_step", trainer.advance)  # the first one builds and loads
-    rollouts.seconds.clear()
+    if device == "cuda":
+        timed("first_step", trainer.advance)  # the first one builds and loads
+        rollouts.seconds.clear()
     found["step_s"] = timed("step", trainer.advance)
     found["rollouts_s"] = dict(rollouts.seconds)
     rollouts.seconds.clear()

@@ -35,6 +35,7 @@ from evaluation import Outcome, Prompt, load_suite
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
 from online.settings.groups import UpdateSettings
+from online.training.learning_rate import learning_rate
 from online.training.presets import PRESETS
 from online.training.trainer import ADAPTER, Trainer
 
@@ -166,7 +167,7 @@ def taught_by_labels(base: Base, run: str, seed: int) -> Records:
         data, adapter = Path(folder, "data.json"), Path(folder, "adapter")
         data.write_text(json.dumps(lessons(base, policy, seed)))
         command = [str(TRL.absolute()), "-I", "benchmarks/peers_trl.py", method, str(base.folder.absolute()), str(data)]
-        command += [str(adapter), *map(str, (settings.learning_rate, settings.steps, seed)), *anchored]
+        command += [str(adapter), *map(str, (learning_rate(settings, policy.size), settings.steps, seed)), *anchored]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"TRL's {run} failed: {done.stderr[-2000:]}")

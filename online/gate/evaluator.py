@@ -9,7 +9,7 @@ from evaluation import Judge, Prompt
 from guard.calibration import Calibration
 from guard.openings import Openings
 from online.calibration.calibrate import calibrate, digest
-from online.gate.held_out import HeldOut, Measured, measure
+from online.gate.held_out import HeldOut, Measured, Rows, measure
 from online.model.local_model import LocalModel
 from online.settings.groups import CalibrateSettings
 
@@ -33,12 +33,14 @@ class Suites:
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """The base with what it and candidates are measured by: its suites, and seed and length of what is sampled."""
+    """The base with what it and candidates are measured by: its suites, and seed and length of what is sampled; tasks have
+    a length of their own."""
 
     policy: LocalModel
     suites: Suites
     seed: int
     max_tokens: int
+    task_tokens: int
 
     @property
     def limits(self) -> dict[str, int]:
@@ -66,7 +68,8 @@ class Evaluator:
         measured = found.measured_unlike(suites.named, digest(suites.calibration))
         return bool(found.unlike(self.policy.conditions) or measured)
 
-    def measured(self, held_out: HeldOut, openings: Openings, adapter: str | None) -> Measured:
-        """What an adapter, or the base, answers to held-out prompts."""
+    def measured(self, held_out: HeldOut, openings: Openings, adapter: str | None, rows: Rows | None = None) -> Measured:
+        """What an adapter, or the base, answers to held-out prompts, or to those at some rows."""
+        limits = {**self.limits, "task_tokens": self.task_tokens}
         with self.policy.adapter(adapter):
-            return measure(self.policy, held_out, self.suites.judge, openings, **self.limits)
+            return measure(self.policy, held_out, self.suites.judge, openings, rows=rows, **limits)

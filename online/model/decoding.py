@@ -28,14 +28,16 @@ def generate(
     temperature: float = 1.0,
     max_tokens: int = 128,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> list[Sample]:
     """`n` responses to each prompt, in order, from the raw distribution (temperature 0: greedy).
 
     Every token is drawn by one uniform number, fixed by seed, prompt, draw and position before any model
     runs: two policies given one seed share their luck (common random numbers), which sharpens paired
     comparisons, and how prompts are batched changes nothing. No other sampling setting exists here, and
-    the model's own are not read.
+    the model's own are not read. numbers: one for each prompt, in place of its index, to fix its luck by.
     """
+    numbers = range(len(prompts)) if numbers is None else numbers
     found: dict[tuple[int, int], Sample] = {}
     for batch in policy.budget.passing.batches([(len(prompt),) for prompt in prompts]):
         rows = [(index, draw) for index in batch for draw in range(n)]
@@ -43,7 +45,7 @@ def generate(
         for part in room.batches([(len(prompts[index]),) for index, _ in rows], max_tokens + room.logits):
             drawn = [rows[row] for row in part]
             place = {index: at for at, index in enumerate(dict.fromkeys(index for index, _ in drawn))}
-            luck = torch.from_numpy(np.stack([uniform(seed, *row, max_tokens) for row in drawn]))
+            luck = torch.from_numpy(np.stack([uniform(seed, numbers[index], at, max_tokens) for index, at in drawn]))
             origin = torch.tensor([place[index] for index, _ in drawn])
             said = _decode(policy, [prompts[index] for index in place], origin, temperature, luck)
             found |= {row: Sample(row[0], *one) for row, one in zip(drawn, said, strict=True)}
@@ -51,7 +53,7 @@ def generate(
 
 
 def uniform(seed: int, prompt: int, draw: int, count: int) -> NDArray[np.float64]:
-    """The luck of one response: `count` uniform numbers, of seed, index of the prompt and number of the draw alone."""
+    """The luck of one response: `count` uniform numbers, of seed, number of the prompt and of the draw alone."""
     return np.random.default_rng((seed, prompt, draw)).random(count)
 
 

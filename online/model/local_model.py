@@ -147,6 +147,12 @@ class LocalModel:
             raise ModelError(f"The adapter at {path} does not fit: {str(error).splitlines()[0]}") from error
         self._switch(self._active)
 
+    def drop_adapter(self, name: str) -> None:
+        """Forget an adapter."""
+        assert self._peft is not None, "there is one"
+        self._peft.delete_adapter(name)
+        self._switch(self._active)
+
     def save_adapter(self, name: str, path: Path) -> None:
         """Write `adapter_model.safetensors` and `adapter_config.json`, as PEFT and vLLM read them; or a whole copy."""
         if name in self._copies:

@@ -21,6 +21,8 @@ from guard.openings import Openings, Tokens
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
 from online.settings.groups import UpdateSettings
+from online.state.cores import cores
+from online.training.learning_rate import learning_rate
 from online.training.presets import PRESETS
 from online.training.selector import Selection
 from online.training.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
@@ -41,9 +43,11 @@ def reproduce(model: str, data: str, out: Path, settings: UpdateSettings, *, bar
     if preset.form != "sampled" or preset.anchored or preset.two_sided:
         raise SirlError(f"Preset '{settings.preset}' needs a calibrated model and traffic: use `sirl update` for it.")
     folder = local_model(model)
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or cores())
     dtype = "float32" if settings.dtype == "auto" else settings.dtype  # nothing serves it, and fp32 is exact
     policy = LocalModel.load(folder, dtype=getattr(torch, dtype), device=settings.device, memory_gib=settings.memory_gib)
+    chosen = {"learning_rate": learning_rate(settings, policy.size), "threads": torch.get_num_threads()}
+    settings = settings.model_copy(update=chosen)
     prompts = distinct(policy, texts(data))
     if len(prompts) < settings.min_prompts:
         asked = f"update.min_prompts asks for {settings.min_prompts}"

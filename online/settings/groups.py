@@ -274,7 +274,7 @@ class CalibrateSettings(Group):
     )
 
 
-PUBLISHED = {"tune": "full", "group_size": 4, "learning_rate": 1e-6, "max_tokens": 3072}
+PUBLISHED: dict[str, str | float] = {"tune": "full", "group_size": 4, "learning_rate": 1e-6, "max_tokens": 3072}
 """The published setting (arXiv 2510.01088), which preset 'paper' takes where nothing else is given."""
 
 
@@ -301,7 +301,11 @@ class UpdateSettings(Group):
     screened_per_step: PositiveInt = Field(default=80, description="Buffered prompts looked at in each step.")
     contested_per_step: PositiveInt = Field(default=8, description="Contested prompts learned from in each step.")
     group_size: Annotated[int, Field(ge=2)] = Field(default=8, description="Responses sampled for each learned prompt.")
-    learning_rate: PositiveFloat = Field(default=2e-3, description="Learning rate of the optimiser.")
+    learning_rate: Annotated[PositiveFloat | None, NoneAware] = Field(
+        default=None,
+        description="Learning rate of AdamW; none: by the model's size, 2e-3 up to 50 million parameters, 2e-4 up to 3B, "
+        "1e-4 above; 1e-6 where all weights are tuned.",
+    )
     lora_rank: PositiveInt = Field(default=16, description="Rank of the LoRA matrices.")
     lora_alpha: PositiveFloat = Field(default=32.0, description="LoRA alpha; the adapter is scaled by alpha / rank.")
     kl_weight_responses: NonNegativeFloat = Field(
@@ -345,7 +349,11 @@ class UpdateSettings(Group):
     )
     min_prompts: PositiveInt = Field(default=64, description="Distinct buffered prompts that an update needs at least.")
     seed: NonNegativeInt = Field(default=0, description="Seed of all random draws of an update.")
-    threads: PositiveInt = Field(default=1, description="CPU threads an update may use.")
+    threads: Annotated[PositiveInt | None, NoneAware] = Field(
+        default=None,
+        description="CPU threads an update may use; none: as many as physical cores are idle when it begins, one less where "
+        "an endpoint runs on the state directory.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="Precision of the frozen base while learning; auto: the one it is served in. The adapter is in float32.",
@@ -388,6 +396,16 @@ class GateSettings(Group):
     utility: Points = Field(
         default=2.5, description="Loss of utility allowed, at temperature 1 and greedily each, in percentage points."
     )
+    likelihood: NonNegativeFloat = Field(
+        default=0.01,
+        description="Loss of the log-likelihood of tasks' right answers allowed, in nats a token: at 0.01 a token's "
+        "probability may fall by a hundredth.",
+    )
+    task_tokens: PositiveInt = Field(
+        default=512,
+        description="Response tokens to a task at most; other prompts have `update.max_tokens`. A base of whose answers to "
+        "tasks over a fifth are cut, or under three tenths are right, is no measure of utility.",
+    )
     replay: Points = Field(
         default=1.0, description="Rise of refusals of recent live prompts in the low band allowed, in percentage points."
     )
@@ -412,6 +430,11 @@ class GateSettings(Group):
     )
     prompts_per_class: PositiveInt = Field(
         default=300, description="Held-out prompts of each class that are drawn for one candidate; twice as many tasks."
+    )
+    looks: Annotated[int, Field(ge=1, le=6)] = Field(
+        default=3,
+        description="Looks at which the gate may decide (1 to 6), the last at all its prompts and each before it at half as "
+        "many; they share the error rate. 1: all prompts are asked.",
     )
     fewest: PositiveInt = Field(default=30, description="Prompts under which no claim is taken as shown.")
     replayed: NonNegativeInt = Field(

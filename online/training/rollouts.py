@@ -27,7 +27,14 @@ from online.state.files import write_atomic
 log = logging.getLogger("sirl")
 
 PATH = "/guard/v1/rollouts"
-TIMEOUT_S = 300.0
+REFUSED = 409
+"""The status of an adapter that the engine does not load."""
+PATIENCE_S = 300.0
+"""What a batch may take in any case, its adapter's loading included."""
+LEAST_PACE = 2.0
+"""Tokens of responses a second, all of a batch together, under which an engine counts as stuck."""
+LEAST_READ = 10.0
+"""The same of prompts, each read once."""
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -59,7 +66,8 @@ class LocalRollouts:
 
 
 class EngineRollouts:
-    """The serving engine draws, at low priority and under a cap of its own (`serving.engine.rollouts`)."""
+    """The serving engine draws, at low priority and under a cap of its own (`serving.engine.rollouts`). What it draws is its
+    own luck's: a seed changes nothing."""
 
     elsewhere = True
 
@@ -79,9 +87,11 @@ class EngineRollouts:
     ) -> list[Sample]:
         """Raises RolloutError where the engine does not answer, or answers from other weights."""
         version = self._publish(policy, adapter)
-        body = {"adapter": version, "prompts": [list(p) for p in prompts], "n": n, "max_tokens": max_tokens, "seed": seed}
+        body = {"adapter": version, "prompts": [list(p) for p in prompts], "n": n, "max_tokens": max_tokens}
         try:
-            answer = httpx.post(self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=TIMEOUT_S)
+            answer = httpx.post(
+                self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=patience(prompts, n, max_tokens)
+            )
             answer.raise_for_status()
             found = answer.json()
             samples = [
@@ -95,6 +105,21 @@ class EngineRollouts:
         if [sample.prompt for sample in samples] != [at for at in range(len(prompts)) for _ in range(n)]:
             raise RolloutError(f"the serving engine at {self.url} answered from other weights, or in part")
         return samples
+
+    def refusal(self, policy: LocalModel, adapter: str, prompt: Tokens) -> str | None:
+        """Why the engine does not serve an adapter as it is now, asked for one token; None where it does, or where it cannot
+        be asked, which is said in the log."""
+        body = {"adapter": self._publish(policy, adapter), "prompts": [list(prompt)], "n": 1, "max_tokens": 1}
+        limit = patience([prompt], 1, 1)
+        try:
+            answer = httpx.post(self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=limit)
+            if answer.status_code == REFUSED:
+                return str(answer.json()["error"]["message"])
+            answer.raise_for_status()
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            cause = str(error) or type(error).__name__
+            log.warning("whether the engine at %s serves such an adapter was not seen (%s)", self.url, cause)
+        return None
 
     def _publish(self, policy: LocalModel, adapter: str) -> str:
         """Put the adapter as it is now where the engine reads it; returns the digest of its weights."""
@@ -111,6 +136,11 @@ class EngineRollouts:
                     shutil.rmtree(old, ignore_errors=True)
             staged.rename(self.folder / version)
         return version
+
+
+def patience(prompts: Sequence[Tokens], n: int, max_tokens: int) -> float:
+    """Seconds that `n` responses to each of these prompts may take."""
+    return PATIENCE_S + sum(map(len, prompts)) / LEAST_READ + len(prompts) * n * max_tokens / LEAST_PACE
 
 
 def digest(folder: Path) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
 from torch import Tensor
 
 from evaluation.statistics import effective_number
@@ -23,9 +22,11 @@ from online.model.sample import Sample
 from online.settings.groups import UpdateSettings
 from online.state.files import write_atomic
 from online.training import objective
+from online.training.learning_rate import learning_rate
 from online.training.presets import PRESETS
 from online.training.rollouts import LocalRollouts, RolloutError, RolloutSource
 from online.training.selector import Selection, select
+from online.training.targets import lora
 
 log = logging.getLogger("sirl")
 
@@ -69,7 +70,8 @@ class Trainer:
         self._modes = {True: [0.0, 0], False: [0.0, 0]}
         self._recompute_if_large()
         self._parameters = self._tuned()
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate, weight_decay=0.0)
+        self._rate = learning_rate(settings, policy.size)
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=self._rate, weight_decay=0.0)
 
     def _recompute_if_large(self) -> None:
         """Layers are computed again on the way back where asked for or, unless told otherwise, where the model is large."""
@@ -86,13 +88,7 @@ class Trainer:
         """What is trained: the matrices of a fresh LoRA adapter, or a copy of all weights."""
         if self.settings.tune == "full":
             return self.policy.add_copy(ADAPTER)
-        config = LoraConfig(
-            r=self.settings.lora_rank,
-            lora_alpha=self.settings.lora_alpha,  # type: ignore[arg-type]  # PEFT says int, and divides by any number
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
-        return self.policy.add_adapter(ADAPTER, config, self.settings.seed)
+        return self.policy.add_adapter(ADAPTER, lora(self.policy.model, self.settings), self.settings.seed)
 
     def advance(self) -> Metrics:
         """One optimiser step; returns what it saw."""
@@ -104,7 +100,7 @@ class Trainer:
                 loss.backward()
                 metrics[name] = metrics.get(name, 0.0) + loss.item()
             norm = torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
-        rate = settings.learning_rate * min(1.0, (self.step + 1) / WARM_UP)
+        rate = self._rate * min(1.0, (self.step + 1) / WARM_UP)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * (0.5 if self.step >= HALVED * settings.steps else 1.0)
         self._optimizer.step()

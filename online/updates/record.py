@@ -42,13 +42,15 @@ class UpdateOutcome:
 class UpdateRecord:
     """An update's folder. `plan.json` says which data it learns from: events up to `until` (unix time, seconds; where it is
     not given, up to `started`), with `key`, once it is known, as their digest together with settings and calibration.
-    `attempt` counts its beginnings since the last step that was kept."""
+    `attempt` counts its beginnings since the last step that was kept. `threads`: torch's, when it began; a run
+    that goes on takes as many."""
 
     folder: Path
     started: float
     key: str | None = None
     attempt: int = 1
     until: float | None = None
+    threads: int | None = None
 
     @classmethod
     def open(cls, updates: Path) -> UpdateRecord:
@@ -68,8 +70,12 @@ class UpdateRecord:
             require(plan, FORMAT, path)
             started, key = float(plan["started"]), plan["key"]
             until = None if plan.get("until") is None else float(plan["until"])  # an older plan has no cutoff of its own
-            record = cls(folder, started, key, plan.get("attempt", 1), until)
-            if type(record.attempt) is not int or not isinstance(key, str | None):
+            record = cls(folder, started, key, plan.get("attempt", 1), until, plan.get("threads"))
+            if (
+                type(record.attempt) is not int
+                or not isinstance(key, str | None)
+                or not isinstance(record.threads, int | None)
+            ):
                 raise ValueError("its fields are malformed")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"{path} is damaged ({error}): remove {folder}, and the update begins anew.") from error
@@ -82,12 +88,12 @@ class UpdateRecord:
         folder.mkdir(mode=0o700)
         return cls(folder, now, until=until)._kept()
 
-    def claim(self, key: str | None) -> UpdateRecord:
-        """Note the digest of what it learns from."""
-        return replace(self, key=key)._kept()
+    def claim(self, key: str | None, threads: int | None = None) -> UpdateRecord:
+        """Note the digest of what it learns from, and with how many threads."""
+        return replace(self, key=key, threads=threads)._kept()
 
     def _kept(self) -> UpdateRecord:
-        plan = {"started": self.started, "key": self.key, "attempt": self.attempt, "until": self.until}
+        plan = {name: getattr(self, name) for name in ("started", "key", "attempt", "until", "threads")}
         write_atomic(self.folder / PLAN, json.dumps({"format": FORMAT, **plan}))
         return self
 

@@ -13,6 +13,7 @@ from online.events.buffer import Buffer
 from online.model.local_model import LocalModel
 from online.registry.registry import Registry
 from online.settings.groups import UpdateSettings
+from online.state.cores import cores
 from online.state.directory import StateDir
 from online.training.ledger import Ledger, LedgerError
 from online.training.rollouts import digest
@@ -39,7 +40,7 @@ def repeat(
     base = Calibration.load(state.find_calibration("base", base_dir))
     if training_set.digest(base, learn, registry.base) != manifest["data_fingerprint"]:
         raise LedgerError(f"The base was calibrated anew since v{version} was taught: its bands are others now.")
-    torch.set_num_threads(learn.threads)
+    torch.set_num_threads(learn.threads or cores())  # a manifest says how many
     policy = LocalModel.load(base_dir, dtype=getattr(torch, learn.dtype), device=learn.device, memory_gib=learn.memory_gib)
     selection = select(policy, training_set.prompts, base.openings, base.tree_mass)
     trainer = Trainer(policy, selection, base.openings, learn)

@@ -92,10 +92,10 @@ def panel(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Can
 
 @rc_context(STYLE)
 def changes(power: Mapping[str, Mapping[str, Any]]) -> Canvas:
-    """Each claim's change with its interval, beside the bound it was held against."""
-    canvas = Canvas(figsize=(8.5, 0.8 + 0.26 * len(power)), layout="constrained")
+    """Each claim's change with its interval, beside the bound it was held against; of claims about shares."""
+    names = [name for name in power if power[name].get("unit") != "nats"][::-1]
+    canvas = Canvas(figsize=(8.5, 0.8 + 0.26 * len(names)), layout="constrained")
     axes: Axes = canvas.add_subplot()
-    names = list(power)[::-1]
     for height, name in enumerate(names):
         row, change = power[name], power[name]["change"]
         held = row["result"] in ("shown", "consistent")

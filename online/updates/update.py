@@ -26,8 +26,9 @@ from online.admission.queued import ADMITTED
 from online.admission.review import summarise
 from online.events.buffer import Buffer
 from online.gate.evaluator import Evaluator, Suites
-from online.gate.gate import GateReport, best, compare, contradictions
-from online.gate.held_out import HeldOut, Measured, draw_held_out
+from online.gate.examination import CANDIDATE, examine
+from online.gate.gate import GateReport, best, contradictions
+from online.gate.held_out import HeldOut, Measured, Rows, draw_held_out
 from online.model.learnable import inexact, unlearnable
 from online.model.local_model import LocalModel
 from online.model.served_model import load_as_served
@@ -36,11 +37,14 @@ from online.registry.registry import Registry
 from online.registry.release_stages import advance
 from online.settings.groups import UpdateSettings
 from online.settings.settings import Settings
+from online.state.cores import idle_cores
 from online.state.directory import StateDir
 from online.training.entropy_gap import entropy_gap, may_learn
+from online.training.learning_rate import learning_rate
 from online.training.ledger import Ledger
 from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutSource
 from online.training.selector import Selection
+from online.training.targets import TargetError, lora
 from online.training.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
 from online.training.training_set import TrainingSet
 from online.updates.record import ATTEMPTS, Status, UpdateOutcome, UpdateRecord
@@ -51,6 +55,9 @@ log = logging.getLogger("sirl")
 
 Launch = Callable[[], AbstractContextManager[StateDir]]
 """Starts an engine for one update's rollouts, which is there while the block lasts; gives its state directory."""
+
+OFFERED = "offered"
+"""The adapter that the engine is tried with."""
 
 DECISIONS: dict[str, Status] = {"promote": "promoted", "reject": "rejected", "undecided": "undecided"}
 
@@ -163,8 +170,15 @@ class _Run:
         self.story["settings"] = learn.model_dump(mode="json")
         evaluator = self._ready()
         policy, suites = evaluator.policy, evaluator.suites
-        learn = learn.model_copy(update={"dtype": policy.conditions.dtype})  # on record: it decides the weights to the bit
+        learn = learn.model_copy(
+            update={  # on record: they decide the weights to the bit
+                "dtype": policy.conditions.dtype,
+                "learning_rate": learning_rate(learn, policy.size),
+                "threads": torch.get_num_threads(),
+            }
+        )
         self.story["settings"] = learn.model_dump(mode="json")
+        self._try_out(policy, learn, suites)
         gap = entropy_gap(policy, suites.calibration, suites.judge, **evaluator.limits)
         self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
@@ -174,7 +188,7 @@ class _Run:
         if self.record.key not in (None, key):
             self.record = self.record.discard()
             training_set, selection, key = self._data(policy, buffer, base, learn)
-        self.record = self.record.claim(key)
+        self.record = self.record.claim(key, learn.threads)
         version = self._published(key)
         if version is None:
             with self._rollouts(learn) as rollouts:
@@ -206,11 +220,31 @@ class _Run:
         if reason := unlearnable(self.base_dir, self.settings.queue.prompt_tokens):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         learn = self.settings.update
-        torch.set_num_threads(learn.threads)
+        torch.set_num_threads(self._threads(learn))
         policy = load_as_served(self.settings, self.base_dir, learn.dtype)
         if reason := inexact(policy):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
-        return Evaluator(policy, self.suites, learn.seed, learn.max_tokens)
+        return Evaluator(policy, self.suites, learn.seed, learn.max_tokens, self.settings.gate.task_tokens)
+
+    def _threads(self, learn: UpdateSettings) -> int:
+        """As set, or as many as it began with: their number decides the last digits of sums."""
+        return learn.threads or self.record.threads or idle_cores(self.state)
+
+    def _try_out(self, policy: LocalModel, learn: UpdateSettings, suites: Suites) -> None:
+        """Offer a fresh adapter, which changes nothing, to the engine that serves, if one runs: raises UpdateRefused where
+        what would be learned could not be served."""
+        try:
+            config = lora(policy.model, learn)
+        except TargetError as error:
+            raise UpdateRefused(str(error)) from None
+        engine = EngineRollouts.found(self.state)
+        if engine is None:
+            return
+        policy.add_adapter(OFFERED, config, learn.seed)
+        reason = engine.refusal(policy, OFFERED, policy.render(suites.calibration[0].messages))
+        policy.drop_adapter(OFFERED)
+        if reason:
+            raise UpdateRefused(f"The engine at {engine.url} serves no adapter such as would be learned: {reason}")
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
@@ -372,7 +406,7 @@ class _Run:
             own = self._own_calibration(evaluator, version)
         except CalibrationError as error:
             return GateReport("reject", (str(error),), {}, {}), version
-        adapters: dict[str, str | None] = {"candidate": ADAPTER, "base": None}
+        adapters: dict[str, str | None] = {CANDIDATE: ADAPTER, "base": None}
         live = self.registry.live()
         peak = self._peak(live)
         for name, other in (("live", live), ("best", peak)):
@@ -382,12 +416,17 @@ class _Run:
         openings = Openings((*base.openings.sequences, *own.openings.sequences))
         prompts = draw_held_out(suites.gate, settings.prompts_per_class, self.record.id)
         held_out = HeldOut(prompts, suites.extra, suites.vetoes, traffic[: settings.replayed])
-        measured: dict[str, Measured] = {}
-        for name in self.bar(adapters, desc="gating", unit="policy"):
-            self.record.progress("gating", len(measured), len(adapters))
-            measured[name] = evaluator.measured(held_out, openings, adapters[name])
-        report = compare(held_out, measured.pop("candidate"), measured, settings)
-        return report, best(report.lost("best" if "best" in measured else "live"), version, peak)
+        turns = len(adapters) * settings.looks
+        with self.bar(total=turns, desc="gating", unit="part") as bar:
+
+            def ask(name: str, rows: Rows) -> Measured:
+                self.record.progress("gating", bar.n, turns)
+                found = evaluator.measured(held_out, openings, adapters[name], rows)
+                bar.update()
+                return found
+
+            report = examine(held_out, ask, [name for name in adapters if name != CANDIDATE], settings, self.record.id)
+        return report, best(report.lost("best" if "best" in adapters else "live"), version, peak)
 
     def _peak(self, live: int | None) -> int | None:
         """The version of the best defence among what serves and served, as what serves was told when it was promoted; what

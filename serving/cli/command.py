@@ -57,6 +57,14 @@ def installation(args: argparse.Namespace) -> Installation:
     return Installation.of(*chosen(args))
 
 
+def give_way(args: argparse.Namespace) -> None:
+    """Lower our priority, so that what serves on this machine goes first; a server that started us has done so."""
+    from serving.processes.learner_process import NICE
+
+    if not args.while_parent:
+        os.nice(NICE)
+
+
 def moment(time: float) -> str:
     """Unix time as people read it."""
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")

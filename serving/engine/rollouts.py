@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from itertools import count
-from random import Random
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,13 +29,13 @@ LOWEST = 1 << 30
 """vLLM's priority of a rollout; a client's is 0, and the smaller goes first."""
 
 
-def luck(seed: int, number: int) -> int:
-    """The seed of one response, unlike that of any other: neighbouring batches have neighbouring seeds."""
-    return Random(f"{seed} {number}").getrandbits(62)
-
-
 class RolloutRequest(BaseModel):
-    """One batch: `n` responses to each prompt (token ids) from the adapter whose weights have this digest."""
+    """One batch: `n` responses to each prompt (token ids) from the adapter whose weights have this digest.
+
+    It has no seed. On a GPU vLLM draws noise as wide as the vocabulary for each seeded request alone, one after another, and
+    for all others at once. A seed fixes no draws of a busy engine anyway: the batch in which a token is computed changes its
+    last digits.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -44,7 +43,6 @@ class RolloutRequest(BaseModel):
     prompts: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1, max_length=4096)]
     n: Annotated[int, Field(ge=1, le=256)] = 1
     max_tokens: Annotated[int, Field(ge=1)] = 64
-    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class RolloutEngine(Protocol):
@@ -88,10 +86,7 @@ class RolloutService:
         async with self.adapters.trial(folder) as adapter:
             try:
                 async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(self._one(adapter, at, prompt, asked.max_tokens, luck(asked.seed, number)))
-                        for number, (at, prompt) in enumerate(wanted)
-                    ]
+                    tasks = [group.create_task(self._one(adapter, at, prompt, asked.max_tokens)) for at, prompt in wanted]
             except ExceptionGroup as failed:  # the rest were cancelled, and so aborted in the engine
                 raise failed.exceptions[0] from None
         return {"adapter": loaded, "samples": [task.result() for task in tasks]}
@@ -127,14 +122,14 @@ class RolloutService:
         (answer,) = request.answers
         return answer
 
-    async def _one(self, adapter: LoRARequest, at: int, prompt: list[int], tokens: int, seed: int) -> dict:
+    async def _one(self, adapter: LoRARequest, at: int, prompt: list[int], tokens: int) -> dict:
         """One response: tokens, and the exact entropy and log-probability of each in nats."""
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         # Every field is named: what a model's generation_config asks for must not bend what is learned from.
         params = SamplingParams(
             n=1, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, presence_penalty=0.0, frequency_penalty=0.0,
-            repetition_penalty=1.0, min_tokens=0, max_tokens=tokens, seed=seed, logprobs=0, ignore_eos=False,
+            repetition_penalty=1.0, min_tokens=0, max_tokens=tokens, logprobs=0, ignore_eos=False,
             detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY,
         )  # fmt: skip
         async with self._room:

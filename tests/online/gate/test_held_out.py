@@ -12,7 +12,7 @@ from guard.openings import Openings
 from online.gate.held_out import HeldOut, draw_held_out, measure
 from online.model.decoding import generate
 from tests.online.gate.labelled import suite
-from tests.online.tiny_model import tiny_policy
+from tests.online.tiny_model import END, tiny_policy
 
 
 def test_prompts_are_capped_by_class() -> None:
@@ -34,11 +34,28 @@ def test_measure_asks_every_prompt_both_ways() -> None:
 
     prompts, openings = suite(3), Openings(((5,), (6, 7)))
     policy = tiny_policy()
-    found = measure(policy, HeldOut(prompts), Words(), openings, max_tokens=8)
+    found = measure(policy, HeldOut(prompts), Words(), openings, max_tokens=8, task_tokens=8)
     assert len(found.mass) == len(found.sampled) == len(found.greedy) == len(prompts)
     assert ((found.mass >= 0) & (found.mass <= 1)).all() and (found.length <= 8).all() and found.variety >= 1
-    again = measure(policy, HeldOut(prompts), Words(), openings, max_tokens=8)
+    again = measure(policy, HeldOut(prompts), Words(), openings, max_tokens=8, task_tokens=8)
     assert found.sampled == again.sampled and (found.mass == again.mass).all() and found.replayed is None
+
+
+def test_tasks_have_a_length_of_their_own() -> None:
+    class Words:
+        def judge(self, prompt: Prompt, response: str) -> Outcome:
+            return Outcome.ANSWER
+
+    prompts, openings, policy = suite(6), Openings(((5,), (6, 7))), tiny_policy()
+    task = np.array([prompt.kind == "task" for prompt in prompts])
+    short, long = (
+        measure(policy, HeldOut(prompts), Words(), openings, max_tokens=4, task_tokens=limit) for limit in (4, 24)
+    )
+    assert (long.length[task] > 4).any() and (long.length[~task] == short.length[~task]).all() and (short.length <= 4).all()
+    assert long.opening == short.opening, "a prompt's luck is its own, whatever the others' limits are"
+    said = generate(policy, [policy.render(prompt.messages) for prompt in prompts], temperature=0, max_tokens=24)
+    assert (short.cut == [len(s.tokens) > 4 for s in said]).all() and short.cut.any()
+    assert (long.cut[task] == [s.tokens[-1] != END for s, of in zip(said, task, strict=True) if of]).all()
 
 
 def test_on_live_traffic_the_base_is_as_far_from_itself_as_nothing() -> None:

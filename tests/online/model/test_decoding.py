@@ -50,6 +50,14 @@ def test_draws_are_the_prompt_s_own_however_it_is_batched(policy: LocalModel) ->
     assert [s.tokens for s in generate(policy, prompts, max_tokens=9, seed=5)] == [t for _, t in said[::3]]
 
 
+def test_a_prompt_s_number_is_its_luck(policy: LocalModel) -> None:
+    prompts = random_prompts(6)
+    whole = [s.tokens for s in generate(policy, prompts, max_tokens=9, seed=5)]
+    some = [4, 1]
+    parts = generate(policy, [prompts[at] for at in some], max_tokens=9, seed=5, numbers=some)
+    assert [s.tokens for s in parts] == [whole[at] for at in some]
+
+
 def test_luck_is_uniform_and_no_two_responses_share_it() -> None:
     rows = np.stack([uniform(seed, prompt, draw, 50) for seed in (0, 1) for prompt in range(20) for draw in range(5)])
     assert len(np.unique(rows)) == rows.size and abs(rows.mean() - 0.5) < 0.02 and 0 <= rows.min() and rows.max() < 1

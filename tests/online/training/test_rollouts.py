@@ -14,7 +14,7 @@ import torch
 from online.model.decoding import generate
 from online.model.sample import Sample
 from online.state.directory import StateDir
-from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutError, announce, digest
+from online.training.rollouts import PATIENCE_S, EngineRollouts, LocalRollouts, RolloutError, announce, digest, patience
 from online.training.trainer import ADAPTER, Trainer
 from tests.online.training.test_trainer import tiny_trainer
 
@@ -24,8 +24,9 @@ class Answering(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        body = json.dumps(self.server.answer(asked)).encode()  # type: ignore[attr-defined]
-        self.send_response(200)
+        answer = self.server.answer(asked)  # type: ignore[attr-defined]
+        body = json.dumps(answer).encode()
+        self.send_response(answer["status"] if "status" in answer else 200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -46,7 +47,8 @@ def endpoint(tmp_path: Path) -> Iterator[tuple[Trainer, EngineRollouts, Threadin
     def answer(asked: dict) -> dict:
         with trainer.policy.adapter(ADAPTER):
             prompts = [tuple(p) for p in asked["prompts"]]
-            drawn = generate(trainer.policy, prompts, asked["n"], max_tokens=asked["max_tokens"], seed=asked["seed"])
+            luck, tokens = trainer._luck().initial_seed(), asked["max_tokens"]  # as the trainer would draw itself
+            drawn = generate(trainer.policy, prompts, asked["n"], max_tokens=tokens, seed=luck)
         assert digest(state.rollouts / asked["adapter"]) == asked["adapter"]
         return {"adapter": asked["adapter"], "samples": [vars_of(one) for one in drawn]}
 
@@ -127,3 +129,27 @@ def test_no_endpoint_is_found_where_none_says_so(tmp_path: Path) -> None:
     assert EngineRollouts.found(state) is None
     state.endpoint_path.write_text("{")
     assert EngineRollouts.found(state) is None
+
+
+def test_an_engine_has_time_by_what_it_is_asked_for() -> None:
+    """A step of the defaults: eight responses of 64 tokens to each of eight prompts, here of 1,024 tokens."""
+    asked = [(1,) * 1024] * 8
+    assert patience(asked, 8, 64) == pytest.approx(PATIENCE_S + 8 * 1024 / 10 + 8 * 8 * 64 / 2)
+    assert patience(asked, 8, 64) > patience(asked[:4], 8, 64) > patience(asked[:4], 1, 3) > PATIENCE_S
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "told"),
+    [
+        ({"status": 409, "error": {"message": "it did not load."}}, "it did not load.", ""),
+        ({"adapter": "a", "samples": []}, None, ""),
+        ({"status": 503, "error": {"message": "draining"}}, None, "was not seen"),
+    ],
+    ids=["refused", "served", "not asked"],
+)
+def test_an_engine_says_whether_it_serves_such_an_adapter(
+    endpoint, answer: dict, reason: str | None, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer, engine, server = endpoint
+    server.answer = lambda asked: answer
+    assert engine.refusal(trainer.policy, ADAPTER, (5, 6)) == reason and told in caplog.text

@@ -110,6 +110,15 @@ def test_the_live_selector_sorts_by_what_the_policy_has_become() -> None:
     assert frozen.selection == before and live.selection.high != before.high
 
 
+def test_the_rate_rises_over_the_first_steps_and_is_halved_after_most() -> None:
+    trainer = tiny_trainer(learning_rate=None, steps=10)
+    rates = []
+    for _ in range(10):
+        trainer.advance()
+        rates.append(trainer._optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([4e-4, 8e-4, 1.2e-3, 1.6e-3, 2e-3, 2e-3, 1e-3, 1e-3, 1e-3, 1e-3])
+
+
 def test_a_copy_is_saved_as_a_whole_model(tmp_path: Path) -> None:
     trainer = tiny_trainer(tune="full")
     trainer.advance()

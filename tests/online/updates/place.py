@@ -23,7 +23,7 @@ from online.updates.record import UpdateOutcome
 from online.updates.update import run_update
 from tests.online.tiny_model import Quiet
 
-QUICK = {"steps": 3, "contested_per_step": 3, "screened_per_step": 40, "group_size": 4, "max_tokens": 24}
+QUICK = {"steps": 3, "contested_per_step": 3, "screened_per_step": 40, "group_size": 4, "max_tokens": 24, "threads": 1}
 HERS = range(30, 200, 7)
 """Which of the traffic is the one client's who is to be forgotten."""
 

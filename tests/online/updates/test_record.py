@@ -21,9 +21,11 @@ def test_one_that_has_no_outcome_is_gone_on_with_and_counted(tmp_path: Path) -> 
 
 
 def test_what_it_claims_is_kept_and_another_begins_where_it_is_discarded(tmp_path: Path) -> None:
-    record = UpdateRecord.new(tmp_path, until=5.0).claim("sha256:a")
+    record = UpdateRecord.new(tmp_path, until=5.0).claim("sha256:a", 3)
     assert UpdateRecord.open(tmp_path).key == "sha256:a" and record.cutoff == 5.0
+    assert UpdateRecord.open(tmp_path).threads == 3
     other = record.discard()
+    assert other.threads is None
     assert not record.folder.exists() and (other.key, other.until, other.attempt) == (None, 5.0, 1)
 
 

@@ -16,7 +16,7 @@ from online.updates.record import UpdateOutcome
 from online.updates.report import PANELS, changes, page, write_report
 
 SHARE = Figure(0.25, 0.2, 0.3, 40).to_dict()
-CLAIM = {"change": SHARE, "allowed": 0.01, "had": 40, "needed": 30, "power": 0.9, "result": "contradicted"}
+CLAIM = {"change": SHARE, "allowed": 0.01, "had": 40, "needed": 30, "power": 0.9, "result": "contradicted", "unit": "share"}
 STORY = {
     "settings": {"preset": "anchored", "suite": None},
     "gap": {"auroc": SHARE, "mean_gap": float("nan"), "refusals": 4, "compliances": 5},

@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 from peft import LoraConfig
 from transformers import Lfm2Config, Lfm2ForCausalLM
 
@@ -24,15 +25,16 @@ from evaluation import load_suite
 from evaluation.judges import RulesJudge
 from guard.calibration import Calibration, Conditions
 from guard.errors import SirlError
+from guard.openings import Tokens
 from online.gate.evaluator import Suites
 from online.model.local_model import LocalModel
 from online.operations.suites import suites_for
 from online.settings.groups import GateSettings, ReleaseSettings, UpdateSettings
 from online.state.directory import StateDir
 from online.state.locks import Busy
-from online.training.rollouts import LocalRollouts
+from online.training.rollouts import EngineRollouts, LocalRollouts, announce
 from online.updates.record import UpdateOutcome, UpdateRecord
-from online.updates.update import _Run, run_gate
+from online.updates.update import UpdateRefused, _Run, run_gate
 from tests.online.tiny_model import Quiet, save_tiny, tiny_tokenizer
 from tests.online.updates.place import Place, Visited, bundled_suites
 
@@ -62,6 +64,8 @@ def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Vi
     assert Calibration.load(place.registry.calibration_path("v1")).adapter == "v1"
     assert Calibration.load(place.state.find_calibration("base", place.base_dir)).model == place.registry.base
     assert len(adapter.manifest["metrics"]["history"]) == 3 and adapter.manifest["settings"]["steps"] == 3
+    settings = adapter.manifest["settings"]
+    assert (settings["learning_rate"], settings["dtype"], settings["threads"]) == (2e-3, "float32", 1), "on record"
     assert place.registry.live() == (1 if outcome.status == "promoted" else None)
     evaluation = json.loads((adapter.path / "evaluation.json").read_text())
     assert set(evaluation["figures"]) == {"base", "candidate"} and evaluation["power"]
@@ -172,6 +176,42 @@ def test_an_own_engine_that_does_not_start_leaves_the_draws_to_the_learner(place
     run = _Run(place.settings, place.state, place.registry, place.base_dir, None, Quiet, job, broken)
     with run._rollouts(UpdateSettings(rollouts="own")) as rollouts:
         assert isinstance(rollouts, LocalRollouts) and "did not start" in caplog.text
+
+
+def test_threads_are_as_set_or_as_it_began_with_or_what_is_idle(place: Visited, monkeypatch) -> None:
+    monkeypatch.setattr("online.updates.update.idle_cores", lambda state: 5)
+    record = UpdateRecord.new(place.state.updates)
+    run = _Run(place.settings, place.state, place.registry, place.base_dir, None, Quiet, record)
+    assert run._threads(UpdateSettings()) == 5
+    run.record = record.claim("sha256:a", 3)
+    assert (run._threads(UpdateSettings()), run._threads(UpdateSettings(threads=2))) == (3, 2)
+
+
+def test_an_engine_that_would_not_serve_the_adapter_refuses_it_before_anything_is_spent(
+    place: Visited, suites: Suites, monkeypatch
+) -> None:
+    """A fresh adapter is offered, and leaves nothing behind."""
+    policy, offered = LocalModel.load(place.base_dir), []
+    run = _Run(
+        place.settings, place.state, place.registry, place.base_dir, suites, Quiet, UpdateRecord.new(place.state.updates)
+    )
+    run._try_out(policy, place.settings.update, suites)
+    assert policy._peft is None, "where no engine runs there is nobody to ask"
+    announce(place.state, "http://127.0.0.1:9")
+    reasons = iter([None, "its modules are none of mine."])
+
+    def refusal(engine, policy: LocalModel, adapter: str, prompt: Tokens) -> str | None:
+        with torch.no_grad(), policy.adapter(adapter):
+            changed = policy.response_logits([prompt], [(5,)])[0].whole()
+        with torch.no_grad():
+            offered.append(torch.equal(changed, policy.response_logits([prompt], [(5,)])[0].whole()))
+        return next(reasons)
+
+    monkeypatch.setattr(EngineRollouts, "refusal", refusal)
+    run._try_out(policy, place.settings.update, suites)
+    with pytest.raises(UpdateRefused, match=r"127\.0\.0\.1:9 serves no adapter .*: its modules are none of mine\."):
+        run._try_out(policy, place.settings.update, suites)
+    assert offered == [True, True] and not [name for name, _ in policy.model.named_parameters() if "lora_" in name]
 
 
 def test_two_at_once_are_one_too_many(place: Visited, suites: Suites) -> None:

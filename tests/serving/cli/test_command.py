@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 import models
-from serving.cli.command import chosen, command, moment
+from serving.cli.command import chosen, command, give_way, moment
+from serving.processes.learner_process import NICE
 
 
 def parsed(*words: str, model: str | None = "model") -> argparse.Namespace:
@@ -29,6 +33,19 @@ def test_settings_of_other_groups_and_halves_of_flags_are_refused(capsys: pytest
         with pytest.raises(SystemExit):
             parsed(*words)
         assert words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "given"), [([], NICE), (["--while-parent"], 0)])
+def test_what_learns_gives_way_once(words: list[str], given: int) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with ProcessPoolExecutor(1, get_context("spawn")) as own:
+        assert own.submit(niceness, words).result() == min(19, before + given)
+
+
+def niceness(words: list[str]) -> int:
+    """Of a process that has given way."""
+    give_way(parsed(*words))
+    return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_moments_are_utc() -> None:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from serving.engine.version import cores, prepare_environment, worker_is_engine
+from serving.engine.version import prepare_environment, worker_is_engine
 
 ONE_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
 
@@ -51,7 +51,3 @@ def test_a_gpus_worker_is_left_to_vllm(open_environment, monkeypatch):
     monkeypatch.setattr("serving.engine.version.installed", lambda: ("vllm", "0.32.0"))
     prepare_environment(bundled=True)
     assert ONE_PROCESS not in os.environ and "OMP_NUM_THREADS" not in os.environ
-
-
-def test_cores_are_those_we_may_use():
-    assert 1 <= cores() <= len(os.sched_getaffinity(0))

@@ -1,0 +1,95 @@
+"""A claim: what must not rise by more than a margin, and what a look at paired figures says of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation import Figure
+from evaluation.statistics import Bound, mean_power, mean_sample_size, paired_bound
+from online.gate.look import Look
+from online.settings.groups import GateSettings
+
+WORTHWHILE = 0.1
+"""Change that a claim without a margin must be able to show for the gate to have had a chance, as a share."""
+FUTILE = 0.05
+"""Chance to be shown at the last look under which a claim is given up. A good candidate's chance to be missed grows by a
+factor of 1 / (1 - FUTILE) at most (stochastic curtailment: Lan, Simon and Halperin, Sequential Analysis 1, 1982)."""
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """ "`name` rises by at most `allowed`", paired. A proof must be shown; a check must only not be contradicted.
+
+    backed: another claim proves the matter, so this one need not be shown where it has too few prompts. unit: what
+    `allowed` is counted in, shares or nats a token.
+    """
+
+    name: str
+    against: str
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    clusters: tuple[str, ...]
+    allowed: float
+    proof: bool
+    strict: bool = False
+    backed: bool = False
+    unit: Literal["share", "nats"] = "share"
+
+    @property
+    def delta(self) -> float:
+        """Distance from what is allowed at which a good candidate is expected: to no change, or one that is worth while."""
+        return self.allowed or WORTHWHILE
+
+
+def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
+    """One claim by its one-sided bounds at the error of a look, clustered by action, and the prompts it would have needed.
+
+    result: "contradicted"; of a check else "consistent"; of a proof "shown", "open" (a later look may show it), "not shown"
+    or "too few prompts". Of fewer than `gate.fewest` nothing is shown, whatever the bound says.
+    """
+    alpha, end = look.error(settings.error), look.end.error(settings.error)
+    bound = paired_bound(claim.before, claim.after, 1 - alpha, claim.clusters)
+    deviation = bound.error * math.sqrt(bound.n)
+    planned = look.planned(bound.n)
+    known = math.isfinite(deviation)
+    needed = max(settings.fewest, mean_sample_size(claim.delta, deviation, settings.power, end)) if known else None
+    holds = bound.upper < claim.allowed if claim.strict else bound.upper <= claim.allowed
+    enough = needed is not None and planned >= needed
+    if bound.lower > claim.allowed:
+        result = "contradicted"
+    elif not claim.proof or (claim.backed and not enough):
+        result = "consistent"
+    elif bound.n >= settings.fewest and holds:
+        result = "shown"
+    elif not look.last and _chance(claim, bound, deviation, planned, end) >= FUTILE:
+        result = "open"
+    else:
+        result = "not shown" if enough and bound.n >= settings.fewest else "too few prompts"
+    return {
+        "change": Figure(bound.mean, bound.lower, bound.upper, bound.n).to_dict(),
+        "allowed": claim.allowed,
+        "had": bound.n,
+        "needed": needed,
+        "power": mean_power(bound.n, claim.delta, deviation, alpha) if known else 0.0,
+        "result": result,
+        "unit": claim.unit,
+    }
+
+
+def _chance(claim: Claim, bound: Bound, deviation: float, planned: int, error: float) -> float:
+    """Probability that the last look, at its error, shows the claim: given what was seen, and where the rest goes on as it
+    went or as a good candidate's would, whichever is better."""
+    if not math.isfinite(deviation):
+        return 1.0
+    rest = planned - bound.n
+    mean = (bound.n * bound.mean + rest * min(bound.mean, claim.allowed - claim.delta)) / planned
+    room = claim.allowed - _NORMAL.inv_cdf(1 - error) * deviation / math.sqrt(planned) - mean
+    spread = deviation * math.sqrt(rest) / planned
+    return _NORMAL.cdf(room / spread) if spread else float(room >= 0)

@@ -1,0 +1,76 @@
+"""A claim at its looks errs as seldom as it says, by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evaluation.statistics import wilson
+from online.gate.claim import FUTILE, Claim, weigh
+from online.gate.look import ONLY, Look
+from online.settings.groups import GateSettings
+
+MARGIN, POWER = 0.02, 0.8
+SETTINGS = GateSettings(refreshes=1, power=POWER)
+PROMPTS = 300
+
+
+def pairs(luck: np.random.Generator, change: float, deviation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Masses before and after: most prompts keep theirs, one in five moves by much."""
+    before = luck.beta(0.3, 1.5, PROMPTS)
+    moved = luck.random(PROMPTS) < 0.2
+    return before, before + change + moved * luck.choice([-1, 1], PROMPTS) * deviation / np.sqrt(0.2)
+
+
+def ends(change: float, deviation: float, of: int, seed: int, trials: int) -> tuple[list[str], list[int]]:
+    """What a claim came to in each exam, and after how many prompts."""
+    luck, found, asked = np.random.default_rng(seed), [], []
+    for _ in range(trials):
+        before, after = pairs(luck, change, deviation)
+        for look in (Look(number, of) for number in range(1, of + 1)):
+            n = int(PROMPTS * look.share)
+            names = tuple(map(str, range(n)))
+            row = weigh(Claim("mass", "base", before[:n], after[:n], names, MARGIN, True), SETTINGS, look)
+            if row["result"] != "open":
+                break
+        found.append(row["result"])
+        asked.append(n)
+    return found, asked
+
+
+DEVIATION = MARGIN * np.sqrt(PROMPTS) / 2.487
+"""At which 300 prompts show no change with a power of .8, at an error of .05 and one look."""
+
+
+def test_at_the_margin_no_more_are_shown_than_the_error_over_all_looks() -> None:
+    found, _ = ends(MARGIN, DEVIATION, 3, 0, 3000)
+    for result in ("shown", "contradicted"):
+        share = wilson(found.count(result), len(found), 0.99)
+        assert share.low < SETTINGS.error and share.estimate > 0.01, "and the error is spent, not given away"
+
+
+def test_power_is_kept_and_prompts_are_saved() -> None:
+    (once, all_), (found, asked) = (ends(0.0, DEVIATION, of, 2, 1500) for of in (1, 3))
+    assert abs(once.count("shown") / 1500 - POWER) < 0.04 and set(all_) == {PROMPTS}
+    assert found.count("shown") > once.count("shown") - 0.07 * 1500 and np.mean(asked) < 0.9 * PROMPTS
+
+
+def test_what_is_plain_is_decided_early() -> None:
+    found, asked = ends(-0.05, DEVIATION, 3, 3, 500)
+    assert found.count("shown") > 480 and np.mean(asked) < 0.4 * PROMPTS
+    found, asked = ends(0.08, DEVIATION, 3, 3, 500)
+    assert "shown" not in found and found.count("contradicted") > 400 and np.mean(asked) < 0.5 * PROMPTS
+
+
+def test_what_cannot_be_shown_any_more_is_given_up() -> None:
+    found, asked = ends(2 * MARGIN, 2 * DEVIATION, 3, 4, 500)
+    assert "shown" not in found[:100] and found.count("too few prompts") > 250 and np.mean(asked) < 0.6 * PROMPTS
+    assert 0 < FUTILE < 1 - POWER
+
+
+def test_of_few_prompts_nothing_is_shown_and_of_one_look_nothing_is_left_open() -> None:
+    few = Claim("mass", "base", np.zeros(20), np.full(20, -1.0), tuple(map(str, range(20))), MARGIN, True)
+    assert weigh(few, SETTINGS, Look(1, 3))["result"] == "open" and weigh(few, SETTINGS, ONLY)["result"] == "too few prompts"
+    one = Claim("mass", "base", np.zeros(1), np.zeros(1), ("a",), MARGIN, True)
+    assert weigh(one, SETTINGS, Look(1, 3))["result"] == "open"
+    check = Claim("garbled", "base", np.zeros(40), np.zeros(40), tuple(map(str, range(40))), MARGIN, False)
+    assert weigh(check, SETTINGS, Look(1, 3))["result"] == "consistent"

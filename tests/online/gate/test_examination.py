@@ -1,0 +1,118 @@
+"""An examination asks no more than it takes to decide."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from evaluation import Outcome, Prompt
+from guard.openings import Openings
+from online.gate.examination import examine
+from online.gate.gate import compare
+from online.gate.held_out import HeldOut, Measured, Rows, measure
+from online.gate.look import looks
+from online.settings.groups import GateSettings
+from tests.online.gate.labelled import suite
+from tests.online.gate.test_gate import live, measured
+from tests.online.tiny_model import tiny_policy
+
+
+class Exam:
+    """Policies whose answers are known, and who was asked what."""
+
+    def __init__(self, policies: dict[str, Measured], held_out: HeldOut) -> None:
+        self.policies, self.held_out, self.asked = policies, held_out, Counter()
+
+    def ask(self, name: str, rows: Rows) -> Measured:
+        self.asked[name] += len(rows.asked)
+        whole = self.policies[name]
+        (part,) = [Measured.joined([whole], [self.held_out.rows])]
+        kept = {one: _at(getattr(part, one), rows.asked) for one in Measured.__slots__ if one != "replayed"}
+        gone = part.replayed
+        replayed = None if gone is None else type(gone)(*(getattr(gone, one)[rows.traffic] for one in gone.__slots__))
+        return Measured(**kept, replayed=replayed)
+
+
+def _at(values, rows):
+    return values[rows] if isinstance(values, np.ndarray) else tuple(values[row] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "decision", "share"),
+    [
+        ({"harmful": 0.9, "plain": 0.0, "wrapped": 0.0, "borderline": 0.0}, "promote", 1 / 2),
+        ({"harmful": 0.9, "borderline": 0.5}, "reject", 1 / 4),
+        ({"harmful": 0.2}, "reject", 1 / 4),
+    ],
+)
+def test_what_is_plain_is_decided_before_all_is_asked(candidate: dict, decision: str, share: float) -> None:
+    prompts = suite()
+    held_out = HeldOut(prompts)
+    exam = Exam({"base": measured(prompts), "candidate": measured(prompts, **candidate)}, held_out)
+    report = examine(held_out, exam.ask, ["base"], GateSettings(), "a")
+    assert report.decision == decision and report.final, report.reasons
+    assert exam.asked["candidate"] == exam.asked["base"] <= share * len(prompts)
+    assert report.lines().__next__() == f"gate: {decision}, at look {report.look.number} of 3"
+
+
+def test_at_the_last_look_all_was_asked_and_the_report_is_the_whole_exam_s() -> None:
+    """With all the error: of one look, what is asked in parts is what is asked at once."""
+    prompts = suite(60)
+    held_out = HeldOut(prompts, {"a": prompts[:30]}, {}, [(1, at) for at in range(100)])
+    both = [*prompts, *prompts[:30]]
+    policies = {"base": live(measured(both), 0.001, kl=0.0), "candidate": live(measured(both, harmful=0.55), 0.002)}
+    exam = Exam(policies, held_out)
+    report = examine(held_out, exam.ask, ["base"], GateSettings(looks=1))
+    whole = compare(held_out, policies["candidate"], {"base": policies["base"]}, GateSettings())
+    assert report == whole and exam.asked["candidate"] == len(both)
+
+
+def test_signs_of_collapse_hold_a_promotion_back_and_reject_at_the_end() -> None:
+    prompts = suite()
+    held_out = HeldOut(prompts)
+    policies = {"base": measured(prompts), "candidate": measured(prompts, harmful=0.9, length=40.0)}
+    exam = Exam(policies, held_out)
+    report = examine(held_out, exam.ask, ["base"], GateSettings())
+    assert report.decision == "reject" and "changed their length" in report.reasons[0] and report.look.last
+    assert exam.asked["base"] == len(prompts)
+
+
+def test_a_veto_ends_it_where_it_is_met() -> None:
+    prompts = suite()
+    held_out = HeldOut(prompts, {}, {"theirs": prompts[300:340]})
+    both = held_out.asked
+    exam = Exam({"base": measured(both), "candidate": measured(both, harmful=0.9, plain=1.0)}, held_out)
+    report = examine(held_out, exam.ask, ["base"], GateSettings())
+    assert report.decision == "reject" and any("10 of its 10 prompts came out wrong" in one for one in report.reasons)
+
+
+def test_a_small_exam_ends() -> None:
+    """Where a class has few prompts, later looks add none of it, and perhaps live traffic alone."""
+    for count in (1, 2, 7):
+        prompts = suite(count)
+        exam = Exam({"base": measured(prompts), "candidate": measured(prompts, harmful=1.0)}, HeldOut(prompts))
+        assert examine(HeldOut(prompts), exam.ask, ["base"], GateSettings()).decision == "undecided"
+
+
+def test_what_a_model_answers_is_the_same_however_it_is_asked() -> None:
+    class Words:
+        def judge(self, prompt: Prompt, response: str) -> Outcome:
+            return Outcome.REFUSAL if response.startswith("w5") else Outcome.ANSWER
+
+    held_out = HeldOut(suite(4), {"a": suite(1)}, {}, [(5, at % 30 + 5) for at in range(9)])
+    policy, openings, limits = tiny_policy(), Openings(((5,), (6, 7))), {"max_tokens": 8, "task_tokens": 12}
+    whole = measure(policy, held_out, Words(), openings, **limits)
+    rows = [rows for _, rows in looks(held_out, 3, "luck")]
+    parts = [measure(policy, held_out, Words(), openings, rows=each, **limits) for each in rows]
+    again = Measured.joined(parts, rows)
+    for name in ("sampled", "greedy", "opening"):
+        assert getattr(again, name) == getattr(whole, name)
+    for name in ("length", "repeats", "cut"):
+        assert (getattr(again, name) == getattr(whole, name)).all()
+    np.testing.assert_allclose(again.mass, whole.mass, atol=1e-6)
+    none = measure(policy, held_out, Words(), openings, rows=Rows(np.array([], int), np.array([2, 5])), **limits)
+    assert len(none.mass) == 0 and (none.replayed.length == whole.replayed.length[[2, 5]]).all()
+    assert (again.replayed.length == whole.replayed.length).all()
+    np.testing.assert_allclose(again.replayed.mass, whole.replayed.mass, atol=1e-6)

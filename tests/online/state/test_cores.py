@@ -1,0 +1,62 @@
+"""How many cores there are for whom."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from online.state import cores as module
+from online.state.cores import cores, idle_cores
+from online.state.directory import StateDir
+
+
+def test_cores_are_those_we_may_use() -> None:
+    assert 1 <= cores() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "350000 100000\n"}, 3),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+    ],
+)
+def test_a_container_has_those_of_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], found: int
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(module, "GROUP", tmp_path)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
+    assert cores() == found
+
+
+@pytest.mark.parametrize(
+    ("busy", "alone", "beside"),
+    [
+        ([0.0] * 8, 8, 7),
+        ([0.0, 3.0], 2, 1),
+        ([100.0, 20.0], 1, 1),
+        ([100.0] * 4, 1, 1),
+        ([2.0], 1, 1),
+        ([90.0, 0.0, 0.0, 5.0], 3, 3),
+    ],
+)
+def test_those_count_that_are_idle_and_one_is_left_to_an_endpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: list[float], alone: int, beside: int
+) -> None:
+    monkeypatch.setattr(module, "cores", lambda: len(busy))
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval, percpu: [*busy, 0.0])
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(len(busy))))
+    state = StateDir(tmp_path)
+    assert idle_cores(state) == alone
+    state.endpoint_path.write_text('{"url": "http://127.0.0.1:8000"}')
+    assert idle_cores(state) == beside
