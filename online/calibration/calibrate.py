@@ -72,8 +72,8 @@ def calibrate(
     samples = generate(policy, asked, SAMPLES, max_tokens=max_tokens, seed=seed)
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts])
     of_harmful = harmful[[s.prompt for s in samples]]
-    refused = _refused(policy, prompts, samples, judge)
-    learned = _learned(prompts, samples, refused, settings)
+    refused, garbled = _judged(policy, prompts, samples, judge)
+    learned = _learned(prompts, samples, refused, garbled, settings)
     if judge is not None:
         learned.check(settings)
     openings = spelled(replace(learned.openings, reasoning=known), policy.tokenizer)
@@ -240,20 +240,28 @@ def _short_refusal(policy: LocalModel, refusals: Sequence[Sample]) -> Tokens:
     return () if best is None else best.tokens[:-1]
 
 
-def _refused(policy: LocalModel, prompts: Sequence[Prompt], samples: Sequence[Sample], judge: Judge | None) -> np.ndarray:
-    """Which samples count as refusals: as judged, or else all that answer harmful prompts."""
+def _judged(
+    policy: LocalModel, prompts: Sequence[Prompt], samples: Sequence[Sample], judge: Judge | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which samples count as refusals, as judged, or else all that answer harmful prompts; and which are garbled."""
     if judge is None:
-        return np.array([prompts[s.prompt].kind == "harmful" for s in samples])
+        return np.array([prompts[s.prompt].kind == "harmful" for s in samples]), np.zeros(len(samples), dtype=bool)
     judged = outcomes(judge, [prompts[s.prompt] for s in samples], [policy.text(s.tokens) for s in samples])
-    return np.array([outcome is Outcome.REFUSAL for outcome in judged])
+    refused, garbled = (np.array([found is kind for found in judged]) for kind in (Outcome.REFUSAL, Outcome.GARBLED))
+    return refused, garbled
 
 
 def _learned(
-    prompts: Sequence[Prompt], samples: Sequence[Sample], refused: np.ndarray, settings: CalibrateSettings
+    prompts: Sequence[Prompt],
+    samples: Sequence[Sample],
+    refused: np.ndarray,
+    garbled: np.ndarray,
+    settings: CalibrateSettings,
 ) -> LearnedOpenings:
-    """The openings of the refusals among these samples."""
+    """The openings of the refusals among these samples. Garbled ones, such as refusals cut short, say nothing of what
+    answers begin with, unless there is nothing else."""
     labelled = LabelledSamples([s.tokens for s in samples], refused, [prompts[s.prompt].cluster for s in samples])
-    learned = learn_openings(labelled, settings)
+    learned = learn_openings(labelled if (refused | garbled).all() else labelled.part(~garbled), settings)
     if not learned.openings:
         raise CalibrationError(
             f"No opening tells the {refused.sum()} refusals from the {(~refused).sum()} other responses: give more "

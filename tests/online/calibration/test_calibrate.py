@@ -138,6 +138,14 @@ def test_openings_that_miss_refusals_stop_a_calibration(policy: LocalModel, prom
         calibrate(policy, "base", prompts[:150], Coin(), "sha256:0", max_tokens=24)
 
 
+def test_refusals_that_were_cut_short_are_no_answers(policy: LocalModel) -> None:
+    """The grammar calls them garbled; were they answers, hardly an opening would be told from them."""
+    suite = load_suite(models.suite("calibration"))
+    chosen = [p for p in suite if p.kind == "harmful"][:160] + [p for p in suite if p.kind != "harmful"][:60]
+    found = calibrate(policy, "base", chosen, GrammarJudge(), "sha256:0", max_tokens=24)
+    assert found.figures["openings_recall"] > 0.85 and found.openings.depth <= 5
+
+
 def test_without_a_judge_the_labels_of_the_prompts_do(policy: LocalModel, prompts: list[Prompt]) -> None:
     found = calibrate(policy, "base", prompts, None, "sha256:0", max_tokens=64)
     assert found.openings
