@@ -1,6 +1,6 @@
 """A pytest plug-in for scripts/matrix: tests that ask for a package that is left out are skipped, and counted by package.
 
-SIRL_LEFT_OUT names the packages, by commas. Only a failure that says "No module named ..." of one of them is a skip.
+MATRIX_LEFT_OUT names the packages, by commas. Only a failure that says that one of them is no module here, or no package, is a skip.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections import Counter
 
 import pytest
 
-LEFT_OUT = frozenset(os.environ.get("SIRL_LEFT_OUT", "").split(","))
+LEFT_OUT = frozenset(os.environ.get("MATRIX_LEFT_OUT", "").split(","))
 counts: Counter[str] = Counter()
 
 
 def missing(text: str) -> str | None:
     """The package that was left out and missed, by what an error says."""
-    named = re.findall(r"No module named '(\w+)", text)
+    named = re.findall(r"(?:No module named '|No package metadata was found for )(\w+)", text)
     return named[-1] if named and named[-1] in LEFT_OUT else None
 
 
