@@ -37,6 +37,7 @@ from tqdm import tqdm
 from benchmarks import adapters
 from benchmarks.parts import parts
 from benchmarks.shapes import VOCABULARY, build
+from online.state.cores import cores
 from serving.processes.server_process import child, wait_until_healthy
 
 RESULT = Path("benchmarks/results/guard.json")
@@ -49,7 +50,10 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_PLUGINS": "",
     "HF_HUB_OFFLINE": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "OMP_NUM_THREADS": str(cores()),
 }
+"""Of both servers: the engine and its worker are one process in either, as ours has it on CPUs."""
 PROMPT = 32
 """Tokens of a prompt: few enough that most of the work is generating."""
 GENERATED = {"toy": 48}

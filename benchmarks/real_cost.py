@@ -46,9 +46,11 @@ def calibrate(model: Path, prompts: Path, each: int, state: Path) -> dict[str, A
     began = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - began
+    if done.returncode:
+        raise SystemExit(f"calibrating failed: {done.stderr.strip().splitlines()[-1]}")
     found: dict[str, Any] = {"calibrate_prompts": len(asked.read_text().splitlines()), "calibrate_s": seconds}
     found["calibrate_peak_gb"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
-    return found | {"calibrate_said": (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1]}
+    return found | {"calibrate_said": done.stdout.strip().splitlines()[-1]}
 
 
 def step(model: Path, prompts: Path, state: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A pytest plug-in for scripts/matrix: tests that ask for a package that is left out are skipped, and counted by package.
 
-MATRIX_LEFT_OUT names the packages, by commas. Only a failure that says that one of them is no module here, or no package, is a skip.
+MATRIX_LEFT_OUT names the packages, by commas. Only a failure that says that one of them is no module here, or no package, is
+a skip.
 """
 
 from __future__ import annotations

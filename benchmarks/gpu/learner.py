@@ -26,8 +26,6 @@ from online.training.rollouts import LocalRollouts
 from online.training.selector import Selection
 from online.training.trainer import Trainer
 
-LARGE = 1_000_000_000
-"""Parameters from which on layers are computed again on the way back."""
 SPECIAL = 2
 """Token ids under this are not in prompts."""
 CLASSES = 4
@@ -82,7 +80,7 @@ def measured(sizes: Sizes, config: Mapping[str, Any], length: int) -> dict[str, 
     """A step of a shape with random weights, on random prompts of one length."""
     policy = random_model(sizes, config)
     size = sum(p.numel() for p in policy.model.parameters())
-    settings = UpdateSettings(**sizes.update, gradient_checkpointing=size >= LARGE)
+    settings = UpdateSettings(**sizes.update)
     prompts = random_prompts(max(sizes.scored, sizes.answered, settings.screened_per_step), length, config["vocab_size"])
     found = step(policy, prompts, openings_of(config["vocab_size"]), settings, scored=sizes.scored, answered=sizes.answered)
     return {"parameters": size} | found

@@ -166,6 +166,7 @@ def _held(
     return _scored(policy, prompts, asked, samples, openings, anew)
 
 
+@torch.no_grad()
 def _scored(
     policy: LocalModel,
     prompts: Sequence[Prompt],

@@ -130,7 +130,7 @@ class LocalModel:
         self._copies[name] = copy.deepcopy(self._base).float().requires_grad_(True)
         device = self.model.device
         if device.type == "cuda":  # a gradient and AdamW's two moments are to come
-            self.allow(min(self._memory, memory_for(device, spoken_for=3 * 4 * self.size)))
+            self.allow(min(self.memory, memory_for(device, spoken_for=3 * 4 * self.size)))
         return list(self._copies[name].parameters())
 
     def load_adapter(self, name: str, path: Path) -> None:
@@ -256,7 +256,7 @@ class LocalModel:
     def allow(self, memory: int) -> None:
         """Let one batch take so many bytes beside the weights."""
         most, each = MOST.get(self.model.device.type, MOST["cpu"]), self._base.dtype.itemsize
-        self._memory = memory
+        self.memory = memory
         self.budget = TokenBudget.of(self._base.config, memory, cached=each, recompute=self._recompute, most=most)
 
     def batches(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -272,7 +272,7 @@ class LocalModel:
         """From here on a gradient computes each layer again instead of keeping what it needs of it. Before `add_copy`."""
         self._base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._recompute = True
-        self.allow(self._memory)
+        self.allow(self.memory)
 
     @contextmanager
     def _recomputing(self) -> Iterator[None]:

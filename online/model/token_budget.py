@@ -67,7 +67,8 @@ class TokenBudget:
         """Of a model's configuration and bytes of memory; cached: bytes of a number in its cache; recompute: whether its
         layers are computed again on the way back; most: tokens of a pass at most."""
         text = config.get_text_config()
-        layers, hidden, heads = text.num_hidden_layers, text.hidden_size, text.num_attention_heads
+        layers, hidden = text.num_hidden_layers, text.hidden_size
+        heads = getattr(text, "num_attention_heads", None) or 1  # a model without attention is loaded too, and refused later
         wide = getattr(text, "head_dim", None) or hidden // heads
         values = (getattr(text, "num_key_value_heads", None) or heads) * wide
         block = _FLOAT * (6 * hidden + 5 * heads * wide + 2 * values + 5 * _intermediate(text))

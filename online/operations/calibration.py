@@ -49,7 +49,6 @@ def calibrate(installation: Installation, adapter: str, suite: Path | None = Non
         )
     if reason := inexact(policy):
         raise SirlError(f"{model} cannot be calibrated, for {reason}.")
-    learn = settings.update
     limits: dict[str, Any] = {"seed": learn.seed, "max_tokens": learn.max_tokens}
     limits |= {"held": held, "settings": settings.calibrate}
     named = judge_named(settings, ours=ours)

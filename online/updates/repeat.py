@@ -34,6 +34,8 @@ def repeat(
     registry.verify(version)
     manifest, folder = registry.manifest(version), registry.path(version)
     ledger, learn = Ledger.load(folder), UpdateSettings(**manifest["settings"])
+    if set(manifest["settings"]) != set(UpdateSettings.model_fields):
+        raise LedgerError(f"v{version} was taught by another version of sirl-guard, which drew and summed in another order.")
     if learn.rollouts != "transformers":
         raise LedgerError(f"v{version} learned from an engine's draws, which are not the same to the bit twice.")
     training_set = TrainingSet.named(buffer, ledger, state.client_salt())

@@ -172,7 +172,9 @@ class _Run:
         policy, suites = evaluator.policy, evaluator.suites
         learn = learn.model_copy(
             update={  # on record: they decide the weights to the bit
+                "device": policy.model.device.type,
                 "dtype": policy.conditions.dtype,
+                "memory_gib": policy.memory / 2**30,
                 "learning_rate": learning_rate(learn, policy.size),
                 "threads": torch.get_num_threads(),
             }
@@ -241,8 +243,10 @@ class _Run:
         if engine is None:
             return
         policy.add_adapter(OFFERED, config, learn.seed)
-        reason = engine.refusal(policy, OFFERED, policy.render(suites.calibration[0].messages))
-        policy.drop_adapter(OFFERED)
+        try:
+            reason = engine.refusal(policy, OFFERED, policy.render(suites.calibration[0].messages))
+        finally:
+            policy.drop_adapter(OFFERED)
         if reason:
             raise UpdateRefused(f"The engine at {engine.url} serves no adapter such as would be learned: {reason}")
 
