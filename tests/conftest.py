@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -90,6 +91,12 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise AssertionError("no port is free")
+
+
+@pytest.fixture(autouse=True)
+def warnings_are_heard() -> None:
+    """Where vLLM's application is built in a test's own process, it turns the root logger down to errors from then on."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @contextmanager
