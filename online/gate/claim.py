@@ -51,8 +51,9 @@ class Claim:
 def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
     """One claim by its one-sided bounds at the error of a look, clustered by action, and the prompts it would have needed.
 
-    result: "contradicted"; of a check else "consistent"; of a proof "shown", "open" (a later look may show it), "not shown"
-    or "too few prompts". Of fewer than `gate.fewest` nothing is shown, whatever the bound says.
+    result: "contradicted"; of a check else "consistent", or "open" where its mean is over what is allowed and a later look
+    may contradict it; of a proof "shown", "open" (a later look may show it), "not shown" or "too few prompts". Of fewer than
+    `gate.fewest` nothing is shown or given up, whatever the bound says.
     """
     alpha, end = look.error(settings.error), look.end.error(settings.error)
     bound = paired_bound(claim.before, claim.after, 1 - alpha, claim.clusters)
@@ -65,10 +66,10 @@ def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
     if bound.lower > claim.allowed:
         result = "contradicted"
     elif not claim.proof or (claim.backed and not enough):
-        result = "consistent"
+        result = "consistent" if look.last or bound.mean <= claim.allowed else "open"
     elif bound.n >= settings.fewest and holds:
         result = "shown"
-    elif not look.last and _chance(claim, bound, deviation, planned, end) >= FUTILE:
+    elif not look.last and (bound.n < settings.fewest or _chance(claim, bound, deviation, planned, end) >= FUTILE):
         result = "open"
     else:
         result = "not shown" if enough and bound.n >= settings.fewest else "too few prompts"

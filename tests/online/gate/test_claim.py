@@ -72,5 +72,20 @@ def test_of_few_prompts_nothing_is_shown_and_of_one_look_nothing_is_left_open() 
     assert weigh(few, SETTINGS, Look(1, 3))["result"] == "open" and weigh(few, SETTINGS, ONLY)["result"] == "too few prompts"
     one = Claim("mass", "base", np.zeros(1), np.zeros(1), ("a",), MARGIN, True)
     assert weigh(one, SETTINGS, Look(1, 3))["result"] == "open"
-    check = Claim("garbled", "base", np.zeros(40), np.zeros(40), tuple(map(str, range(40))), MARGIN, False)
-    assert weigh(check, SETTINGS, Look(1, 3))["result"] == "consistent"
+
+
+def test_nothing_is_given_up_before_there_are_prompts_enough_to_show_it() -> None:
+    noisy, names = np.tile([0.5, -0.5], 20), tuple(map(str, range(40)))
+    early, late = (Claim("mass", "base", np.zeros(n), noisy[:n], names[:n], MARGIN, True) for n in (10, 40))
+    assert weigh(early, GateSettings(), Look(1, 6))["result"] == "open"
+    assert weigh(late, GateSettings(), Look(1, 3))["result"] == "too few prompts", "which forty say"
+
+
+def test_a_check_waits_while_its_mean_is_over_what_is_allowed() -> None:
+    def result(rise: float, look: Look, **how: bool) -> str:
+        noisy, names = np.tile([-1.0, 1.0], 20), tuple(map(str, range(40)))
+        return weigh(Claim("solved", "base", noisy, 2 * noisy + rise, names, MARGIN, **how), SETTINGS, look)["result"]
+
+    for how in ({"proof": False}, {"proof": True, "backed": True}):
+        assert [result(rise, Look(1, 3), **how) for rise in (0, 0.1, 2)] == ["consistent", "open", "contradicted"]
+        assert [result(rise, Look(3, 3), **how) for rise in (0, 0.1, 2)] == ["consistent", "consistent", "contradicted"]

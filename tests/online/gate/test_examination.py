@@ -82,6 +82,16 @@ def test_signs_of_collapse_hold_a_promotion_back_and_reject_at_the_end() -> None
     assert exam.asked["base"] == len(prompts)
 
 
+@pytest.mark.parametrize("luck", "abcd")
+def test_what_all_prompts_contradict_is_not_passed_by_at_an_early_look(luck: str) -> None:
+    """Masses promote at a quarter or half of the prompts, and there the check's error rate is a sixteenth or three."""
+    prompts = suite()
+    spoilt = measured(prompts, **PLAINLY_BETTER, greedy={"borderline": 0.15})
+    exam = Exam({"base": measured(prompts), "candidate": spoilt}, HeldOut(prompts))
+    report = examine(exam.held_out, exam.ask, ["base"], GateSettings(), luck)
+    assert report.decision == "reject" and "greedy refusals of borderline prompts" in report.reasons[0]
+
+
 @pytest.mark.parametrize("wrong", range(0, 40, 3))
 def test_one_prompt_of_a_veto_ends_it_at_the_first_look(wrong: int) -> None:
     prompts = suite()
