@@ -15,7 +15,7 @@ from online.gate.gate import compare
 from online.gate.held_out import HeldOut, Measured, Rows, measure
 from online.gate.look import looks
 from online.settings.groups import GateSettings
-from tests.online.gate.labelled import suite
+from tests.online.gate.labelled import PER_CLASS, prompt, suite
 from tests.online.gate.test_gate import live, measured
 from tests.online.tiny_model import tiny_policy
 
@@ -51,7 +51,7 @@ def _at(values, rows):
     ],
 )
 def test_what_is_plain_is_decided_before_all_is_asked(candidate: dict, decision: str, share: float) -> None:
-    prompts = suite()
+    prompts = [*suite(), *(prompt("task", index) for index in range(PER_CLASS, 2 * PER_CLASS))]
     held_out = HeldOut(prompts)
     exam = Exam({"base": measured(prompts), "candidate": measured(prompts, **candidate)}, held_out)
     report = examine(held_out, exam.ask, ["base"], GateSettings(), "a")
