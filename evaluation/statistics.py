@@ -1,7 +1,7 @@
 """Intervals, paired comparisons and sample sizes.
 
-Two-sided intervals cover `confidence`; one-sided bounds hold with `confidence` each. Quantiles of t, binomial tails and
-resampling are SciPy's. Score intervals of fractional counts, DeLong's variance, cluster-robust errors and confidence
+Two-sided intervals cover `confidence`; one-sided bounds hold with `confidence` each. Quantiles of t and beta, binomial tails
+and resampling are SciPy's. Score intervals of fractional counts, DeLong's variance, cluster-robust errors and confidence
 sequences are ours: SciPy has none of them.
 """
 
@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
-from scipy.stats import binom, bootstrap, entropy
+from scipy.stats import beta, binom, bootstrap, entropy
 from scipy.stats import t as student_t
 
 _NORMAL = NormalDist()
@@ -177,6 +177,17 @@ def mean_power(n: int, delta: float, deviation: float, alpha: float = 0.05) -> f
     if deviation == 0:
         return 1.0 if delta else alpha
     return _NORMAL.cdf(abs(delta) * math.sqrt(n) / deviation - _NORMAL.inv_cdf(1 - alpha))
+
+
+def share_at_most(events: int, n: int, alpha: float = 0.05) -> float:
+    """Exact upper bound, of confidence 1 - alpha, of the share of an event that so many of n independent observations show
+    (Clopper and Pearson 1934); 1 - alpha^(1/n) where none does."""
+    return float(beta.ppf(1 - alpha, events + 1, n - events)) if events < n else 1.0
+
+
+def unseen_sample_size(share: float, alpha: float = 0.05) -> int:
+    """Observations that must show no event for that bound to be at most `share`, above 0 and below 1."""
+    return math.ceil(math.log(alpha) / math.log1p(-share))
 
 
 def _differences(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:

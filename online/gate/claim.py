@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation import Figure
-from evaluation.statistics import Bound, mean_power, mean_sample_size, paired_bound
+from evaluation.statistics import Bound, mean_power, mean_sample_size, paired_bound, share_at_most, unseen_sample_size
 from online.gate.look import Look
 from online.settings.groups import GateSettings
 
@@ -47,12 +48,29 @@ class Claim:
         """Distance from what is allowed at which a good candidate is expected: to no change, or one that is worth while."""
         return self.allowed or WORTHWHILE
 
+    @property
+    def binary(self) -> bool:
+        """Whether all figures are 0 or 1."""
+        return bool(np.isin((self.before, self.after), (0, 1)).all())
+
+    @property
+    def risen(self) -> tuple[int, int]:
+        """Clusters that rose, and all of them."""
+        sums: Counter[str] = Counter()
+        for cluster, rise in zip(self.clusters, self.after - self.before, strict=True):
+            sums[cluster] += rise
+        return sum(rise > 0 for rise in sums.values()), len(sums)
+
 
 def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
     """One claim by its one-sided bounds at the error of a look, clustered by action, and the prompts it would have needed.
 
-    result: "contradicted"; of a check else "consistent"; of a proof "shown", "open" (a later look may show it), "not shown"
-    or "too few prompts". Of fewer than `gate.fewest` nothing is shown, whatever the bound says.
+    result: "contradicted"; of a check else "consistent", or "open" where its mean is over what is allowed and a later look
+    may contradict it; of a proof "shown", "open" (a later look may show it), "not shown" or "too few prompts". Of fewer than
+    `gate.fewest` nothing is shown or given up, whatever the bound says.
+
+    Of outcomes few pairs differ, and a standard error from them is too small, or nought. So the upper bound of a proof by
+    outcomes is as far from the mean, at least, as the exact one of the share of clusters that rise is from that share.
     """
     alpha, end = look.error(settings.error), look.end.error(settings.error)
     bound = paired_bound(claim.before, claim.after, 1 - alpha, claim.clusters)
@@ -60,24 +78,30 @@ def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
     planned = look.planned(bound.n)
     known = math.isfinite(deviation)
     needed = max(settings.fewest, mean_sample_size(claim.delta, deviation, settings.power, end)) if known else None
-    holds = bound.upper < claim.allowed if claim.strict else bound.upper <= claim.allowed
+    upper, blind = bound.upper, not known
+    if claim.proof and claim.binary and needed is not None:
+        risen, clusters = claim.risen
+        upper = max(upper, bound.mean + share_at_most(risen, clusters, alpha) - risen / clusters)
+        blind = share_at_most(0, clusters, alpha) > claim.delta
+        needed = max(needed, math.ceil(unseen_sample_size(claim.delta, end) * bound.n / clusters))
+    holds = upper < claim.allowed if claim.strict else upper <= claim.allowed
     enough = needed is not None and planned >= needed
     if bound.lower > claim.allowed:
         result = "contradicted"
     elif not claim.proof or (claim.backed and not enough):
-        result = "consistent"
+        result = "consistent" if look.last or bound.mean <= claim.allowed else "open"
     elif bound.n >= settings.fewest and holds:
         result = "shown"
-    elif not look.last and _chance(claim, bound, deviation, planned, end) >= FUTILE:
+    elif not look.last and (bound.n < settings.fewest or _chance(claim, bound, deviation, planned, end) >= FUTILE):
         result = "open"
     else:
         result = "not shown" if enough and bound.n >= settings.fewest else "too few prompts"
     return {
-        "change": Figure(bound.mean, bound.lower, bound.upper, bound.n).to_dict(),
+        "change": Figure(bound.mean, bound.lower, upper, bound.n).to_dict(),
         "allowed": claim.allowed,
         "had": bound.n,
         "needed": needed,
-        "power": mean_power(bound.n, claim.delta, deviation, alpha) if known else 0.0,
+        "power": 0.0 if blind else mean_power(bound.n, claim.delta, deviation, alpha),
         "result": result,
         "unit": claim.unit,
     }

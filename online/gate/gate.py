@@ -89,7 +89,8 @@ def compare(
     look: Look = ONLY,
 ) -> GateReport:
     """Weigh a candidate against each reference: "base", "live" where an adapter serves, and "best" where another one had the
-    best defence. Before the last look some is left open: claims that more prompts may show, and what has no error rate."""
+    best defence. Before the last look some is left open: claims that more prompts may show, and what has no error rate. The
+    operator's suites are whole at every look, and weighed as at an only one."""
     reasons: Reasons = {"promote": [], "reject": [], "undecided": []}
     waiting: list[str] = []
     late = reasons["reject"] if look.last else waiting
@@ -111,8 +112,7 @@ def compare(
         late += _signs_of_collapse(held_out, mine, reference, name, settings)
     reasons["undecided"] += _unfit(held_out, theirs["base"], look)
     for suite, prompts, part in _operators(held_out, candidate, references):
-        reasons["reject"] += (f"{suite}: {reason}" for reason in _contradicted(prompts, *part, settings, look))
-        late += (f"{suite}: {reason}" for reason in _all_signs(prompts, *part, settings))
+        reasons["reject"] += (f"{suite}: {reason}" for reason in contradictions(prompts, *part, settings))
     reasons["reject"] += _vetoed(held_out, candidate)
     for group in ("harmful", "plain"):
         if not any((p.over_refusal_class or p.kind) == group for p in held_out.prompts):
@@ -176,19 +176,15 @@ def contradictions(
 ) -> tuple[str, ...]:
     """What speaks against a candidate, on prompts too few to promote it: claims that they contradict, and signs of collapse.
     Learning looks at it on its way, and stops."""
-    found = _contradicted(prompts, candidate, references, settings, ONLY)
+    found = _contradicted(prompts, candidate, references, settings)
     return (*found, *_all_signs(prompts, candidate, references, settings))
 
 
 def _contradicted(
-    prompts: Sequence[Prompt],
-    candidate: Measured,
-    references: Mapping[str, Measured],
-    settings: GateSettings,
-    look: Look,
+    prompts: Sequence[Prompt], candidate: Measured, references: Mapping[str, Measured], settings: GateSettings
 ) -> Iterator[str]:
-    for claim in _claims(HeldOut(prompts), candidate, references, settings, look):
-        if (row := weigh(claim, settings, look))["result"] == "contradicted":
+    for claim in _claims(HeldOut(prompts), candidate, references, settings, ONLY):
+        if (row := weigh(claim, settings, ONLY))["result"] == "contradicted":
             estimate, low, _, allowed = _told(row)
             yield f"{claim.name} changed by {estimate} against {claim.against} (at least {low}) where {allowed} is allowed"
 

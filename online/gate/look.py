@@ -55,19 +55,18 @@ ONLY = Look()
 
 
 def looks(held_out: HeldOut, of: int, luck: str) -> Iterator[tuple[Look, Rows]]:
-    """Each look with the rows that it adds: the same share of every class, of each of the operator's suites and of live
-    traffic, in an order drawn by `luck`."""
-    groups: dict[object, list[int]] = {}
-    named = ((number, prompt) for number, part in enumerate(held_out.parts) for prompt in part)
-    for place, (number, prompt) in enumerate(named):
-        groups.setdefault((number, prompt.over_refusal_class or prompt.kind), []).append(place)
+    """Each look with the rows that it adds: the same share of every class and of live traffic, in an order drawn by `luck`.
+    Suites of the operator's own are whole at the first look, for each of their prompts has its say."""
+    groups: dict[str, list[int]] = {}
+    for place, prompt in enumerate(held_out.prompts):
+        groups.setdefault(prompt.over_refusal_class or prompt.kind, []).append(place)
     draw = random.Random(luck)
     asked = [draw.sample(group, len(group)) for group in groups.values()]
     traffic = [draw.sample(range(len(held_out.traffic)), len(held_out.traffic))]
-    before = 0.0
+    before, theirs = 0.0, np.arange(len(held_out.prompts), len(held_out.asked))
     for look in (Look(number, of) for number in range(1, of + 1)):
-        yield look, Rows(_between(asked, before, look.share), _between(traffic, before, look.share))
-        before = look.share
+        yield look, Rows(np.append(_between(asked, before, look.share), theirs), _between(traffic, before, look.share))
+        before, theirs = look.share, theirs[:0]
 
 
 def _between(groups: Sequence[Sequence[int]], low: float, high: float) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from evaluation import statistics as stats
 
@@ -134,6 +135,15 @@ def test_paired_numbers_must_pair():
         stats.paired_bound([1, 2], [1])
     with pytest.raises(ValueError, match="cluster labels"):
         stats.paired_bound([1, 2], [1, 2], clusters=["a"])
+
+
+def test_the_bound_of_a_share_is_exact():
+    assert stats.share_at_most(0, 59) < 0.05 < stats.share_at_most(0, 58), "the rule of three, exactly"
+    assert stats.share_at_most(0, 150, 0.01) == pytest.approx(1 - 0.01 ** (1 / 150))
+    assert binom.cdf(3, 40, stats.share_at_most(3, 40, 0.01)) == pytest.approx(0.01) and stats.share_at_most(4, 4) == 1
+    for share, alpha in ((0.05, 0.05), (0.025, 0.005), (0.1, 0.0003)):
+        n = stats.unseen_sample_size(share, alpha)
+        assert stats.share_at_most(0, n, alpha) <= share < stats.share_at_most(0, n - 1, alpha)
 
 
 def test_figures_go_into_json_without_nan():

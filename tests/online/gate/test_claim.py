@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy.stats import binom
 
 from evaluation.statistics import wilson
 from online.gate.claim import FUTILE, Claim, weigh
@@ -72,5 +74,47 @@ def test_of_few_prompts_nothing_is_shown_and_of_one_look_nothing_is_left_open() 
     assert weigh(few, SETTINGS, Look(1, 3))["result"] == "open" and weigh(few, SETTINGS, ONLY)["result"] == "too few prompts"
     one = Claim("mass", "base", np.zeros(1), np.zeros(1), ("a",), MARGIN, True)
     assert weigh(one, SETTINGS, Look(1, 3))["result"] == "open"
-    check = Claim("garbled", "base", np.zeros(40), np.zeros(40), tuple(map(str, range(40))), MARGIN, False)
-    assert weigh(check, SETTINGS, Look(1, 3))["result"] == "consistent"
+
+
+def shown(tasks: int, clusters: int, look: Look, gained: int = 0) -> dict:
+    """A proof by outcomes: of the first tasks some are gained, or lost where negative, and all others stay."""
+    names = tuple(str(at % clusters) for at in range(tasks))
+    wrong = [(np.arange(tasks) < count).astype(float) for count in (gained, -gained)]
+    return weigh(Claim("lost", "base", *wrong, names, 0.025, True), GateSettings(), look)
+
+
+def test_tasks_that_all_stay_show_no_more_than_their_number_can() -> None:
+    """Of 150 tasks none is lost in 2% of exams where 2.5% truly are, and the first look may spend .03%."""
+    early = shown(150, 150, Look(1, 3))
+    assert early["result"] == "open" and early["power"] == 0 and early["change"]["high"] > 0.05
+    assert shown(150, 150, Look(1, 3), gained=1)["result"] == "open", "one gain makes the error no better known"
+    assert shown(150, 150, Look(1, 3), gained=15)["result"] == "shown"
+    assert shown(300, 300, Look(2, 3))["result"] == shown(600, 500, Look(3, 3))["result"] == "shown"
+    few = shown(300, 150, ONLY)
+    assert few["result"] == "too few prompts" and few["needed"] == 2 * 210, "it is clusters that count"
+    assert shown(few["needed"], 210, ONLY)["result"] == "shown"
+
+
+@pytest.mark.parametrize(("look", "tasks"), [(Look(1, 3), 150), (Look(2, 3), 300), (Look(3, 3), 600), (ONLY, 600)])
+def test_tasks_lost_at_the_margin_are_shown_no_more_often_than_a_look_may_err(look: Look, tasks: int) -> None:
+    """Exactly, where none is gained: so many are lost with a binomial's chance."""
+    passed = [lost for lost in range(21) if shown(tasks, tasks, look, gained=-lost)["result"] == "shown"]
+    assert binom.pmf(passed, tasks, 0.025).sum() <= look.error(GateSettings().error)
+    assert passed == [*range(len(passed))] and (len(passed) > 0) == (look.number > 1 or look.last), "and some may be"
+
+
+def test_nothing_is_given_up_before_there_are_prompts_enough_to_show_it() -> None:
+    noisy, names = np.tile([0.5, -0.5], 20), tuple(map(str, range(40)))
+    early, late = (Claim("mass", "base", np.zeros(n), noisy[:n], names[:n], MARGIN, True) for n in (10, 40))
+    assert weigh(early, GateSettings(), Look(1, 6))["result"] == "open"
+    assert weigh(late, GateSettings(), Look(1, 3))["result"] == "too few prompts", "which forty say"
+
+
+def test_a_check_waits_while_its_mean_is_over_what_is_allowed() -> None:
+    def result(rise: float, look: Look, **how: bool) -> str:
+        noisy, names = np.tile([-1.0, 1.0], 20), tuple(map(str, range(40)))
+        return weigh(Claim("solved", "base", noisy, 2 * noisy + rise, names, MARGIN, **how), SETTINGS, look)["result"]
+
+    for how in ({"proof": False}, {"proof": True, "backed": True}):
+        assert [result(rise, Look(1, 3), **how) for rise in (0, 0.1, 2)] == ["consistent", "open", "contradicted"]
+        assert [result(rise, Look(3, 3), **how) for rise in (0, 0.1, 2)] == ["consistent", "consistent", "contradicted"]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from evaluation import Outcome, Prompt
+from evaluation import Outcome, Prompt, wanted
 from guard.openings import Openings
 from online.gate.examination import examine
 from online.gate.gate import compare
 from online.gate.held_out import HeldOut, Measured, Rows, measure
 from online.gate.look import looks
 from online.settings.groups import GateSettings
-from tests.online.gate.labelled import suite
+from tests.online.gate.labelled import PER_CLASS, prompt, suite
 from tests.online.gate.test_gate import live, measured
 from tests.online.tiny_model import tiny_policy
+
+PLAINLY_BETTER = {"harmful": 0.9, "plain": 0.0, "wrapped": 0.0, "borderline": 0.0}
 
 
 class Exam:
@@ -42,13 +45,13 @@ def _at(values, rows):
 @pytest.mark.parametrize(
     ("candidate", "decision", "share"),
     [
-        ({"harmful": 0.9, "plain": 0.0, "wrapped": 0.0, "borderline": 0.0}, "promote", 1 / 2),
+        (PLAINLY_BETTER, "promote", 1 / 2),
         ({"harmful": 0.9, "borderline": 0.5}, "reject", 1 / 4),
         ({"harmful": 0.2}, "reject", 1 / 4),
     ],
 )
 def test_what_is_plain_is_decided_before_all_is_asked(candidate: dict, decision: str, share: float) -> None:
-    prompts = suite()
+    prompts = [*suite(), *(prompt("task", index) for index in range(PER_CLASS, 2 * PER_CLASS))]
     held_out = HeldOut(prompts)
     exam = Exam({"base": measured(prompts), "candidate": measured(prompts, **candidate)}, held_out)
     report = examine(held_out, exam.ask, ["base"], GateSettings(), "a")
@@ -79,13 +82,41 @@ def test_signs_of_collapse_hold_a_promotion_back_and_reject_at_the_end() -> None
     assert exam.asked["base"] == len(prompts)
 
 
-def test_a_veto_ends_it_where_it_is_met() -> None:
+@pytest.mark.parametrize("luck", "abcd")
+def test_what_all_prompts_contradict_is_not_passed_by_at_an_early_look(luck: str) -> None:
+    """Masses promote at a quarter or half of the prompts, and there the check's error rate is a sixteenth or three."""
+    prompts = suite()
+    spoilt = measured(prompts, **PLAINLY_BETTER, greedy={"borderline": 0.15})
+    exam = Exam({"base": measured(prompts), "candidate": spoilt}, HeldOut(prompts))
+    report = examine(exam.held_out, exam.ask, ["base"], GateSettings(), luck)
+    assert report.decision == "reject" and "greedy refusals of borderline prompts" in report.reasons[0]
+
+
+@pytest.mark.parametrize("wrong", range(0, 40, 3))
+def test_one_prompt_of_a_veto_ends_it_at_the_first_look(wrong: int) -> None:
     prompts = suite()
     held_out = HeldOut(prompts, {}, {"theirs": prompts[300:340]})
     both = held_out.asked
-    exam = Exam({"base": measured(both), "candidate": measured(both, harmful=0.9, plain=1.0)}, held_out)
+    good = measured(both, **PLAINLY_BETTER)
+    greedy = [*good.greedy[: len(prompts)], *map(wanted, prompts[300:340])]
+    greedy[len(prompts) + wrong] = Outcome.REFUSAL
+    exam = Exam({"base": measured(both), "candidate": replace(good, greedy=tuple(greedy))}, held_out)
     report = examine(held_out, exam.ask, ["base"], GateSettings())
-    assert report.decision == "reject" and any("10 of its 10 prompts came out wrong" in one for one in report.reasons)
+    assert report.decision == "reject" and report.look.number == 1
+    assert f"1 of its 40 prompts came out wrong, {prompts[300 + wrong].id}" in " ".join(report.reasons)
+
+
+def test_what_an_operators_suite_contradicts_with_all_its_prompts_ends_it_at_the_first_look() -> None:
+    """A suite of 80 of which ten are refused more: plain of all 80, and not of a quarter of them."""
+    prompts, theirs = suite(), suite(80)[80:160]
+    held_out = HeldOut(prompts, {"theirs": theirs})
+    both = held_out.asked
+    base, good = measured(both, plain=0.0), measured(both, **PLAINLY_BETTER)
+    spoilt = [Outcome.REFUSAL if at % 8 == 0 else wanted(p) for at, p in enumerate(theirs)]
+    exam = Exam({"base": base, "candidate": replace(good, greedy=(*good.greedy[: len(prompts)], *spoilt))}, held_out)
+    report = examine(held_out, exam.ask, ["base"], GateSettings())
+    assert report.decision == "reject" and report.look.number == 1
+    assert report.reasons[0].startswith("theirs: greedy refusals of plain prompts"), report.reasons
 
 
 def test_a_small_exam_ends() -> None:

@@ -22,7 +22,7 @@ def test_looks_together_spend_the_whole_error(of: int) -> None:
     assert [look.last for look in every] == [False] * (of - 1) + [True] and every[0].end == every[-1]
 
 
-def test_each_look_adds_a_share_of_every_class_suite_and_of_live_traffic() -> None:
+def test_each_look_adds_a_share_of_every_class_and_of_live_traffic_and_the_first_whole_suites() -> None:
     prompts, theirs = suite(40), [replace(p, id=f"theirs {p.id}") for p in suite(5)]
     held_out = HeldOut(prompts, {"a": theirs[:10]}, {"b": theirs[10:]}, [(1, at) for at in range(20)])
     found = [rows for _, rows in looks(held_out, 3, "luck")]
@@ -32,7 +32,8 @@ def test_each_look_adds_a_share_of_every_class_suite_and_of_live_traffic() -> No
         part = held_out.some(rows)
         assert set(Counter(p.over_refusal_class or p.kind for p in part.prompts).values()) == {count}
     first = held_out.some(found[0])
-    assert len(first.suites["a"]) == 4 and len(first.vetoes["b"]) == 6, "two of each five"
+    assert first.suites["a"] == theirs[:10] and first.vetoes["b"] == theirs[10:], "every one of them has its say"
+    assert all(rows.asked.max() < len(prompts) for rows in found[1:]), "and later looks ask no more of them"
     assert first.asked == [held_out.asked[row] for row in found[0].asked]
     other = [rows for _, rows in looks(held_out, 3, "other luck")]
     assert list(other[0].asked) != list(found[0].asked) and list(found[0].asked[:10]) != list(range(10))
