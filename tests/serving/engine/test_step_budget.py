@@ -15,6 +15,10 @@ from vllm.usage.usage_lib import UsageContext  # noqa: E402
 
 from serving.engine.step_budget import CPU_STEP, EngineArguments  # noqa: E402
 
+STREAMS, VLLM_STEP = 128, 2048
+"""Sequences and tokens of a step that vLLM takes on a CPU, for each worker."""
+DRAFTS = {"method": "ngram", "num_speculative_tokens": 4}
+
 pytestmark = pytest.mark.skipif(not current_platform.is_cpu(), reason="on other devices vLLM's own defaults hold")
 
 
@@ -30,11 +34,14 @@ def environment():
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ({}, CPU_STEP),
-        ({"tensor_parallel_size": 3}, 3 * CPU_STEP),
+        ({}, CPU_STEP + STREAMS),
+        ({"tensor_parallel_size": 3}, 3 * (CPU_STEP + STREAMS)),
         ({"max_num_batched_tokens": 1000}, 1000),
-        ({"max_num_seqs": 300}, 300),
-        ({"max_num_seqs": 2000}, 2000),
+        ({"max_num_seqs": 300}, CPU_STEP + 300),
+        ({"max_num_seqs": 2000}, VLLM_STEP),
+        ({"speculative_config": DRAFTS}, CPU_STEP + STREAMS * 5),
+        ({"speculative_config": DRAFTS, "max_num_seqs": 10}, CPU_STEP + 10 * 5),
+        ({"spec_method": "ngram", "spec_tokens": 4}, CPU_STEP + STREAMS * 5),
         ({"max_num_seqs": 1, "max_model_len": 100}, 100),
         ({"enable_chunked_prefill": False, "max_model_len": 700}, 700),
     ],
