@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ import models
 
 pytest.importorskip("vllm")
 
+from transformers import WhisperConfig  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 from vllm.usage.usage_lib import UsageContext  # noqa: E402
 
@@ -43,11 +45,28 @@ def environment():
         ({"speculative_config": DRAFTS, "max_num_seqs": 10}, CPU_STEP + 10 * 5),
         ({"spec_method": "ngram", "spec_tokens": 4}, CPU_STEP + STREAMS * 5),
         ({"max_num_seqs": 1, "max_model_len": 100}, 100),
+        ({"disable_chunked_mm_input": True}, VLLM_STEP),
         ({"enable_chunked_prefill": False, "max_model_len": 700}, 700),
     ],
     ids=lambda value: " ".join(value) or "none" if isinstance(value, dict) else str(value),
 )
 def test_tokens_of_a_step(flags, expected):
-    made = EngineArguments(model=str(models.bundled()), **flags)
+    assert tokens_of_a_step(models.bundled(), **flags) == expected
+
+
+def test_a_recording_that_is_encoded_in_one_step_has_room(tmp_path):
+    WhisperConfig(
+        architectures=["WhisperForConditionalGeneration"],
+        d_model=64,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+    ).save_pretrained(tmp_path)
+    assert tokens_of_a_step(tmp_path, skip_tokenizer_init=True) == VLLM_STEP
+
+
+def tokens_of_a_step(model: Path, **flags) -> int:
+    made = EngineArguments(model=str(model), **flags)
     config = made.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-    assert config.scheduler_config.max_num_batched_tokens == expected
+    return config.scheduler_config.max_num_batched_tokens
