@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ STORED = {"F64": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 """What safetensors calls the dtypes of weights; fp64 is computed in fp32."""
 CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Of /proc/cpuinfo: bf16 products in hardware, on x86 and (the last) on ARM. Without them bf16 takes four times as long."""
+OVERFLOWING = {"gemma2", "gemma3", "gemma3_text", "glm4"}
+"""Model types whose activations are too large for float16, in which vLLM refuses them (its vllm/config/model.py)."""
 SMALL = 1 << 28
 """Bytes of weights up to which rounding gains no speed anywhere."""
 AMPERE = (8, 0)
@@ -68,11 +71,22 @@ def precision_for(folder: Path, given: str = "auto", machine: Callable[[], Machi
         if here.bf16:
             return Precision("bfloat16", "the weights are in it and this CPU computes in it")
         return Precision("float32", "it holds the weights exactly and this CPU has no bfloat16 products")
-    if stored == "float16":
+    overflows = model_type(folder) in OVERFLOWING
+    if stored == "float16" and not overflows:
         return Precision("float16", "the weights are in it")
     if here.bf16:
         return Precision("bfloat16", f"the weights are in {stored} and this GPU is fastest in it")
+    if overflows:
+        return Precision("float32", "this GPU has no bfloat16 products and the model overflows in float16")
     return Precision("float16", f"the weights are in {stored} and this GPU has no bfloat16 products")
+
+
+def model_type(folder: Path) -> str | None:
+    """What a checkpoint's configuration calls the model, such as "gemma2"; None where it tells nothing."""
+    with suppress(OSError, ValueError, AttributeError):
+        found: str | None = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+        return found
+    return None
 
 
 def stored_in(folder: Path) -> tuple[str, int]:

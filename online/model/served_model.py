@@ -22,3 +22,12 @@ def load_as_served(settings: Settings, folder: Path, dtype: str = "auto") -> Loc
         arguments=settings.chat_template_kwargs,
         memory_gib=settings.update.memory_gib,
     )
+
+
+def load_to_learn(settings: Settings, folder: Path) -> LocalModel:
+    """The model in a folder, in `update.dtype`: with "auto" as it is served, but in float32 where that is float16, whose
+    gradients would vanish, for the loss is not scaled. Raises TemplateError, ModelError."""
+    dtype = settings.update.dtype
+    if dtype == "auto" and precision_for(folder, settings.dtype).dtype == "float16":
+        dtype = "float32"
+    return load_as_served(settings, folder, dtype)

@@ -356,7 +356,8 @@ class UpdateSettings(Group):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="Precision of the frozen base while learning; auto: the one it is served in. The adapter is in float32.",
+        description="Precision of the frozen base while learning; auto: the one it is served in, and float32 "
+        "in place of float16. The adapter is in float32.",
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
         default="auto",

@@ -10,16 +10,15 @@ from online.state.directory import StateDir
 
 GROUP = Path("/sys/fs/cgroup")
 """Where Linux says what this process's control group may have."""
+CPUS = Path("/sys/devices/system/cpu")
+"""Where Linux says which logical CPUs are threads of one core."""
 LOOK_S = 1.0
 """For which is looked at what the cores do."""
 
 
 def cores() -> int:
     """Physical cores this process may use, by its affinity and its container's share of time; at least one."""
-    import psutil
-
-    allowed = len(os.sched_getaffinity(0))
-    return max(1, int(min(psutil.cpu_count(logical=False) or allowed, allowed, _quota())))
+    return max(1, int(min(_physical(_allowed()), _quota())))
 
 
 def idle_cores(state: StateDir) -> int:
@@ -30,10 +29,26 @@ def idle_cores(state: StateDir) -> int:
     """
     import psutil
 
-    allowed = os.sched_getaffinity(0)
+    allowed = _allowed()
     busy = psutil.cpu_percent(interval=LOOK_S, percpu=True)
     idle: int = round(sum(1 - share / 100 for core, share in enumerate(busy) if core in allowed))
     return max(1, min(idle, cores() - state.endpoint_path.exists()))
+
+
+def _allowed() -> set[int]:
+    """The logical CPUs that this process may use; all where the system keeps no affinity, as macOS."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _physical(cpus: set[int]) -> int:
+    """How many cores these logical CPUs are threads of; where the system does not say, at most those of the machine."""
+    import psutil
+
+    with suppress(OSError):
+        return len({(CPUS / f"cpu{cpu}/topology/thread_siblings_list").read_text("utf-8") for cpu in cpus})
+    return min(psutil.cpu_count(logical=False) or len(cpus), len(cpus))
 
 
 def _quota() -> float:

@@ -31,7 +31,7 @@ from online.gate.gate import GateReport, best, contradictions
 from online.gate.held_out import HeldOut, Measured, Rows, draw_held_out
 from online.model.learnable import inexact, unlearnable
 from online.model.local_model import LocalModel
-from online.model.served_model import load_as_served
+from online.model.served_model import load_to_learn
 from online.registry.errors import RegistryError
 from online.registry.registry import Registry
 from online.registry.release_stages import advance
@@ -223,7 +223,7 @@ class _Run:
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         learn = self.settings.update
         torch.set_num_threads(self._threads(learn))
-        policy = load_as_served(self.settings, self.base_dir, learn.dtype)
+        policy = load_to_learn(self.settings, self.base_dir)
         if reason := inexact(policy):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         return Evaluator(policy, self.suites, learn.seed, learn.max_tokens, self.settings.gate.task_tokens)

@@ -41,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     settings = load(known)
     served = resolve(model)
-    args = arguments.parse(served, [*rest, *vllm_flags(settings, Path(served), rest)], settings, bundled=model is None)
+    args = engine_arguments(served, rest, settings, bundled=model is None)
     if known.learn and Path(served).is_dir() and (reason := unlearnable(Path(served), settings.queue.prompt_tokens)):
         print(f"sirl-guard: this model will not be learned, for {reason}.", flush=True)
     import uvloop
@@ -65,23 +65,33 @@ def parser() -> argparse.ArgumentParser:
     return ours
 
 
-def vllm_flags(settings: Settings, model: Path, given: Sequence[str]) -> list[str]:
-    """vLLM's own flags that our settings took, for they are the learner's too; with a dtype where nobody gave one."""
+def engine_arguments(model: str, given: Sequence[str], settings: Settings, *, bundled: bool) -> argparse.Namespace:
+    """vLLM's arguments, by the flags it was given and by our settings, with a dtype where nobody gave one. Raises
+    EngineError for a flag we refuse."""
     from online.model.conditions import declared_quantization
     from online.model.precision import precision_for
     from serving.engine import arguments
 
-    flags, named = [], arguments.named(given)
+    args = arguments.parse(model, [*given, *vllm_flags(settings, given)], settings, bundled=bundled)
+    folder = Path(model)
+    free = args.dtype == "auto" and args.quantization is None and folder.is_dir()
+    if free and declared_quantization(folder) is None:  # else vLLM knows best
+        chosen = precision_for(folder)
+        print(f"sirl-guard: dtype {chosen.dtype}, for {chosen.why} (--dtype takes another)", flush=True)
+        args.dtype = chosen.dtype
+    return args
+
+
+def vllm_flags(settings: Settings, given: Sequence[str]) -> list[str]:
+    """vLLM's own flags that our settings took, for they are the learner's too. They stand after those on the command line
+    and would count before them, so what is named there is left out."""
+    flags, words = [], [word.replace("_", "-") for word in given]
     if settings.chat_template is not None:
         flags += ["--chat-template", settings.chat_template]
-    if settings.chat_template_kwargs:
+    if settings.chat_template_kwargs and not any(word.startswith("--default-chat-template-kwargs") for word in words):
         flags += ["--default-chat-template-kwargs", json.dumps(settings.chat_template_kwargs)]
     if settings.dtype != "auto":
         flags += ["--dtype", settings.dtype]
-    elif "--dtype" not in named and model.is_dir() and declared_quantization(model) is None:  # else vLLM knows best
-        chosen = precision_for(model)
-        print(f"sirl-guard: dtype {chosen.dtype}, for {chosen.why} (--dtype takes another)", flush=True)
-        flags += ["--dtype", chosen.dtype]
     return flags
 
 

@@ -6,16 +6,11 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from online.registry.release_stages import stages
 from online.settings.settings import Settings
 from serving.engine.lora_budget import ROOM, TRIALS
 from serving.engine.version import EngineError, require_supported
-
-if TYPE_CHECKING:
-    pass
-
 
 FORBIDDEN = {
     "headless": "there would be no HTTP server for the guard to sit in",

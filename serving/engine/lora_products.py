@@ -220,17 +220,17 @@ class LoraProducts:
         self.requests = Grouping.by(self.wrapper.sampler_indices)
 
 
-def group_products(runner) -> int:
-    """Group the products of every punica wrapper of a CPU model runner, once; returns how many wrappers there are. On other
-    devices, and without LoRA, there is none to be grouped: a GPU's kernels copy nothing."""
+def group_products(runner) -> str:
+    """Group the products of every punica wrapper of a CPU model runner, once; returns which products LoRA takes now, or
+    "off". On other devices there is none to be grouped: a GPU's kernels copy nothing."""
     from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
     manager = getattr(runner, "lora_manager", None)
     if manager is None:
-        return 0
+        return "off"
     found = {id(one): one for one in manager._adapter_manager.punica_wrapper_mapping.values()}
     ours = [one for one in found.values() if type(one) is PunicaWrapperCPU]
     for wrapper in ours:
         if "add_lora_linear" not in vars(wrapper):
             LoraProducts(wrapper).install()
-    return len(ours)
+    return "grouped by adapter" if ours else "vLLM's own"

@@ -32,8 +32,8 @@ class WorkerExtension:
             if known is None:
                 raise EngineError(f"The guard has no probe for the runner {kind}: set VLLM_USE_V2_MODEL_RUNNER=0.")
             self.sirl_probe = known(runner)
-        grouped = "grouped by adapter" if group_products(runner) else "vLLM's own"
-        return {"engine": f"{name} {version}", "runner": kind, "device": str(runner.device), "lora": grouped}
+        lora = group_products(runner)
+        return {"engine": f"{name} {version}", "runner": kind, "device": str(runner.device), "lora": lora}
 
     def sirl_cleanse(self) -> None:
         """Put noughts where the KV cache holds numbers that are none. A freed block keeps what was in it, and vLLM's CPU

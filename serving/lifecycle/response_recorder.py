@@ -48,7 +48,7 @@ class ResponseRecorder:
         self.adapters, self.sink, self.metrics, self.decode, self.model = adapters, sink, metrics, decode, model
         self.rng, self.clock = rng or random.Random(), Clock()
         self.compare = compare
-        """What else is to be told of an answer to a client."""
+        """What else is to be told of an answer to a client whose prompt can be asked again."""
         self._refusals: deque[float] = deque(maxlen=GAP_WINDOW)
         self._others: deque[float] = deque(maxlen=GAP_WINDOW)
         self._drifts: dict[str, Drift] = {}
@@ -75,7 +75,7 @@ class ResponseRecorder:
             event = self.event(answer)
             if self.sink.offer(event):
                 answer.event_id = event.id
-        if self.compare is not None:
+        if self.compare is not None and not answer.multimodal:  # base and version would be asked without the image
             self.compare(answer)
 
     def aborted(self, answer: ServedAnswer) -> None:

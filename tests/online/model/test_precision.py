@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import models
-from online.model.precision import SMALL, Machine, Precision, precision_for, stored_in
+from online.model.precision import OVERFLOWING, SMALL, Machine, Precision, precision_for, stored_in
 from tests.online.tiny_model import tiny_model
 
 SLOW, FAST = Machine(gpu=False, bf16=False), Machine(gpu=False, bf16=True)
@@ -41,6 +41,19 @@ def test_the_dtype_fits_checkpoint_and_machine(
     monkeypatch.setattr("online.model.precision.stored_in", lambda folder: (stored, SMALL + 1))
     found = precision_for(tmp_path, machine=lambda: machine)
     assert found.dtype == chosen and found.torch == getattr(torch, chosen) and found.why
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3", "gemma3_text", "glm4"])
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16"])
+def test_what_float16_overflows_in_is_not_computed_in_it(tmp_path: Path, monkeypatch, kind: str, stored: str) -> None:
+    monkeypatch.setattr("online.model.precision.stored_in", lambda folder: (stored, SMALL + 1))
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+    assert precision_for(tmp_path, machine=lambda: NEW).dtype == "bfloat16"
+    assert precision_for(tmp_path, machine=lambda: OLD).dtype == "float32"
+
+
+def test_those_are_the_models_that_vllm_refuses_in_float16() -> None:
+    assert set(pytest.importorskip("vllm.config.model")._FLOAT16_NOT_SUPPORTED_MODELS) == OVERFLOWING
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float16])

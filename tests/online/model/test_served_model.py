@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from guard.calibration import Conditions
-from online.model.served_model import load_as_served
+from online.model.served_model import load_as_served, load_to_learn
 from online.settings.settings import Settings
 from tests.online.tiny_model import TEMPLATE, save_tiny
 
@@ -23,3 +25,17 @@ def test_where_nothing_is_given_they_are_the_checkpoint_s(tmp_path: Path) -> Non
     policy = load_as_served(Settings(state_dir=tmp_path), save_tiny(tmp_path))
     assert policy.conditions == Conditions.of(TEMPLATE, str(policy.model.dtype).removeprefix("torch."), None)
     assert policy.arguments == {}
+
+
+@pytest.mark.parametrize(
+    ("served", "given", "learned"),
+    [
+        ("float16", "auto", "float32"),
+        ("half", "auto", "float32"),
+        ("bfloat16", "auto", "bfloat16"),
+        ("float16", "bfloat16", "bfloat16"),
+    ],
+)
+def test_what_is_served_in_float16_learns_in_float32(tmp_path: Path, served: str, given: str, learned: str) -> None:
+    settings = Settings(state_dir=tmp_path, dtype=served, update={"dtype": given})
+    assert load_to_learn(settings, save_tiny(tmp_path)).conditions.dtype == learned

@@ -34,9 +34,36 @@ def test_a_container_has_those_of_its_share(
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(module, "GROUP", tmp_path)
+    monkeypatch.setattr(module, "CPUS", tmp_path / "unknown")
     monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
     assert cores() == found
+
+
+@pytest.mark.parametrize(
+    ("allowed", "found"), [({0, 1, 2, 3}, 4), ({0, 4}, 1), ({0, 4, 1, 5}, 2), ({0, 1, 5}, 2), (set(range(8)), 4)]
+)
+def test_two_threads_of_a_core_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: set[int], found: int
+) -> None:
+    for cpu in range(8):
+        (topology := tmp_path / f"cpu{cpu}/topology").mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
+    monkeypatch.setattr(module, "GROUP", tmp_path)
+    monkeypatch.setattr(module, "CPUS", tmp_path)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 4)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: allowed)
+    assert cores() == found
+
+
+def test_where_no_process_has_an_affinity_all_cores_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr(module, "GROUP", tmp_path)
+    monkeypatch.setattr(module, "CPUS", tmp_path)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval, percpu: [0.0] * 16)
+    assert cores() == idle_cores(StateDir(tmp_path)) == 8
 
 
 @pytest.mark.parametrize(

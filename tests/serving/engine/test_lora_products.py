@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis
@@ -13,7 +15,7 @@ pytest.importorskip("vllm")
 from vllm.lora.layers import LoRAMapping  # noqa: E402
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU  # noqa: E402
 
-from serving.engine.lora_products import PLACES, Grouping, Layer, LoraProducts, matrix  # noqa: E402
+from serving.engine.lora_products import PLACES, Grouping, Layer, LoraProducts, group_products, matrix  # noqa: E402
 
 SLOTS = 4
 """Of which the last stays empty, as in the server (serving/engine/lora_budget.py)."""
@@ -174,3 +176,15 @@ def test_the_step_at_installation_and_the_next():
     assert not set(PLACES) & vars(mine).keys()
     mine.add_lora_linear(expected, x, a, b, 1.0, (5,))
     assert torch.allclose(y, expected, atol=1e-5) and bool(y.any())
+
+
+def test_a_worker_says_which_products_lora_takes() -> None:
+    def runner(*wrappers: object) -> SimpleNamespace:
+        mapping = dict(enumerate(wrappers))
+        return SimpleNamespace(
+            lora_manager=SimpleNamespace(_adapter_manager=SimpleNamespace(punica_wrapper_mapping=mapping))
+        )
+
+    assert group_products(runner(wrapper((PLAIN,)))) == "grouped by adapter"
+    assert group_products(runner(object())) == "vLLM's own"
+    assert group_products(SimpleNamespace()) == "off"

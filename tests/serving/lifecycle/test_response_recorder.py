@@ -38,6 +38,14 @@ def test_what_shows_the_model_an_image_is_answered_and_teaches_nothing(service: 
     assert len(events) == 1
 
 
+def test_what_shows_the_model_an_image_is_compared_with_nothing_that_cannot_see_it(service: Service) -> None:
+    told: list[ServedAnswer] = []
+    service.recorder.compare = told.append
+    for found in (answer(multimodal=True), plain := answer()):
+        service.recorder.finished(found)
+    assert told == [plain]
+
+
 @pytest.mark.parametrize("images", [None, [], ["an image"]])
 def test_the_engine_s_request_tells_whether_there_is_one(images: list | None) -> None:
     from vllm.sampling_params import SamplingParams
