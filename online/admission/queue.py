@@ -9,12 +9,12 @@ enough to be looked at.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from guard.openings import Tokens
-from online.admission.common_prefix import common_length, common_prefixes
+from online.admission.common_prefix import NEARLY_ALL, Weights, common_length, common_prefixes, weights
 from online.admission.near_duplicates import without_near_duplicates
 from online.admission.quarantine import quarantined
 from online.admission.queued import FATES, Queued
@@ -45,21 +45,30 @@ class Queue:
     long: int = 0
 
     @classmethod
-    def of(cls, buffer: Buffer, model: str, until: float, settings: Settings, salt: str) -> Self:
-        """As an update of a base model (its fingerprint) finds it. Raises BufferError."""
+    def of(
+        cls, buffer: Buffer, model: str, until: float, settings: Settings, salt: str, added: Collection[int] = ()
+    ) -> Self:
+        """As an update of a base (its fingerprint) finds it. added: its tokenizer's added tokens. Raises BufferError."""
         rules, most = settings.queue, LOOKED_AT * settings.update.steps * settings.update.screened_per_step
         reviewed, seen = buffer.reviews("prompt"), buffer.first_seen()
         limit, cut = rules.prompt_tokens, rules.cut is not None
         events = buffer.in_turns(model, until, most, limit, cut=cut)
         found = [_decided(one, reviewed) for one in distinct(events, salt)]
         began = until - rules.quarantine_hours * HOUR
-        older = {event.prompt_tokens for event in buffer.in_turns(model, began, HISTORY, limit, cut=cut)}
-        prefixes = [*common_prefixes(sorted({one.tokens for one in found})), *common_prefixes(sorted(older))]
-        found = [replace(one, common=common_length(one.tokens, prefixes)) for one in found]
-        if len(older) >= KNOWN:
-            before = {tokens[common_length(tokens, prefixes) :] for tokens in older}
+        past = [_decided(one, reviewed) for one in distinct(buffer.in_turns(model, began, HISTORY, limit, cut=cut), salt)]
+        compared = len(past) >= KNOWN
+        known = {client for client, first in seen.items() if first < began} if compared else seen.keys()
+        then = _vouched(past, known)
+        now = _vouched((one for one in found if one.first >= began or not compared), known)
+        senders = sum(then.values()) if compared else sum(now.values())
+        # One sender alone could be anybody. What nearly all begin with now is a new system prompt.
+        fresh = now if senders > 1.5 or not compared else {}
+        settled = [*common_prefixes(then, added), *common_prefixes(fresh, added, NEARLY_ALL * senders)]
+        found = [replace(one, common=common_length(one.tokens, settled)) for one in found]
+        if compared:
+            before = {one.tokens[common_length(one.tokens, settled) :] for one in past}
             found = quarantined(found, before, seen, began)
-        found = without_near_duplicates(found, rules.similarity, salt)
+        found = without_near_duplicates(found, rules.similarity, salt, common_prefixes(fresh, added))
         found.sort(key=lambda one: one.fate != "approved")
         excluded = (name for name, decision in buffer.reviews("client").items() if decision == "excluded")
         long, newest = (0, []) if cut else buffer.longer(model, until, limit, LONG)
@@ -88,6 +97,15 @@ def distinct(events: Iterable[Event], salt: str) -> list[Queued]:
         )
         for tokens, group in groups.items()
     ]
+
+
+def _vouched(prompts: Iterable[Queued], known: Collection[str]) -> Weights:
+    """Prompts that are not excluded, by their known senders: blocks of addresses, or clients where these are not known."""
+    return weights(
+        (one.tokens, {block or client for client, block in one.senders if client in known})
+        for one in prompts
+        if one.fate != "excluded"
+    )
 
 
 def _decided(one: Queued, reviewed: Mapping[str, str]) -> Queued:

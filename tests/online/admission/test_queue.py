@@ -111,3 +111,52 @@ def test_a_flood_under_a_system_prompt_is_still_sudden(buffer: Buffer) -> None:
     found = queue(buffer)
     assert set(fates(found, flood)) <= {"sudden", "duplicate"} and found.counts()["sudden"] > 5
     assert {one.token for one in found.prompts if one.fate == "sudden"} == {9999}
+
+
+FLOOD = [1, 2, *range(5000, 5040), 9999, 4, 1, 3]
+"""A long beginning of an attacker's own, with the topic in it."""
+
+
+def flooded(number: int) -> list[int]:
+    return [*FLOOD, *asked(number)[len(SYSTEM) :]]
+
+
+def test_a_flood_with_a_beginning_of_its_own_does_not_hide_what_it_is_about(buffer: Buffer) -> None:
+    """Three known clients send most of the traffic."""
+    for at in range(200):
+        buffer.append([event(at, asked(at), NOW - 30 * HOUR + at, f"c{at % 20}")])
+    flood = [flooded(400 + at) for at in range(150)]
+    buffer.append([event(1000 + at, tokens, NEW + at, f"c{at % 3}") for at, tokens in enumerate(flood)])
+    buffer.append([event(2000 + at, asked(700 + at), NEW, f"c{at % 20}") for at in range(40)])
+    found = queue(buffer)
+    assert "queued" not in fates(found, flood) and found.counts()["sudden"] > 100
+    assert fates(found, [asked(700 + at) for at in range(40)]).count("queued") > 30
+    topics = [one.own for one in found.prompts if one.tokens in set(map(tuple, flood))]
+    assert all(9999 in own for own in topics)
+
+
+def test_a_flood_is_sudden_while_everybody_else_is_asleep(buffer: Buffer) -> None:
+    buffer.append([event(at, asked(at), NOW - 30 * HOUR + at, f"c{at % 20}") for at in range(200)])
+    flood = [flooded(400 + at) for at in range(150)]
+    buffer.append([event(1000 + at, tokens, NEW + at, f"c{at % 2}") for at, tokens in enumerate(flood)])
+    assert "queued" not in fates(queue(buffer), flood)
+
+
+def test_a_flood_is_sudden_where_nobody_can_be_told_apart(buffer: Buffer) -> None:
+    buffer.append([event(at, asked(at), NOW - 30 * HOUR + at, "all") for at in range(200)])
+    flood = [flooded(400 + at) for at in range(150)]
+    buffer.append([event(1000 + at, tokens, NEW + at, "all") for at, tokens in enumerate(flood)])
+    assert "queued" not in fates(queue(buffer), flood)
+
+
+def test_strangers_and_excluded_prompts_make_nothing_common(buffer: Buffer) -> None:
+    buffer.append([event(at, asked(at), NOW - 30 * HOUR + at, f"c{at % 20}") for at in range(200)])
+    new = [[*SYSTEM, *range(600 + 9 * at, 609 + 9 * at), 4, 1, 5] for at in range(9)]
+    shown = [event(1000 + at, tokens, NEW, f"c{at}") for at, tokens in enumerate(new)]
+    sent = [event(2000 + at, flooded(at), NEW, f"fresh{at}", f"b{at}") for at in range(300)]
+    excluded = [event(3000 + at, flooded(500 + at), NEW, f"c{at % 20}") for at in range(100)]
+    buffer.append([*shown, *sent, *excluded])
+    buffer.review("prompt", [prompt_hash(one.prompt_tokens, SALT) for one in excluded], "excluded")
+    found = queue(buffer)
+    assert {one.common for one in found.prompts if 9999 in one.tokens} == {0}
+    assert {one.common for one in found.prompts if one.tokens in set(map(tuple, new))} == {len(SYSTEM) - 1}
