@@ -19,7 +19,7 @@ from online.admission.near_duplicates import without_near_duplicates
 from online.admission.quarantine import quarantined
 from online.admission.queued import FATES, Queued
 from online.events.buffer import Buffer
-from online.events.event import Event, prompt_hash
+from online.events.event import Event, prompt_hash, without_middle
 from online.settings.settings import Settings
 
 LOOKED_AT = 4
@@ -30,6 +30,9 @@ HISTORY = 2000
 """Older events that quarantine compares with at most; with fewer than KNOWN distinct prompts there is nothing to compare."""
 KNOWN = 100
 HOUR = 3600.0
+
+Whole = tuple[str, Event]
+"""The hash of an event's whole prompt, by which operators decide; and the event with the prompt cut as it may teach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,15 @@ class Queue:
         """As an update of a base (its fingerprint) finds it. added: its tokenizer's added tokens. Raises BufferError."""
         rules, most = settings.queue, LOOKED_AT * settings.update.steps * settings.update.screened_per_step
         reviewed, seen = buffer.reviews("prompt"), buffer.first_seen()
-        limit, cut = rules.prompt_tokens, rules.cut is not None
-        events = buffer.in_turns(model, until, most, limit, cut=cut)
-        found = [_decided(one, reviewed) for one in distinct(events, salt)]
+        limit, longest = rules.prompt_tokens, None if rules.cut else rules.prompt_tokens
+
+        def taken(event: Event) -> Whole:
+            return prompt_hash(event.prompt_tokens, salt), cut(event, rules.cut)
+
+        asked = buffer.in_turns(model, until, most, longest, taken)
+        found = [_decided(one, reviewed) for one in distinct(asked, salt)]
         began = until - rules.quarantine_hours * HOUR
-        past = [_decided(one, reviewed) for one in distinct(buffer.in_turns(model, began, HISTORY, limit, cut=cut), salt)]
+        past = [_decided(one, reviewed) for one in distinct(buffer.in_turns(model, began, HISTORY, longest, taken), salt)]
         compared = len(past) >= KNOWN
         known = {client for client, first in seen.items() if first < began} if compared else seen.keys()
         then = _vouched(past, known)
@@ -71,11 +78,11 @@ class Queue:
         found = without_near_duplicates(found, rules.similarity, salt, common_prefixes(fresh, added))
         found.sort(key=lambda one: one.fate != "approved")
         excluded = (name for name, decision in buffer.reviews("client").items() if decision == "excluded")
-        long, newest = (0, []) if cut else buffer.longer(model, until, limit, LONG)
-        for one in distinct(newest, salt):
+        long, newest = (0, []) if rules.cut else buffer.longer(model, until, limit, LONG)
+        for one in distinct((taken(event) for event in newest), salt):
             why = f"{len(one.tokens)} tokens, more than queue.prompt_tokens = {limit}"
             found.append(replace(one, fate="long", why=why))
-        return cls(until, tuple(found), events, tuple(sorted(excluded)), long)
+        return cls(until, tuple(found), [event for _, event in asked], tuple(sorted(excluded)), long)
 
     def counts(self) -> dict[str, int]:
         """Prompts by fate."""
@@ -83,20 +90,23 @@ class Queue:
         return {**listed, "long": self.long}
 
 
-def distinct(events: Iterable[Event], salt: str) -> list[Queued]:
-    """Events by prompt, in the order of each prompt's first one here."""
-    groups: defaultdict[Tokens, list[Event]] = defaultdict(list)
-    for event in events:
-        groups[event.prompt_tokens].append(event)
-    return [
-        Queued(
-            max(group, key=lambda event: (event.time, event.id)),
-            min(event.time for event in group),
-            prompt_hash(tokens, salt),
-            frozenset((event.client, event.block) for event in group),
-        )
-        for tokens, group in groups.items()
-    ]
+def cut(event: Event, most: int | None) -> Event:
+    """The event with its prompt cut in the middle to so many tokens."""
+    return replace(event, prompt_tokens=without_middle(event.prompt_tokens, most))
+
+
+def distinct(events: Iterable[Whole], salt: str) -> list[Queued]:
+    """Events by prompt as it may teach, in the order of each prompt's first one here."""
+    groups: defaultdict[Tokens, list[Whole]] = defaultdict(list)
+    for name, event in events:
+        groups[event.prompt_tokens].append((name, event))
+    found = list[Queued]()
+    for tokens, group in groups.items():
+        name, newest = max(group, key=lambda one: (one[1].time, one[1].id))
+        first, senders = min(event.time for _, event in group), frozenset((e.client, e.block) for _, e in group)
+        names = frozenset(name for name, _ in group) | {prompt_hash(tokens, salt)}
+        found.append(Queued(newest, first, name, senders, names=names))
+    return found
 
 
 def _vouched(prompts: Iterable[Queued], known: Collection[str]) -> Weights:
@@ -109,9 +119,7 @@ def _vouched(prompts: Iterable[Queued], known: Collection[str]) -> Weights:
 
 
 def _decided(one: Queued, reviewed: Mapping[str, str]) -> Queued:
-    match reviewed.get(one.prompt):
-        case "approved":
-            return replace(one, fate="approved")
-        case "excluded":
-            return replace(one, fate="excluded", why="by an operator")
-    return one
+    decisions = {reviewed.get(name) for name in one.names}
+    if "excluded" in decisions:
+        return replace(one, fate="excluded", why="by an operator")
+    return replace(one, fate="approved") if "approved" in decisions else one

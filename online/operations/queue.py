@@ -53,5 +53,4 @@ def redact(installation: Installation, prompts: Sequence[str], *, actor: str, re
         with closing(Preparation(installation.settings.buffer, encode, salt)) as preparation:
             return redact(installation, prompts, actor=actor, redaction=preparation.redaction)
     with installation.buffer() as buffer:
-        base, cut = installation.registry.base, installation.settings.queue.cut
-        return redact_prompts(installation.state, buffer, base, prompts, redaction, actor, cut)
+        return redact_prompts(installation.state, buffer, installation.registry.base, prompts, redaction, actor)

@@ -75,9 +75,28 @@ def test_prompts_that_are_too_long_may_be_cut_in_their_middle(buffer: Buffer) ->
     found = queue(buffer, cut)
     assert {one.tokens for one in found.prompts} == {(*range(8), *range(92, 100)), tuple(range(500, 505))}
     assert found.counts() == {**dict.fromkeys(found.counts(), 0), "queued": 2}
-    name = prompt_hash((*range(8), *range(92, 100)), SALT)
-    buffer.review("prompt", [name], "excluded")
-    assert queue(buffer, cut).counts()["excluded"] == 1
+    (name,) = {one.prompt for one in found.prompts if len(one.tokens) == 16}
+    assert name == prompt_hash(range(100), SALT)
+
+
+def test_a_decision_about_a_long_prompt_holds_however_long_ones_are_cut(buffer: Buffer) -> None:
+    buffer.append([event(0, range(100), NEW), event(1, [*range(50), *range(900, 950)], NEW), event(2, [7, 8], NEW)])
+    buffer.review("prompt", [prompt_hash(range(100), SALT)], "excluded")
+    for limit in (16, 20, 90, 100, 2000):
+        found = queue(buffer, Settings(queue={"prompt_tokens": limit, "long_prompts": "truncate"}))
+        assert found.counts()["excluded"] == 1 and found.counts()["queued"] == 2
+    assert queue(buffer).counts()["excluded"] == 1
+
+
+def test_what_is_cut_to_the_same_as_an_excluded_prompt_does_not_teach_it(buffer: Buffer) -> None:
+    """Only their middles differ."""
+    alike = [(*range(8), at, *range(92, 100)) for at in (50, 51)]
+    buffer.append([event(at, tokens, NEW + at) for at, tokens in enumerate([*alike, (*range(8), *range(92, 100))])])
+    for name in map(prompt_hash, [*alike, (*range(8), *range(92, 100))], [SALT] * 3):
+        buffer.review("prompt", [name], "excluded")
+        found = queue(buffer, Settings(queue={"prompt_tokens": 16, "long_prompts": "truncate"}))
+        assert found.counts()["excluded"] == len(found.prompts) == 1
+        buffer.review("prompt", [name], None)
 
 
 SYSTEM = [1, 2, *range(10_000, 10_400), 4, 1, 3]
