@@ -48,6 +48,7 @@ from online.admission.queue import Queue
 from online.events.buffer import Buffer
 from online.events.event import Event
 from online.gate.evaluator import Suites
+from online.model.added_tokens import added_tokens
 from online.model.local_model import LocalModel
 from online.model.opening_trees import tree_mass
 from online.registry.registry import Registry
@@ -178,7 +179,8 @@ class Siege:
     def lessons(self, until: float) -> tuple[Queue, Selection, dict[str, int]]:
         """What an update at some moment (unix time, seconds) would find and learn from, and what quotas took."""
         self.buffer.append([event for event in self.arriving if event.time < until])
-        queue = Queue.of(self.buffer, self.registry.base, until, self.settings, self.state.client_salt())
+        salt, added = self.state.client_salt(), added_tokens(self.base.folder)
+        queue = Queue.of(self.buffer, self.registry.base, until, self.settings, salt, added)
         learn, rules = self.settings.update, self.settings.queue
         _, selection, over = TrainingSet.chosen(queue, self.policy, self.base.calibration, learn, rules)
         return queue, selection, over

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datasketch import MinHash, MinHashLSH
 
 from guard.openings import Tokens
+from online.admission.common_prefix import CommonPrefix, common_length
 from online.admission.queued import Queued
 
 Shingle = tuple[int, int]
@@ -18,9 +19,12 @@ FINDS, CANDIDATES = 256, 16
 """Of its finds so many are estimated, and the likeliest compared: an attacker could have it find everything."""
 
 
-def without_near_duplicates(prompts: Sequence[Queued], similarity: float, salt: str) -> list[Queued]:
+def without_near_duplicates(
+    prompts: Sequence[Queued], similarity: float, salt: str, prefixes: Sequence[CommonPrefix] = ()
+) -> list[Queued]:
     """Those that nearly repeat an earlier one marked as duplicates: whose shingles overlap by a Jaccard index of
-    `similarity` or more (1: none is one). MinHash finds candidates, of which the exact index decides."""
+    `similarity` or more (1: none is one). MinHash finds candidates, of which the exact index decides. prefixes: more
+    beginnings that are left out of the comparison."""
     if similarity >= 1:
         return list(prompts)
     kept: dict[str, tuple[MinHash, frozenset[Shingle]]] = {}
@@ -28,7 +32,7 @@ def without_near_duplicates(prompts: Sequence[Queued], similarity: float, salt: 
     seed = int(salt.encode().hex()[:8], 16)  # nobody outside knows what it will find alike
     marked: dict[str, Queued] = {}
     for one in sorted((p for p in prompts if p.admitted), key=lambda p: (p.fate != "approved", p.first, p.prompt)):
-        mine = shingles(one.own)
+        mine = shingles(one.tokens[max(one.common, common_length(one.tokens, prefixes)) :])
         sketch = MinHash(num_perm=HASHES, seed=seed, hashfunc=mixed)
         sketch.update_batch(mine)
         finds = sorted(near.query(sketch))[:FINDS]

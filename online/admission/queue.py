@@ -9,17 +9,17 @@ enough to be looked at.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from guard.openings import Tokens
-from online.admission.common_prefix import common_length, common_prefixes
+from online.admission.common_prefix import NEARLY_ALL, Weights, common_length, common_prefixes, weights
 from online.admission.near_duplicates import without_near_duplicates
 from online.admission.quarantine import quarantined
 from online.admission.queued import FATES, Queued
 from online.events.buffer import Buffer
-from online.events.event import Event, prompt_hash
+from online.events.event import Event, prompt_hash, without_middle
 from online.settings.settings import Settings
 
 LOOKED_AT = 4
@@ -30,6 +30,9 @@ HISTORY = 2000
 """Older events that quarantine compares with at most; with fewer than KNOWN distinct prompts there is nothing to compare."""
 KNOWN = 100
 HOUR = 3600.0
+
+Whole = tuple[str, Event]
+"""The hash of an event's whole prompt, by which operators decide; and the event with the prompt cut as it may teach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +48,41 @@ class Queue:
     long: int = 0
 
     @classmethod
-    def of(cls, buffer: Buffer, model: str, until: float, settings: Settings, salt: str) -> Self:
-        """As an update of a base model (its fingerprint) finds it. Raises BufferError."""
+    def of(
+        cls, buffer: Buffer, model: str, until: float, settings: Settings, salt: str, added: Collection[int] = ()
+    ) -> Self:
+        """As an update of a base (its fingerprint) finds it. added: its tokenizer's added tokens. Raises BufferError."""
         rules, most = settings.queue, LOOKED_AT * settings.update.steps * settings.update.screened_per_step
         reviewed, seen = buffer.reviews("prompt"), buffer.first_seen()
-        limit, cut = rules.prompt_tokens, rules.cut is not None
-        events = buffer.in_turns(model, until, most, limit, cut=cut)
-        found = [_decided(one, reviewed) for one in distinct(events, salt)]
+        limit, longest = rules.prompt_tokens, None if rules.cut else rules.prompt_tokens
+
+        def taken(event: Event) -> Whole:
+            return prompt_hash(event.prompt_tokens, salt), cut(event, rules.cut)
+
+        asked = buffer.in_turns(model, until, most, longest, taken)
+        found = [_decided(one, reviewed) for one in distinct(asked, salt)]
         began = until - rules.quarantine_hours * HOUR
-        older = {event.prompt_tokens for event in buffer.in_turns(model, began, HISTORY, limit, cut=cut)}
-        prefixes = [*common_prefixes(sorted({one.tokens for one in found})), *common_prefixes(sorted(older))]
-        found = [replace(one, common=common_length(one.tokens, prefixes)) for one in found]
-        if len(older) >= KNOWN:
-            before = {tokens[common_length(tokens, prefixes) :] for tokens in older}
+        past = [_decided(one, reviewed) for one in distinct(buffer.in_turns(model, began, HISTORY, longest, taken), salt)]
+        compared = len(past) >= KNOWN
+        known = {client for client, first in seen.items() if first < began} if compared else seen.keys()
+        then = _vouched(past, known)
+        now = _vouched((one for one in found if one.first >= began or not compared), known)
+        senders = sum(then.values()) if compared else sum(now.values())
+        # One sender alone could be anybody. What nearly all begin with now is a new system prompt.
+        fresh = now if senders > 1.5 or not compared else {}
+        settled = [*common_prefixes(then, added), *common_prefixes(fresh, added, NEARLY_ALL * senders)]
+        found = [replace(one, common=common_length(one.tokens, settled)) for one in found]
+        if compared:
+            before = {one.tokens[common_length(one.tokens, settled) :] for one in past}
             found = quarantined(found, before, seen, began)
-        found = without_near_duplicates(found, rules.similarity, salt)
+        found = without_near_duplicates(found, rules.similarity, salt, common_prefixes(fresh, added))
         found.sort(key=lambda one: one.fate != "approved")
         excluded = (name for name, decision in buffer.reviews("client").items() if decision == "excluded")
-        long, newest = (0, []) if cut else buffer.longer(model, until, limit, LONG)
-        for one in distinct(newest, salt):
+        long, newest = (0, []) if rules.cut else buffer.longer(model, until, limit, LONG)
+        for one in distinct((taken(event) for event in newest), salt):
             why = f"{len(one.tokens)} tokens, more than queue.prompt_tokens = {limit}"
             found.append(replace(one, fate="long", why=why))
-        return cls(until, tuple(found), events, tuple(sorted(excluded)), long)
+        return cls(until, tuple(found), [event for _, event in asked], tuple(sorted(excluded)), long)
 
     def counts(self) -> dict[str, int]:
         """Prompts by fate."""
@@ -74,26 +90,36 @@ class Queue:
         return {**listed, "long": self.long}
 
 
-def distinct(events: Iterable[Event], salt: str) -> list[Queued]:
-    """Events by prompt, in the order of each prompt's first one here."""
-    groups: defaultdict[Tokens, list[Event]] = defaultdict(list)
-    for event in events:
-        groups[event.prompt_tokens].append(event)
-    return [
-        Queued(
-            max(group, key=lambda event: (event.time, event.id)),
-            min(event.time for event in group),
-            prompt_hash(tokens, salt),
-            frozenset((event.client, event.block) for event in group),
-        )
-        for tokens, group in groups.items()
-    ]
+def cut(event: Event, most: int | None) -> Event:
+    """The event with its prompt cut in the middle to so many tokens."""
+    return replace(event, prompt_tokens=without_middle(event.prompt_tokens, most))
+
+
+def distinct(events: Iterable[Whole], salt: str) -> list[Queued]:
+    """Events by prompt as it may teach, in the order of each prompt's first one here."""
+    groups: defaultdict[Tokens, list[Whole]] = defaultdict(list)
+    for name, event in events:
+        groups[event.prompt_tokens].append((name, event))
+    found = list[Queued]()
+    for tokens, group in groups.items():
+        name, newest = max(group, key=lambda one: (one[1].time, one[1].id))
+        first, senders = min(event.time for _, event in group), frozenset((e.client, e.block) for _, e in group)
+        names = frozenset(name for name, _ in group) | {prompt_hash(tokens, salt)}
+        found.append(Queued(newest, first, name, senders, names=names))
+    return found
+
+
+def _vouched(prompts: Iterable[Queued], known: Collection[str]) -> Weights:
+    """Prompts that are not excluded, by their known senders: blocks of addresses, or clients where these are not known."""
+    return weights(
+        (one.tokens, {block or client for client, block in one.senders if client in known})
+        for one in prompts
+        if one.fate != "excluded"
+    )
 
 
 def _decided(one: Queued, reviewed: Mapping[str, str]) -> Queued:
-    match reviewed.get(one.prompt):
-        case "approved":
-            return replace(one, fate="approved")
-        case "excluded":
-            return replace(one, fate="excluded", why="by an operator")
-    return one
+    decisions = {reviewed.get(name) for name in one.names}
+    if "excluded" in decisions:
+        return replace(one, fate="excluded", why="by an operator")
+    return replace(one, fate="approved") if "approved" in decisions else one

@@ -18,8 +18,8 @@ Sender = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A distinct prompt: its newest event, when it first came (unix time, seconds), its hash, who sent it (of these, those
-    who were known a while ago, if any were), and what becomes of it."""
+    """A distinct prompt, as it may teach: its newest event, when it first came (unix time, seconds), the hash of the whole
+    prompt of that event, who sent it (of these, those who were known a while ago, if any were), and what becomes of it."""
 
     event: Event
     first: float
@@ -31,6 +31,8 @@ class Queued:
     """The sudden one."""
     common: int = 0
     """How many of its first tokens an operator's system prompt puts before many alike."""
+    names: frozenset[str] = frozenset()
+    """Hashes by which an operator may have decided about it: those of all whole prompts that are cut to it, and its own."""
 
     @property
     def tokens(self) -> Tokens:

@@ -12,7 +12,7 @@ from guard.errors import SirlError
 from online.admission.queue import Queue
 from online.admission.queued import FATES, Queued
 from online.events.buffer import Buffer
-from online.events.event import Event, prompt_hash, without_middle
+from online.events.event import Event, prompt_hash
 from online.events.redaction import Redaction, without_text
 from online.state.directory import StateDir
 from online.state.files import read_json, write_atomic
@@ -48,15 +48,13 @@ def redact_prompts(
     prompts: Collection[str],
     redaction: Redaction,
     actor: str,
-    cut: int | None = None,
 ) -> int:
-    """Redact what is stored of these prompts (hashes; `cut`: tokens that longer ones are cut to), and of the answers to
-    them; where the rules find nothing more in one, it is kept without any text. Returns the number of events; what was
-    decided of a prompt is carried over."""
+    """Redact what is stored of these prompts (hashes), and of the answers to them; where the rules find nothing more in one,
+    it is kept without any text. Returns the number of events; what was decided of a prompt is carried over."""
     salt, wanted = state.client_salt(), set(prompts)
 
     def name(event: Event) -> str:
-        return prompt_hash(without_middle(event.prompt_tokens, cut), salt)
+        return prompt_hash(event.prompt_tokens, salt)
 
     found = [event for event in buffer.events(model=model) if name(event) in wanted]
     if not found:

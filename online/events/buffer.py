@@ -8,10 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
@@ -19,11 +18,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from guard.errors import SirlError
 from online.events import retention, schema
-from online.events.event import CONTESTED, Event, without_middle
+from online.events.event import CONTESTED, Event
 from online.settings.groups import BufferSettings
 from online.state.filesystem import is_network, kind
 
 log = logging.getLogger("sirl")
+
+T = TypeVar("T")
 
 _DAY = 86_400.0
 _CONNECT_TIMEOUT_S = 10
@@ -273,15 +274,16 @@ class Buffer:
         with self._transaction() as connection:
             return [schema.event(row) for row in connection.execute(query).mappings()]
 
-    def in_turns(self, model: str, until: float, most: int, longest: int, *, cut: bool = False) -> list[Event]:
-        """Events before `until` (unix time, seconds) with a prompt of 1 to `longest` tokens, at most `most`, in turns and
-        without their responses; none of an excluded client. cut: longer ones come too, without their prompt's middle."""
-        size = _PROMPT_BYTES >= 1 if cut else _PROMPT_BYTES.between(1, 4 * longest)
+    def in_turns(self, model: str, until: float, most: int, longest: int | None, taken: Callable[[Event], T]) -> list[T]:
+        """Events before `until` (unix time, seconds) with a prompt of 1 to `longest` tokens (None: of any number), at most
+        `most`, in turns and without their responses; none of an excluded client. taken: what is kept of each, one at a time,
+        for long prompts together may be too large for the memory."""
+        size = _PROMPT_BYTES >= 1 if longest is None else _PROMPT_BYTES.between(1, 4 * longest)
         turns = retention.in_turns(*_before(model, until), size)
         query = sa.select(*_ASKED).join(turns, _events.c.id == turns.c.id).where(turns.c.place <= most)
         with self._transaction() as connection:
             rows = connection.execute(query.order_by(turns.c.place)).mappings()
-            return [_unanswered(row, longest) for row in rows]
+            return [taken(_unanswered(row)) for row in rows]
 
     def longer(self, model: str, until: float, longest: int, most: int) -> tuple[int, list[Event]]:
         """How many distinct prompts of more than `longest` tokens came before `until` (unix time, seconds), and the newest
@@ -430,7 +432,6 @@ def _before(model: str, until: float) -> tuple[sa.ColumnElement[bool], ...]:
     return _events.c.model == model, _events.c.time < until, _events.c.client.not_in(out)
 
 
-def _unanswered(row: sa.RowMapping, longest: int | None = None) -> Event:
-    """The event of a row that was read without its response; of a longer prompt without its middle."""
-    event = schema.event({**row, "response": "", "response_tokens": b"", "entropies": b""})
-    return replace(event, prompt_tokens=without_middle(event.prompt_tokens, longest))
+def _unanswered(row: sa.RowMapping) -> Event:
+    """The event of a row that was read without its response."""
+    return schema.event({**row, "response": "", "response_tokens": b"", "entropies": b""})

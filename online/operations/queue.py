@@ -11,6 +11,7 @@ from online.admission.queue import Queue
 from online.admission.review import Decision, redact_prompts, review
 from online.events.client import client_named
 from online.events.redaction import Preparation, Redaction
+from online.model.added_tokens import added_tokens
 from online.operations.installation import Installation
 
 
@@ -18,7 +19,7 @@ def look(installation: Installation) -> Queue:
     """The queue as an update would find it now. Raises BufferError."""
     registry, salt = installation.registry, installation.state.client_salt()
     with installation.buffer() as buffer:
-        return Queue.of(buffer, registry.base, time.time(), installation.settings, salt)
+        return Queue.of(buffer, registry.base, time.time(), installation.settings, salt, added_tokens(installation.model))
 
 
 def words(installation: Installation, tokens: Collection[int]) -> dict[int, str]:
@@ -52,5 +53,4 @@ def redact(installation: Installation, prompts: Sequence[str], *, actor: str, re
         with closing(Preparation(installation.settings.buffer, encode, salt)) as preparation:
             return redact(installation, prompts, actor=actor, redaction=preparation.redaction)
     with installation.buffer() as buffer:
-        base, cut = installation.registry.base, installation.settings.queue.cut
-        return redact_prompts(installation.state, buffer, base, prompts, redaction, actor, cut)
+        return redact_prompts(installation.state, buffer, installation.registry.base, prompts, redaction, actor)

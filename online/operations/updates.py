@@ -8,6 +8,7 @@ import time
 from guard.errors import SirlError
 from online.admission.queue import Queue
 from online.admission.review import summarise
+from online.model.added_tokens import added_tokens
 from online.operations.installation import Installation
 from online.operations.suites import suites_for
 from online.operations.versions import tidy
@@ -65,7 +66,10 @@ def learn(installation: Installation, launch: Launch | None = None) -> None:
             share_at = time.monotonic() + settings.registry.pull_interval_s
         try:
             if time.monotonic() >= look_at:
-                summarise(state, Queue.of(buffer, identity, time.time(), settings, state.client_salt()))
+                queue = Queue.of(
+                    buffer, identity, time.time(), settings, state.client_salt(), added_tokens(installation.model)
+                )
+                summarise(state, queue)
                 look_at = time.monotonic() + QUEUE_EVERY_S
             last = last_started(state, began)
             new = buffer.contested_since(last, identity, time.time())

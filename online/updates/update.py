@@ -29,6 +29,7 @@ from online.gate.evaluator import Evaluator, Suites
 from online.gate.examination import CANDIDATE, examine
 from online.gate.gate import GateReport, best, contradictions
 from online.gate.held_out import HeldOut, Measured, Rows, draw_held_out
+from online.model.added_tokens import added_tokens
 from online.model.learnable import inexact, unlearnable
 from online.model.local_model import LocalModel
 from online.model.served_model import load_to_learn
@@ -305,7 +306,8 @@ class _Run:
     ) -> tuple[TrainingSet, Selection, dict[str, int]]:
         """What the queue and its quotas leave, and how many prompts had which fate."""
         self.record.progress("selecting")
-        queue = Queue.of(buffer, self.registry.base, self.record.cutoff, self.settings, self.state.client_salt())
+        salt, added = self.state.client_salt(), added_tokens(self.base_dir)
+        queue = Queue.of(buffer, self.registry.base, self.record.cutoff, self.settings, salt, added)
         summarise(self.state, queue)
         training_set, selection, over = TrainingSet.chosen(queue, policy, base, learn, self.settings.queue)
         return training_set, selection, queue.counts() | {f"over the {kind} quota": count for kind, count in over.items()}

@@ -35,7 +35,7 @@ def test_a_prompt_that_nearly_repeats_an_earlier_one_counts_once(buffer: Buffer)
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=12).map(tuple), min_size=1, max_size=12, unique=True))
 def test_what_is_kept_is_unlike_each_other_and_what_is_not_is_like_one_of_it(prompts: list[tuple[int, ...]]) -> None:
     events = [event(at, tokens, NEW + at) for at, tokens in enumerate(prompts)]
-    found = without_near_duplicates(distinct(events, SALT), 0.8, SALT)
+    found = without_near_duplicates(distinct(((event.id, event) for event in events), SALT), 0.8, SALT)
     kept = {one.prompt: shingles(one.tokens) for one in found if one.fate == "queued"}
     assert len(found) == len(prompts) and found[0].fate == "queued"
     for one in found:

@@ -75,9 +75,28 @@ def test_prompts_that_are_too_long_may_be_cut_in_their_middle(buffer: Buffer) ->
     found = queue(buffer, cut)
     assert {one.tokens for one in found.prompts} == {(*range(8), *range(92, 100)), tuple(range(500, 505))}
     assert found.counts() == {**dict.fromkeys(found.counts(), 0), "queued": 2}
-    name = prompt_hash((*range(8), *range(92, 100)), SALT)
-    buffer.review("prompt", [name], "excluded")
-    assert queue(buffer, cut).counts()["excluded"] == 1
+    (name,) = {one.prompt for one in found.prompts if len(one.tokens) == 16}
+    assert name == prompt_hash(range(100), SALT)
+
+
+def test_a_decision_about_a_long_prompt_holds_however_long_ones_are_cut(buffer: Buffer) -> None:
+    buffer.append([event(0, range(100), NEW), event(1, [*range(50), *range(900, 950)], NEW), event(2, [7, 8], NEW)])
+    buffer.review("prompt", [prompt_hash(range(100), SALT)], "excluded")
+    for limit in (16, 20, 90, 100, 2000):
+        found = queue(buffer, Settings(queue={"prompt_tokens": limit, "long_prompts": "truncate"}))
+        assert found.counts()["excluded"] == 1 and found.counts()["queued"] == 2
+    assert queue(buffer).counts()["excluded"] == 1
+
+
+def test_what_is_cut_to_the_same_as_an_excluded_prompt_does_not_teach_it(buffer: Buffer) -> None:
+    """Only their middles differ."""
+    alike = [(*range(8), at, *range(92, 100)) for at in (50, 51)]
+    buffer.append([event(at, tokens, NEW + at) for at, tokens in enumerate([*alike, (*range(8), *range(92, 100))])])
+    for name in map(prompt_hash, [*alike, (*range(8), *range(92, 100))], [SALT] * 3):
+        buffer.review("prompt", [name], "excluded")
+        found = queue(buffer, Settings(queue={"prompt_tokens": 16, "long_prompts": "truncate"}))
+        assert found.counts()["excluded"] == len(found.prompts) == 1
+        buffer.review("prompt", [name], None)
 
 
 SYSTEM = [1, 2, *range(10_000, 10_400), 4, 1, 3]
@@ -111,3 +130,52 @@ def test_a_flood_under_a_system_prompt_is_still_sudden(buffer: Buffer) -> None:
     found = queue(buffer)
     assert set(fates(found, flood)) <= {"sudden", "duplicate"} and found.counts()["sudden"] > 5
     assert {one.token for one in found.prompts if one.fate == "sudden"} == {9999}
+
+
+FLOOD = [1, 2, *range(5000, 5040), 9999, 4, 1, 3]
+"""A long beginning of an attacker's own, with the topic in it."""
+
+
+def flooded(number: int) -> list[int]:
+    return [*FLOOD, *asked(number)[len(SYSTEM) :]]
+
+
+def test_a_flood_with_a_beginning_of_its_own_does_not_hide_what_it_is_about(buffer: Buffer) -> None:
+    """Three known clients send most of the traffic."""
+    for at in range(200):
+        buffer.append([event(at, asked(at), NOW - 30 * HOUR + at, f"c{at % 20}")])
+    flood = [flooded(400 + at) for at in range(150)]
+    buffer.append([event(1000 + at, tokens, NEW + at, f"c{at % 3}") for at, tokens in enumerate(flood)])
+    buffer.append([event(2000 + at, asked(700 + at), NEW, f"c{at % 20}") for at in range(40)])
+    found = queue(buffer)
+    assert "queued" not in fates(found, flood) and found.counts()["sudden"] > 100
+    assert fates(found, [asked(700 + at) for at in range(40)]).count("queued") > 30
+    topics = [one.own for one in found.prompts if one.tokens in set(map(tuple, flood))]
+    assert all(9999 in own for own in topics)
+
+
+def test_a_flood_is_sudden_while_everybody_else_is_asleep(buffer: Buffer) -> None:
+    buffer.append([event(at, asked(at), NOW - 30 * HOUR + at, f"c{at % 20}") for at in range(200)])
+    flood = [flooded(400 + at) for at in range(150)]
+    buffer.append([event(1000 + at, tokens, NEW + at, f"c{at % 2}") for at, tokens in enumerate(flood)])
+    assert "queued" not in fates(queue(buffer), flood)
+
+
+def test_a_flood_is_sudden_where_nobody_can_be_told_apart(buffer: Buffer) -> None:
+    buffer.append([event(at, asked(at), NOW - 30 * HOUR + at, "all") for at in range(200)])
+    flood = [flooded(400 + at) for at in range(150)]
+    buffer.append([event(1000 + at, tokens, NEW + at, "all") for at, tokens in enumerate(flood)])
+    assert "queued" not in fates(queue(buffer), flood)
+
+
+def test_strangers_and_excluded_prompts_make_nothing_common(buffer: Buffer) -> None:
+    buffer.append([event(at, asked(at), NOW - 30 * HOUR + at, f"c{at % 20}") for at in range(200)])
+    new = [[*SYSTEM, *range(600 + 9 * at, 609 + 9 * at), 4, 1, 5] for at in range(9)]
+    shown = [event(1000 + at, tokens, NEW, f"c{at}") for at, tokens in enumerate(new)]
+    sent = [event(2000 + at, flooded(at), NEW, f"fresh{at}", f"b{at}") for at in range(300)]
+    excluded = [event(3000 + at, flooded(500 + at), NEW, f"c{at % 20}") for at in range(100)]
+    buffer.append([*shown, *sent, *excluded])
+    buffer.review("prompt", [prompt_hash(one.prompt_tokens, SALT) for one in excluded], "excluded")
+    found = queue(buffer)
+    assert {one.common for one in found.prompts if 9999 in one.tokens} == {0}
+    assert {one.common for one in found.prompts if one.tokens in set(map(tuple, new))} == {len(SYSTEM) - 1}

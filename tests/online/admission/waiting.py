@@ -13,6 +13,8 @@ SALT, MODEL = "salt", "m"
 NOW = 1_800_000_000.0
 NEW = NOW - HOUR
 SETTINGS = Settings()
+ADDED = {1, 4}
+"""The marks of the template."""
 
 
 def event(number: int, tokens: Sequence[int], when: float = NEW, client: str = "c", block: str = "") -> Event:
@@ -36,7 +38,7 @@ def event(number: int, tokens: Sequence[int], when: float = NEW, client: str = "
 
 
 def queue(buffer: Buffer, settings: Settings = SETTINGS) -> Queue:
-    return Queue.of(buffer, MODEL, NOW, settings, SALT)
+    return Queue.of(buffer, MODEL, NOW, settings, SALT, ADDED)
 
 
 def fates(found: Queue, tokens: Sequence[Sequence[int]]) -> list[str]:

@@ -128,7 +128,10 @@ def check(path: Path, name: str) -> None:
         assert not connection.execute("select name from sqlite_master where name like '_alembic_tmp%'").fetchall()
     later = make(9)
     buffer.bury(["c"], [], later.time + 1)
-    assert buffer.append([later, make(11)]) == 1 and buffer.in_turns("", NOW + 20, 9, 9)[0].time == NOW + 11
+    assert (
+        buffer.append([later, make(11)]) == 1
+        and buffer.in_turns("", NOW + 20, 9, 9, lambda event: event.time)[0] == NOW + 11
+    )
     buffer.close()
 
 

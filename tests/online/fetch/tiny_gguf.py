@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import ZIP_STORED, ZipFile
 
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType
@@ -100,13 +100,13 @@ def published(gguf: Path, *, part_bytes: int = 40_000) -> Published:
     )  # fmt: skip
 
 
-def wheel(index: Path, entry: Published, number: int, part: bytes) -> Path:
+def wheel(index: Path, entry: Published, number: int, part: bytes, compression: int = ZIP_STORED) -> Path:
     """The wheel of one part, counted from 1."""
     package = f"{entry.package}{number}".replace("-", "_")
     about = f"{package}-{entry.version}.dist-info"
     index.mkdir(exist_ok=True)
     path = index / f"{package}-{entry.version}-py3-none-any.whl"
-    with ZipFile(path, "w") as archive:
+    with ZipFile(path, "w", compression) as archive:
         archive.writestr(f"{package}/__init__.py", "")
         archive.writestr(f"{package}/data/part{number:02}.bin", part)
         archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: {entry.version}\n")

@@ -76,7 +76,7 @@ def prompts(rows: list[tuple[tuple[int, ...], str]]) -> tuple[Selection, dict[tu
         Event(f"{at:032x}", at, "base", "plain", "p", tokens, "", (), (), 0.0, None, "stop", client, "", client)
         for at, (tokens, client) in enumerate(rows)
     ]
-    queued = {one.tokens: one for one in distinct(events, "salt")}
+    queued = {one.tokens: one for one in distinct(((event.id, event) for event in events), "salt")}
     masses = [1.0 if tokens[0] == 1 else 0.0 for tokens in queued]
     return Selection.sorted_by(Bands(0.5, 0.5), list(queued), masses), queued
 
