@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
 
-demo: setup  ## serve, watch, learn, swap: the main job, in some minutes
+demo: setup  ## serve, watch, learn, swap: the main job, in about six minutes
 	@$(BIN)/sirl demo $(ARGS)
 
 serve: setup  ## leave the endpoint running on http://127.0.0.1:8000 with the learner beside it
@@ -17,10 +17,10 @@ serve: setup  ## leave the endpoint running on http://127.0.0.1:8000 with the le
 real: setup  ## fetch Qwen2.5-Coder-0.5B-Instruct and serve it; with SUITE=DIR calibrate it first, and learn beside it
 	@scripts/real $(ARGS)
 
-test: setup  ## what users rely on, against the real engine (35 minutes on two cores)
+test: setup  ## what users rely on, against the real engine (a quarter of an hour on two cores)
 	@scripts/test $(ARGS)
 
-test-all: setup  ## the nightly tests as well: the whole demo, every kill point, the image (an hour in all)
+test-all: setup  ## the nightly tests as well: the whole demo, every kill point, the image (24 minutes in all)
 	@scripts/test -m "not interop" $(ARGS)
 
 test-fast: setup  ## the tests that need no engine
