@@ -15,6 +15,8 @@ from benchmarks.science.base import Base
 from guard.calibration import Calibration
 from online.settings.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def base() -> Base:
