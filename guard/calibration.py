@@ -177,8 +177,8 @@ class Calibration:
             **({"fallback": True} if self.fallback else {}),
             "figures": dict(self.figures),
             **({"root": list(self.root)} if self.root else {}),
-            **({} if self.conditions is None else {"conditions": known(asdict(self.conditions), "arguments")}),
-            **known({"judge": self.judge, "suite": self.suite}, "judge", "suite"),
+            **({} if self.conditions is None else {"conditions": without_none(asdict(self.conditions), "arguments")}),
+            **without_none({"judge": self.judge, "suite": self.suite}, "judge", "suite"),
         }
 
     @classmethod
@@ -229,6 +229,6 @@ class Calibration:
             ) from error
 
 
-def known(fields: Mapping[str, Any], *optional: str) -> dict[str, Any]:
+def without_none(fields: Mapping[str, Any], *optional: str) -> dict[str, Any]:
     """Without the optional ones that are None: what is not there reads as before it was put on record."""
     return {name: value for name, value in fields.items() if name not in optional or value is not None}

@@ -87,11 +87,8 @@ class EngineRollouts:
     ) -> list[Sample]:
         """Raises RolloutError where the engine does not answer, or answers from other weights."""
         version = self._publish(policy, adapter)
-        body = {"adapter": version, "prompts": [list(p) for p in prompts], "n": n, "max_tokens": max_tokens}
         try:
-            answer = httpx.post(
-                self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=patience(prompts, n, max_tokens)
-            )
+            answer = self._ask(version, prompts, n, max_tokens)
             answer.raise_for_status()
             found = answer.json()
             samples = [
@@ -109,10 +106,9 @@ class EngineRollouts:
     def refusal(self, policy: LocalModel, adapter: str, prompt: Tokens) -> str | None:
         """Why the engine does not serve an adapter as it is now, asked for one token; None where it does, or where it cannot
         be asked, which is said in the log."""
-        body = {"adapter": self._publish(policy, adapter), "prompts": [list(prompt)], "n": 1, "max_tokens": 1}
-        limit = patience([prompt], 1, 1)
+        version = self._publish(policy, adapter)
         try:
-            answer = httpx.post(self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=limit)
+            answer = self._ask(version, [prompt], 1, 1)
             if answer.status_code == REFUSED:
                 return str(answer.json()["error"]["message"])
             answer.raise_for_status()
@@ -120,6 +116,11 @@ class EngineRollouts:
             cause = str(error) or type(error).__name__
             log.warning("whether the engine at %s serves such an adapter was not seen (%s)", self.url, cause)
         return None
+
+    def _ask(self, version: str, prompts: Sequence[Tokens], n: int, max_tokens: int) -> httpx.Response:
+        body = {"adapter": version, "prompts": [list(prompt) for prompt in prompts], "n": n, "max_tokens": max_tokens}
+        limit = patience(prompts, n, max_tokens)
+        return httpx.post(self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=limit)
 
     def _publish(self, policy: LocalModel, adapter: str) -> str:
         """Put the adapter as it is now where the engine reads it; returns the digest of its weights."""

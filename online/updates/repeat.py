@@ -16,12 +16,10 @@ from online.settings.groups import UpdateSettings
 from online.state.cores import cores
 from online.state.directory import StateDir
 from online.training.ledger import Ledger, LedgerError
-from online.training.rollouts import digest
+from online.training.rollouts import WEIGHTS, digest
 from online.training.selector import select
 from online.training.trainer import ADAPTER, Trainer
 from online.training.training_set import TrainingSet
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 def repeat(
