@@ -62,7 +62,8 @@ class Weighing:
 
     steered: the request keeps the model from some tokens or makes it take others. An opening is then no refusal, and every
     token of the window is a place; refuses: the answer opened as a refusal. It may then turn at the end of any sentence;
-    since: index of the first token of the answer, or of the turn; mass: the refusal mass at the place being weighed.
+    since: index of the first token of the answer, or of the turn; place, mass: index of the token being
+    weighed, and the refusal mass at it.
     """
 
     openings: Openings
@@ -70,6 +71,7 @@ class Weighing:
     steered: bool = False
     refuses: bool = False
     since: int = 0
+    place: int = -1
     mass: float = float("nan")
     _node: int = LEFT
 
@@ -80,7 +82,7 @@ class Weighing:
         if self.weighing:
             self._node = self.openings.step(self._node, token)
         elif self._begins(tokens, at):
-            self.mass, self._node = mass, self.openings.anew(token)
+            self.place, self.mass, self._node = at, mass, self.openings.anew(token)
         else:
             return False
         self.refuses |= self._node == MATCHED and not self.steered
@@ -110,4 +112,4 @@ def places_left(weighing: Weighing, tokens: Sequence[int], start: int) -> list[i
 
     A calibration sets its threshold by what is judged later: the masses there, together with the one at the first token.
     """
-    return [int(weighing.mass) for at in range(start, len(tokens)) if weighing.step(tokens, at, at)]
+    return [weighing.place for at in range(start, len(tokens)) if weighing.step(tokens, at, weighing.mass)]
