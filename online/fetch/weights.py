@@ -1,4 +1,8 @@
-"""The weights of a GGUF file of Qwen2's architecture, dequantised to float32, with the configuration that goes with them."""
+"""The weights of a GGUF file of Qwen2's architecture, dequantised, with the configuration that goes with them.
+
+They are written in bfloat16, in which the models were published before they were quantised. Its rounding, a 256th at most,
+is small beside the steps of four bits. Half the bytes are read, and CPUs with bfloat16 products are two to four times faster.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any
 import numpy as np
 from gguf import GGUFReader, ReaderTensor
 from gguf.quants import dequantize
+from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import GenerationConfig, Qwen2Config
 
@@ -55,16 +60,22 @@ def write_weights(reader: GGUFReader, file: Path, *, bar: type[tqdm] = tqdm) -> 
     end = 0
     for name, tensor in tensors.items():
         shape = [int(size) for size in reversed(tensor.shape)]
-        begin, end = end, end + 4 * int(np.prod(shape))
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+        begin, end = end, end + 2 * int(np.prod(shape))
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(file, "wb") as out, bar(total=end, unit="B", unit_scale=True, desc="dequantise") as shown:
         out.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors.values():
-            values = np.ascontiguousarray(dequantize(tensor.data, tensor.tensor_type), dtype="<f4")
+            values = rounded(dequantize(tensor.data, tensor.tensor_type))
             out.write(values.data)
             shown.update(values.nbytes)
+
+
+def rounded(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The bits of the nearest bfloat16 of each finite number, of two that are as near the even one."""
+    bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
+    return ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype("<u2")
 
 
 def _named(tensors: list[ReaderTensor]) -> Iterator[tuple[str, ReaderTensor]]:
@@ -89,7 +100,7 @@ def write_configuration(reader: GGUFReader, published: Published, folder: Path) 
 
     Qwen2Config(
         architectures=["Qwen2ForCausalLM"],
-        dtype="float32",
+        dtype="bfloat16",
         vocab_size=len(tokens),
         hidden_size=value("embedding_length"),
         intermediate_size=value("feed_forward_length"),

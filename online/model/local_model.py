@@ -289,17 +289,15 @@ class LocalModel:
 
     def forward(self, ids: Tensor, mask: Tensor, places: Tensor, *, keep: int, cache: DynamicCache | None = None) -> Tensor:
         """Logits of the last `keep` columns, in fp32."""
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": places, "past_key_values": cache}
         with self._recomputing(), self._precision():
-            out = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=places,
-                past_key_values=cache,
-                use_cache=cache is not None,
-                logits_to_keep=keep,
-            )
-        logits: Tensor = out.logits
-        return logits.float()
+            if not self._head_is_plain():
+                logits: Tensor = self.model(**inputs, use_cache=cache is not None, logits_to_keep=keep).logits
+                return logits.float()
+            out = self.model.get_decoder()(**inputs, use_cache=cache is not None)
+            # The last columns as rows of their own: of a slice torch would make a product a row, with the head copied for each.
+            logits = self.model.get_output_embeddings()(out.last_hidden_state[:, -keep:].contiguous())
+            return logits.float()
 
     def left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         return padded(prompts, self.model.device, left=True)
