@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from guard.openings import Tokens
 from online.model.entropy import entropy_and_logprob
 from online.model.local_model import LocalModel
 from online.model.sample import Sample
-from online.model.token_rows import draw, positions
+from online.model.token_rows import draw
 
 
 @torch.no_grad()
@@ -25,31 +26,35 @@ def generate(
     prompts: Sequence[Sequence[int]],
     n: int = 1,
     *,
-    temperature: float = 1.0,
-    max_tokens: int = 128,
+    temperature: float | Sequence[float] = 1.0,
+    max_tokens: int | Sequence[int] = 128,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
 ) -> list[Sample]:
-    """`n` responses to each prompt, in order, from the raw distribution (temperature 0: greedy).
+    """`n` responses to each prompt, in order, from the raw distribution.
 
     Every token is drawn by one uniform number, fixed by seed, prompt, draw and position before any model
     runs: two policies given one seed share their luck (common random numbers), which sharpens paired
     comparisons, and how prompts are batched changes nothing. No other sampling setting exists here, and
-    the model's own are not read. numbers: one for each prompt, in place of its index, to fix its luck by.
+    the model's own are not read. temperature: of all responses, or of each of a prompt's `n` (0: greedy). max_tokens: of
+    all, or of those to each prompt. numbers: one for each prompt, in place of its index, to fix its luck by.
     """
     numbers = range(len(prompts)) if numbers is None else numbers
+    heats = (temperature,) * n if isinstance(temperature, (int, float)) else temperature
+    limits = (max_tokens,) * len(prompts) if isinstance(max_tokens, int) else max_tokens
     found: dict[tuple[int, int], Sample] = {}
     for batch in policy.budget.passing.batches([(len(prompt),) for prompt in prompts]):
-        rows = [(index, draw) for index in batch for draw in range(n)]
+        rows = [(index, at) for index in batch for at in range(n)]
         room = policy.budget.cached
-        for part in room.batches([(len(prompts[index]),) for index, _ in rows], max_tokens + room.logits):
+        for part in room.batches([(len(prompts[index]), limits[index]) for index, _ in rows], room.logits):
             drawn = [rows[row] for row in part]
             place = {index: at for at, index in enumerate(dict.fromkeys(index for index, _ in drawn))}
-            luck = torch.from_numpy(np.stack([uniform(seed, numbers[index], at, max_tokens) for index, at in drawn]))
-            origin = torch.tensor([place[index] for index, _ in drawn])
-            said = _decode(policy, [prompts[index] for index in place], origin, temperature, luck)
+            wanted = [
+                Wanted(place[index], heats[at], uniform(seed, numbers[index], at, limits[index])) for index, at in drawn
+            ]
+            said = _decode(policy, [prompts[index] for index in place], wanted)
             found |= {row: Sample(row[0], *one) for row, one in zip(drawn, said, strict=True)}
-    return [found[index, draw] for index in range(len(prompts)) for draw in range(n)]
+    return [found[index, at] for index in range(len(prompts)) for at in range(n)]
 
 
 def uniform(seed: int, prompt: int, draw: int, count: int) -> NDArray[np.float64]:
@@ -57,28 +62,41 @@ def uniform(seed: int, prompt: int, draw: int, count: int) -> NDArray[np.float64
     return np.random.default_rng((seed, prompt, draw)).random(count)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A response that is wanted: index of its prompt, its temperature, and one number for each token that it may have."""
+
+    prompt: int
+    temperature: float
+    luck: NDArray[np.float64]
+
+
 def _decode(
-    policy: LocalModel, prompts: Sequence[Sequence[int]], origin: Tensor, temperature: float, luck: Tensor
+    policy: LocalModel, prompts: Sequence[Sequence[int]], wanted: Sequence[Wanted]
 ) -> Iterator[tuple[Tokens, tuple[float, ...], tuple[float, ...]]]:
-    """(tokens, entropies, log-probabilities) of each row; origin, luck: index of its prompt, and one number a token. One
-    prefill a prompt, its cache shared by its rows; rows that have ended are let go."""
-    ids, mask = policy.left_padded(prompts)
-    cache = DynamicCache(config=policy.model.config)
-    logits = policy.forward(ids, mask, positions(mask), keep=1, cache=cache)[:, -1]
-    origin, luck = origin.to(ids.device), luck.to(ids.device)
+    """(tokens, entropies, log-probabilities) of each response. One prefill a prompt, its cache shared by its responses; rows
+    that have ended are let go."""
+    laid = policy.laid_out(prompts)
+    cache = laid.cache or DynamicCache(config=policy.model.config)
+    logits = policy.forward(laid.ids, laid.mask, laid.places(), keep=1, cache=cache)[:, -1]
+    device = logits.device
+    origin = torch.tensor([one.prompt for one in wanted], device=device)
+    heat = torch.tensor([one.temperature for one in wanted], device=device)
+    limit = torch.tensor([len(one.luck) for one in wanted], device=device)
+    luck = torch.from_numpy(_rows([one.luck for one in wanted])).to(device)
     cache.batch_select_indices(origin)
-    logits, mask = logits[origin], mask[origin]
-    rows = torch.arange(len(mask), device=mask.device)
-    tokens = torch.zeros(luck.shape, dtype=torch.long, device=mask.device)
-    entropies, logprobs = torch.zeros(2, *luck.shape, device=mask.device)
-    lengths = torch.zeros(len(rows), dtype=torch.long, device=mask.device)
+    logits, mask = logits[origin], laid.mask[origin]
+    rows = torch.arange(len(wanted), device=device)
+    tokens = torch.zeros(luck.shape, dtype=torch.long, device=device)
+    entropies, logprobs = torch.zeros(2, *luck.shape, device=device)
+    lengths = torch.zeros(len(rows), dtype=torch.long, device=device)
     for at in range(luck.shape[1]):
-        drawn = draw(logits, luck[rows, at], temperature)
+        drawn = draw(logits, luck[rows, at], heat[rows])
         tokens[rows, at] = drawn
         entropies[rows, at], logprobs[rows, at] = entropy_and_logprob(logits, drawn)
         lengths[rows] = at + 1
-        alive = (~torch.isin(drawn, policy.ends)).nonzero()[:, 0]
-        if not len(alive) or at + 1 == luck.shape[1]:
+        alive = (~torch.isin(drawn, policy.ends) & (limit[rows] > at + 1)).nonzero()[:, 0]
+        if not len(alive):
             break
         if len(alive) < len(rows):
             cache.batch_select_indices(alive)
@@ -88,3 +106,11 @@ def _decode(
     for row, length in enumerate(lengths.tolist()):
         said, hesitation, likely = (tuple(kept[row, :length].tolist()) for kept in (tokens, entropies, logprobs))
         yield said, hesitation, likely
+
+
+def _rows(ragged: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """As one array, filled up with zeros."""
+    found = np.zeros((len(ragged), max(map(len, ragged))))
+    for row, values in zip(found, ragged, strict=True):
+        row[: len(values)] = values
+    return found

@@ -32,8 +32,9 @@ from guard.errors import SirlError
 from guard.openings import Tokens
 from online.model.chunked_logits import Logits
 from online.model.conditions import TemplateError, declared_quantization, quantization_of, template_of
+from online.model.shared_prefix import LaidOut, lay_out
 from online.model.token_budget import MOST, TokenBudget, memory_for, return_freed
-from online.model.token_rows import padded, positions
+from online.model.token_rows import padded
 
 LOADING = (OSError, ValueError, ImportError, RuntimeError, AttributeError, KeyError, TypeError)
 """What transformers raises of files that it cannot make a model of."""
@@ -210,28 +211,42 @@ class LocalModel:
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
     ) -> tuple[Logits, Tensor, Tensor]:
         """Logits that predict each response token (batch, T, vocabulary), tokens and mask (batch, T)."""
-        ids, mask = self.left_padded(prompts)
-        tokens, real = padded(responses, ids.device, left=False)
-        ids, mask = torch.cat([ids, tokens], 1), torch.cat([mask, real], 1)
-        read = self.last_logits(ids, mask, positions(mask), keep=tokens.shape[1] + 1)
+        laid = self.laid_out(prompts)
+        tokens, real = padded(responses, laid.ids.device, left=False)
+        ids, mask = torch.cat([laid.ids, tokens], 1), torch.cat([laid.mask, real], 1)
+        read = self.last_logits(ids, mask, laid.places(mask), keep=tokens.shape[1] + 1, cache=laid.cache)
         return Logits(read.states[:, :-1], read.head, read.vocabulary), tokens, real.bool()
 
-    def last_logits(self, ids: Tensor, mask: Tensor, places: Tensor, *, keep: int) -> Logits:
-        """Those of the last `keep` columns, (batch, keep, vocabulary), as what they are read from."""
+    def last_logits(
+        self, ids: Tensor, mask: Tensor, places: Tensor, *, keep: int, cache: DynamicCache | None = None
+    ) -> Logits:
+        """Those of the last `keep` columns, (batch, keep, vocabulary), as what they are read from. cache: of the columns of
+        the mask that come before `ids`; it goes on."""
         width = self.model.config.vocab_size
         if not self._head_is_plain():
-            return Logits(self.forward(ids, mask, places, keep=keep), _same, width)
-        with self._recomputing(), self._precision():
-            decoder = self.model.get_decoder()
-            out = decoder(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False)
-        states, head, precision = out.last_hidden_state[:, -keep:], self.model.get_output_embeddings(), self._precision()
+            inputs = {"attention_mask": mask, "position_ids": places, "past_key_values": cache, "logits_to_keep": keep}
+            with self._recomputing(), self._precision():
+                logits = self.model(input_ids=ids, **inputs, use_cache=cache is not None).logits
+            return Logits(logits.float(), _same, width)
+        states, head, precision = (
+            self._states(ids, mask, places, cache),
+            self.model.get_output_embeddings(),
+            self._precision(),
+        )
 
         def read(rows: Tensor) -> Tensor:
             with precision:
                 logits: Tensor = head(rows)
             return logits
 
-        return Logits(states, read, width)
+        return Logits(states[:, -keep:], read, width)
+
+    def _states(self, ids: Tensor, mask: Tensor, places: Tensor, cache: DynamicCache | None) -> Tensor:
+        """Hidden states that the head reads, (batch, columns, hidden)."""
+        inputs = {"attention_mask": mask, "position_ids": places, "past_key_values": cache}
+        with self._recomputing(), self._precision():
+            states: Tensor = self.model.get_decoder()(input_ids=ids, **inputs, use_cache=cache is not None).last_hidden_state
+        return states
 
     def _precision(self) -> torch.autocast:
         """The base's precision, for a copy too."""
@@ -288,19 +303,20 @@ class LocalModel:
                 layer.training = False
 
     def forward(self, ids: Tensor, mask: Tensor, places: Tensor, *, keep: int, cache: DynamicCache | None = None) -> Tensor:
-        """Logits of the last `keep` columns, in fp32."""
-        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": places, "past_key_values": cache}
-        with self._recomputing(), self._precision():
-            if not self._head_is_plain():
-                logits: Tensor = self.model(**inputs, use_cache=cache is not None, logits_to_keep=keep).logits
-                return logits.float()
-            out = self.model.get_decoder()(**inputs, use_cache=cache is not None)
-            # The last columns as rows of their own: of a slice torch would make a product a row, with the head copied for each.
-            logits = self.model.get_output_embeddings()(out.last_hidden_state[:, -keep:].contiguous())
-            return logits.float()
+        """Logits of the last `keep` columns, (batch, keep, vocabulary), in fp32."""
+        read = self.last_logits(ids, mask, places, keep=keep, cache=cache)
+        # As rows of their own: of a slice torch would make a product for each row, and copy the head for it.
+        return Logits(read.states.contiguous(), read.head, read.vocabulary).whole()
 
-    def left_padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        return padded(prompts, self.model.device, left=True)
+    def laid_out(self, prompts: Sequence[Sequence[int]]) -> LaidOut:
+        """Prompts as a batch, what they share passed once: not where layers are computed again, which takes no cache."""
+        alone = self._recompute and torch.is_grad_enabled()
+        return lay_out(prompts, self.model.device, None if alone else self._cached)
+
+    def _cached(self, ids: Tensor, mask: Tensor, places: Tensor) -> DynamicCache:
+        cache = DynamicCache(config=self.model.config)
+        self._states(ids, mask, places, cache)
+        return cache
 
 
 def _same(logits: Tensor) -> Tensor:

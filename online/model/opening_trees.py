@@ -11,7 +11,7 @@ from torch import Tensor
 from guard.openings import Openings, Tokens
 from online.model.chunked_logits import Logits, per_token
 from online.model.local_model import LocalModel
-from online.model.token_rows import padded, pick, positions
+from online.model.token_rows import padded, pick
 
 
 def path_logprobs(policy: LocalModel, prompts: Sequence[Sequence[int]], paths: Sequence[Tokens]) -> Tensor:
@@ -161,21 +161,21 @@ def _logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
 
 def _tree_logits(policy: LocalModel, prompts: Sequence[Sequence[int]], nodes: Sequence[Tokens]) -> Logits:
     """Logits after the prompt and after each node of the tree: (batch, 1 + nodes, vocabulary)."""
-    ids, mask = policy.left_padded(prompts)
-    batch, length = ids.shape
-    device = ids.device
+    laid = policy.laid_out(prompts)
+    batch, length = laid.mask.shape
+    device, before, all_columns = laid.ids.device, laid.shared, length + len(nodes)
     ancestry = torch.tensor([[b[: len(a)] == a for a in nodes] for b in nodes], dtype=torch.bool, device=device)
-    visible = torch.ones(batch, length + len(nodes), length + len(nodes), dtype=torch.bool, device=device).tril_()
-    visible[:, :, :length] &= mask.bool()[:, None, :]
+    visible = torch.ones(batch, all_columns, all_columns, dtype=torch.bool, device=device).tril_()
+    visible[:, :, :length] &= laid.mask.bool()[:, None, :]
     visible[:, length:, length:] = ancestry.view(len(nodes), len(nodes))
     visible.diagonal(dim1=1, dim2=2).fill_(True)
-    hidden = torch.zeros(visible.shape, dtype=policy.model.dtype, device=device)
-    hidden.masked_fill_(~visible, torch.finfo(policy.model.dtype).min)
+    hidden = torch.zeros(batch, all_columns - before, all_columns, dtype=policy.model.dtype, device=device)
+    hidden.masked_fill_(~visible[:, before:], torch.finfo(policy.model.dtype).min)
     depths = torch.tensor([len(node) for node in nodes], dtype=torch.long, device=device)
     ends = torch.tensor([node[-1] for node in nodes], dtype=torch.long, device=device)
-    places = torch.cat([positions(mask), mask.sum(1, keepdim=True) - 1 + depths], 1)
-    ids = torch.cat([ids, ends.expand(batch, -1)], 1)
-    return policy.last_logits(ids, hidden[:, None], places, keep=1 + len(nodes))
+    places = torch.cat([laid.places(), laid.mask.sum(1, keepdim=True) - 1 + depths], 1)
+    ids = torch.cat([laid.ids, ends.expand(batch, -1)], 1)
+    return policy.last_logits(ids, hidden[:, None], places, keep=1 + len(nodes), cache=laid.cache)
 
 
 def _decided(openings: Openings, response: Sequence[int]) -> int:

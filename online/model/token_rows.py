@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+BLOCK = 1024
+"""Tokens of the vocabulary that are summed up as one when a token is drawn."""
 
 
 def padded(sequences: Sequence[Sequence[int]], device: torch.device, *, left: bool) -> tuple[Tensor, Tensor]:
@@ -30,10 +34,29 @@ def pick(values: Tensor, places: Tensor) -> Tensor:
     return values.gather(1, places.flatten().expand(len(values), -1)).view(-1, *places.shape)
 
 
-def draw(logits: Tensor, luck: Tensor, temperature: float) -> Tensor:
-    """One token a row, by inverting the cumulative distribution at `luck`; the likeliest at temperature 0."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    cumulative = (logits.double() / temperature).softmax(-1).cumsum(-1)
-    drawn = torch.searchsorted(cumulative, luck[:, None] * cumulative[:, -1:], right=True)[:, 0]
-    return drawn.clamp(max=logits.shape[-1] - 1)
+def draw(logits: Tensor, luck: Tensor, temperature: Tensor) -> Tensor:
+    """One token a row: of its distribution at its temperature, by inverting the cumulative one at `luck` (0 <= luck < 1);
+    at temperature 0 the likeliest. Shapes (rows, vocabulary), (rows,), (rows,) -> (rows,)."""
+    warm = temperature > 0
+    if warm.all():
+        return _inverted(logits, luck, temperature)
+    drawn = logits.argmax(-1)
+    if warm.any():
+        drawn[warm] = _inverted(logits[warm], luck[warm], temperature[warm])
+    return drawn
+
+
+def _inverted(logits: Tensor, luck: Tensor, temperature: Tensor) -> Tensor:
+    """Sums are in fp64, first of blocks and then within the block that the luck falls into: a sixth of the time of summing
+    up a whole vocabulary of 150,000."""
+    heated = logits.float() / temperature[:, None]
+    weights = heated.sub_(heated.amax(-1, keepdim=True)).exp_()
+    blocks = pad(weights, (0, -weights.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+    cumulative = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    target = luck[:, None] * cumulative[:, -1:]
+    block = torch.searchsorted(cumulative, target, right=True).clamp_(max=cumulative.shape[-1] - 1)
+    before = cumulative.gather(-1, (block - 1).clamp(min=0)) * (block > 0)
+    within = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK))[:, 0].double().cumsum(-1)
+    last = within[:, -1:] * (1 - 2**-53)  # two ways of summing end a rounding apart
+    drawn = block * BLOCK + torch.searchsorted(within, torch.minimum(target - before, last), right=True)
+    return drawn[:, 0].clamp(max=logits.shape[-1] - 1)

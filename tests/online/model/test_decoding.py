@@ -70,6 +70,16 @@ def test_greedy_takes_the_likeliest_token(policy: LocalModel) -> None:
             assert token == distribution(policy, (*prompts[sample.prompt], *sample.tokens[:at])).argmax()
 
 
+def test_each_draw_has_its_temperature_and_each_prompt_its_limit(policy: LocalModel) -> None:
+    prompts, limits = random_prompts(6), [3, 9, 1, 9, 5, 7]
+    both = generate(policy, prompts, 2, temperature=(1.0, 0.0), max_tokens=limits, seed=5)
+    warm = generate(policy, prompts, max_tokens=9, seed=5)
+    cold = generate(policy, prompts, temperature=0.0, max_tokens=9, seed=5)
+    for at, limit in enumerate(limits):
+        assert both[2 * at].tokens == warm[at].tokens[:limit]
+        assert both[2 * at + 1].tokens == cold[at].tokens[:limit]
+
+
 def test_sampling_follows_the_raw_distribution(policy: LocalModel) -> None:
     prompt = random_prompts(1)[0]
     first = [s.tokens[0] for s in generate(policy, [prompt], 4000, max_tokens=1)]

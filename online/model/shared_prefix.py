@@ -1,0 +1,62 @@
+"""The shared prefix: what all prompts of a batch begin with, such as a chat template's first words, passed once for all.
+
+Its keys and values do not depend on what follows, so rows share them, gradients included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from online.model.token_rows import padded, positions
+
+WORTH = {"cpu": 64, "cuda": 16384}
+"""Tokens to be saved from which on a pass more pays. On a GPU a small pass costs its launches, whatever it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """Prompts of a batch. ids: the rest of each behind what is shared, left-padded, (batch, width); mask: 1 where a token is
+    real, (batch, shared + width); cache: keys and values of the shared part; None where nothing is shared."""
+
+    ids: Tensor
+    mask: Tensor
+    cache: DynamicCache | None = None
+
+    @property
+    def shared(self) -> int:
+        return self.mask.shape[1] - self.ids.shape[1]
+
+    def places(self, mask: Tensor | None = None) -> Tensor:
+        """Position of each column behind the shared part, of a mask that may go on after the prompts."""
+        return positions(self.mask if mask is None else mask)[:, self.shared :]
+
+
+def shared_length(prompts: Sequence[Sequence[int]], device: torch.device) -> int:
+    """Tokens that all prompts begin with, one of each left over; 0 where they are not worth a pass of their own."""
+    first = prompts[0]
+    most = min(map(len, prompts)) - 1
+    found = sum(1 for _ in takewhile(lambda at: all(prompt[at] == first[at] for prompt in prompts), range(most)))
+    return found if found * (len(prompts) - 1) >= WORTH.get(device.type, WORTH["cuda"]) else 0
+
+
+def lay_out(
+    prompts: Sequence[Sequence[int]],
+    device: torch.device,
+    fill: Callable[[Tensor, Tensor, Tensor], DynamicCache] | None,
+) -> LaidOut:
+    """fill(ids, mask, positions): the cache after a pass over these, (1, shared) each; None: nothing is shared."""
+    shared = 0 if fill is None else shared_length(prompts, device)
+    ids, mask = padded([prompt[shared:] for prompt in prompts], device, left=True)
+    if fill is None or not shared:
+        return LaidOut(ids, mask)
+    first, ones = padded([prompts[0][:shared]], device, left=True)
+    cache = fill(first, ones, positions(ones))
+    for layer in cache.layers:
+        layer.keys, layer.values = (kept.expand(len(prompts), -1, -1, -1) for kept in (layer.keys, layer.values))
+    return LaidOut(ids, torch.cat([ones.expand(len(prompts), -1), mask], 1), cache)

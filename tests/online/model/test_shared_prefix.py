@@ -1,0 +1,77 @@
+"""What prompts share is passed once, and nothing that is computed from them changes by it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from guard.openings import Tokens
+from online.model import shared_prefix
+from online.model.decoding import generate
+from online.model.local_model import LocalModel
+from online.model.opening_trees import tree_mass
+from online.model.shared_prefix import WORTH, shared_length
+from tests.online.model.paths import TREE, disturbed
+from tests.online.tiny_model import random_prompts
+
+CPU = torch.device("cpu")
+SYSTEM = tuple(range(3, 23))
+PROMPTS: list[Tokens] = [(*SYSTEM, *prompt) for prompt in random_prompts(9)]
+
+
+@pytest.fixture
+def passed(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shape of ids of each pass."""
+    shapes: list[tuple[int, ...]] = []
+    whole = policy._states
+    monkeypatch.setattr(policy, "_states", lambda ids, *rest: shapes.append(tuple(ids.shape)) or whole(ids, *rest))
+    return shapes
+
+
+def apart(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on every prompt is passed whole."""
+    monkeypatch.setitem(shared_prefix.WORTH, policy.model.device.type, 10**9)
+
+
+def test_it_is_as_long_as_all_agree_and_leaves_one_token_of_each() -> None:
+    same = [SYSTEM] * 9
+    assert shared_length(PROMPTS, CPU) == len(SYSTEM)
+    assert shared_length(same, CPU) == len(SYSTEM) - 1
+    assert shared_length([*PROMPTS, (1, *SYSTEM)], CPU) == 0
+    assert shared_length(PROMPTS[:1], CPU) == 0, "alone, none is saved"
+    few = [(*SYSTEM[:8], 90 + at) for at in range(WORTH["cpu"] // 8)]
+    assert (shared_length(few, CPU), shared_length([*few, (*SYSTEM[:8], 1)], CPU)) == (0, 8), "a pass more must pay"
+
+
+def test_logits_masses_and_draws_are_the_same(
+    policy: LocalModel, passed: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [prompt[-3:] for prompt in PROMPTS]
+    with torch.no_grad():
+        ours = policy.response_logits(PROMPTS, answers)[0].whole(), tree_mass(policy, PROMPTS, TREE)
+        assert {(1, len(SYSTEM))} == {shape for shape in passed if shape[0] == 1} and len(passed) == 4
+    said = generate(policy, PROMPTS, 2, max_tokens=6, seed=2)
+    apart(policy, monkeypatch)
+    with torch.no_grad():
+        whole = policy.response_logits(PROMPTS, answers)[0].whole(), tree_mass(policy, PROMPTS, TREE)
+    torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
+    assert [s.tokens for s in said] == [s.tokens for s in generate(policy, PROMPTS, 2, max_tokens=6, seed=2)]
+
+
+def test_gradients_come_back_through_it(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters, found = disturbed(policy, "a"), []
+    for _ in range(2):
+        with policy.adapter("a"):
+            mass = tree_mass(policy, PROMPTS, TREE)
+            found.append(torch.autograd.grad((mass * torch.arange(9)).sum(), parameters))
+        apart(policy, monkeypatch)
+    for ours, whole in zip(*found, strict=True):
+        torch.testing.assert_close(ours, whole, rtol=1e-3, atol=1e-6)
+
+
+def test_where_layers_are_computed_again_prompts_are_passed_whole(policy: LocalModel, passed: list[tuple[int, ...]]) -> None:
+    disturbed(policy, "a")
+    policy.recompute_layers()
+    with policy.adapter("a"):
+        tree_mass(policy, PROMPTS, TREE).sum().backward()
+    assert {rows for rows, _ in passed} == {len(PROMPTS)}
