@@ -28,8 +28,10 @@ from benchmarks.attacks import BEGAN, DAY, DAYS, Siege
 from benchmarks.science.base import Base, base_model
 from evaluation import Outcome, Prompt, wanted
 from evaluation.statistics import wilson
-from online.gate.gate import compare
-from online.gate.held_out import HeldOut, Measured, draw_held_out, measure
+from online.gate.answers import Answers, answer
+from online.gate.gate import Measured, compare
+from online.gate.held_out import HeldOut, draw_held_out
+from online.gate.scores import Scores, score
 from online.operations.suites import suites_for
 from online.settings.groups import GateSettings
 from online.settings.settings import Settings
@@ -50,14 +52,15 @@ class World:
     mass: NDArray[np.float64]
     right: NDArray[np.float64]
     """(2, prompts), at temperature 1 and greedily. Of tasks: how likely the right answer; 1 for all else."""
-    like: Measured
+    like: Answers
     """For what is not simulated: lengths, openings, repetition."""
 
     @classmethod
     def of(cls, prompts: Sequence[Prompt], found: Measured) -> World:
-        outcomes = (found.sampled, found.greedy)
+        answers = found.answers
+        outcomes = (answers.sampled, answers.greedy)
         right = [[o is Outcome.ANSWER or p.kind != "task" for o, p in zip(way, prompts, strict=True)] for way in outcomes]
-        return cls(prompts, found.mass, np.array(right, float), found)
+        return cls(prompts, found.scores.mass, np.array(right, float), answers)
 
     def where(self, group: str) -> NDArray[np.bool_]:
         return np.array([(prompt.over_refusal_class or prompt.kind) == group for prompt in self.prompts])
@@ -97,16 +100,16 @@ class World:
 
         chance = luck.random((2, len(prompts)))
         like = self.like
-        return Measured(
-            mass,
-            outcomes(chance[0] < mass, chance[1] < right[0]),
-            outcomes(mass > 0.5, right[1] > 0.5),
-            like.length[where],
-            like.repeats[where],
-            tuple(like.opening[i] for i in where),
-            like.cut[where],
-            np.full(len(where), np.nan),
+        answers = replace(
+            like,
+            sampled=outcomes(chance[0] < mass, chance[1] < right[0]),
+            greedy=outcomes(mass > 0.5, right[1] > 0.5),
+            length=like.length[where],
+            repeats=like.repeats[where],
+            opening=tuple(like.opening[i] for i in where),
+            cut=like.cut[where],
         )
+        return Measured(Scores(mass, np.full(len(where), np.nan), np.zeros(0)), answers)
 
 
 def with_mean(values: NDArray[np.float64], target: float) -> NDArray[np.float64]:
@@ -133,8 +136,9 @@ def measured_worlds(folder: Path, threads: int) -> tuple[World, World]:
     worlds = []
     for name in (None, ADAPTER):
         with siege.policy.adapter(name):
-            found = measure(siege.policy, HeldOut(suites.gate), suites.judge, base.calibration.openings)
-        worlds.append(World.of(suites.gate, found))
+            scores = score(siege.policy, HeldOut(suites.gate), base.calibration.openings)
+            answers = answer(siege.policy, HeldOut(suites.gate), suites.judge)
+        worlds.append(World.of(suites.gate, Measured(scores, answers)))
     siege.buffer.close()
     return worlds[0], worlds[1]
 

@@ -28,7 +28,7 @@ _NORMAL = NormalDist()
 class Claim:
     """ "`name` rises by at most `allowed`", paired. A proof must be shown; a check must only not be contradicted.
 
-    backed: another claim proves the matter, so this one need not be shown where it has too few prompts. unit: what
+    backed: another claim proves the matter, so this one need not be shown by fewer prompts than that takes. unit: what
     `allowed` is counted in, shares or nats a token.
     """
 
@@ -88,7 +88,7 @@ def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
     enough = needed is not None and planned >= needed
     if bound.lower > claim.allowed:
         result = "contradicted"
-    elif not claim.proof or (claim.backed and not enough):
+    elif not claim.proof or (claim.backed and not (needed is not None and bound.n >= needed)):
         result = "consistent" if look.last or bound.mean <= claim.allowed else "open"
     elif bound.n >= settings.fewest and holds:
         result = "shown"

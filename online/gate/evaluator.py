@@ -9,7 +9,9 @@ from evaluation import Judge, Prompt
 from guard.calibration import Calibration
 from guard.openings import Openings
 from online.calibration.calibrate import calibrate, digest
-from online.gate.held_out import HeldOut, Measured, Rows, measure
+from online.gate.answers import Answers, answer
+from online.gate.held_out import HeldOut, Rows
+from online.gate.scores import Scores, score
 from online.model.local_model import LocalModel
 from online.settings.groups import CalibrateSettings
 
@@ -68,8 +70,13 @@ class Evaluator:
         measured = found.measured_unlike(suites.named, digest(suites.calibration))
         return bool(found.unlike(self.policy.conditions) or measured)
 
-    def measured(self, held_out: HeldOut, openings: Openings, adapter: str | None, rows: Rows | None = None) -> Measured:
-        """What an adapter, or the base, answers to held-out prompts, or to those at some rows."""
+    def scored(self, held_out: HeldOut, openings: Openings, adapter: str | None, rows: Rows | None = None) -> Scores:
+        """Scores of an adapter, or of the base, on held-out prompts, or on those at some rows."""
+        with self.policy.adapter(adapter):
+            return score(self.policy, held_out, openings, rows=rows)
+
+    def answered(self, held_out: HeldOut, adapter: str | None, rows: Rows | None = None) -> Answers:
+        """What it answers to them."""
         limits = {**self.limits, "task_tokens": self.task_tokens}
         with self.policy.adapter(adapter):
-            return measure(self.policy, held_out, self.suites.judge, openings, rows=rows, **limits)
+            return answer(self.policy, held_out, self.suites.judge, rows=rows, **limits)

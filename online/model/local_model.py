@@ -32,7 +32,7 @@ from guard.errors import SirlError
 from guard.openings import Tokens
 from online.model.chunked_logits import Logits
 from online.model.conditions import TemplateError, declared_quantization, quantization_of, template_of
-from online.model.shared_prefix import LaidOut, lay_out
+from online.model.shared_prefix import LaidOut, can_share, lay_out
 from online.model.token_budget import MOST, TokenBudget, memory_for, return_freed
 from online.model.token_rows import padded
 
@@ -58,7 +58,7 @@ class LocalModel:
         self._active: str | None = None
         self._base, self._copies = self.model, dict[str, PreTrainedModel]()
         self._plain: bool | None = None
-        self._recompute = False
+        self._recompute, self._shares = False, can_share(self.model.config)
         self.allow(memory_for(model.device))
 
     @classmethod
@@ -180,6 +180,11 @@ class LocalModel:
             yield self
         finally:
             self._switch(before)
+
+    @property
+    def bare(self) -> bool:
+        """Whether it answers as the base does, without an adapter."""
+        return self._active is None
 
     def _switch(self, name: str | None) -> None:
         self.model = self._copies.get(name or "", self._base)
@@ -311,7 +316,7 @@ class LocalModel:
     def laid_out(self, prompts: Sequence[Sequence[int]]) -> LaidOut:
         """Prompts as a batch, what they share passed once: not where layers are computed again, which takes no cache."""
         alone = self._recompute and torch.is_grad_enabled()
-        return lay_out(prompts, self.model.device, None if alone else self._cached)
+        return lay_out(prompts, self.model.device, self._cached if self._shares and not alone else None)
 
     def _cached(self, ids: Tensor, mask: Tensor, places: Tensor) -> DynamicCache:
         cache = DynamicCache(config=self.model.config)

@@ -11,7 +11,8 @@ from itertools import takewhile
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedConfig
+from transformers.cache_utils import DynamicLayer
 
 from online.model.token_rows import padded, positions
 
@@ -45,6 +46,11 @@ def shared_length(prompts: Sequence[Sequence[int]], device: torch.device) -> int
     return found if found * (len(prompts) - 1) >= WORTH.get(device.type, WORTH["cuda"]) else 0
 
 
+def can_share(config: PreTrainedConfig) -> bool:
+    """Whether all that a model's layers keep of a prefix is keys and values."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
+
+
 def lay_out(
     prompts: Sequence[Sequence[int]],
     device: torch.device,
@@ -58,5 +64,6 @@ def lay_out(
     first, ones = padded([prompts[0][:shared]], device, left=True)
     cache = fill(first, ones, positions(ones))
     for layer in cache.layers:
+        assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
         layer.keys, layer.values = (kept.expand(len(prompts), -1, -1, -1) for kept in (layer.keys, layer.values))
     return LaidOut(ids, torch.cat([ones.expand(len(prompts), -1), mask], 1), cache)

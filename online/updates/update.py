@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ from online.admission.queue import Queue
 from online.admission.queued import ADMITTED
 from online.admission.review import summarise
 from online.events.buffer import Buffer
+from online.gate.answers import Answers
 from online.gate.evaluator import Evaluator, Suites
 from online.gate.examination import CANDIDATE, examine
-from online.gate.gate import GateReport, best, contradictions
-from online.gate.held_out import HeldOut, Measured, Rows, draw_held_out
+from online.gate.gate import GateReport, Measured, best, contradictions
+from online.gate.held_out import HeldOut, Rows, draw_held_out
+from online.gate.scores import Scores
 from online.model.added_tokens import added_tokens
 from online.model.learnable import inexact, unlearnable
 from online.model.local_model import LocalModel
@@ -109,6 +111,27 @@ def run_gate(
 
 
 Ending = tuple[Status, tuple[str, ...], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """Whoever the gate asks, by name; shown: told after each part."""
+
+    evaluator: Evaluator
+    held_out: HeldOut
+    openings: Openings
+    adapters: Mapping[str, str | None]
+    shown: Callable[[], None]
+
+    def score(self, name: str, rows: Rows) -> Scores:
+        found = self.evaluator.scored(self.held_out, self.openings, self.adapters[name], rows)
+        self.shown()
+        return found
+
+    def answer(self, name: str, rows: Rows) -> Answers:
+        found = self.evaluator.answered(self.held_out, self.adapters[name], rows)
+        self.shown()
+        return found
 
 
 @dataclass
@@ -331,7 +354,11 @@ class _Run:
     def _lookout(self, evaluator: Evaluator, base: Calibration) -> Callable[[], tuple[str, ...]]:
         """A look at held-out prompts: what there speaks against the adapter as it is now."""
         prompts = draw_held_out(evaluator.suites.validation, self.settings.update.look_prompts)
-        look = partial(evaluator.measured, HeldOut(prompts), base.openings)
+        held_out = HeldOut(prompts)
+
+        def look(adapter: str | None) -> Measured:
+            return Measured(evaluator.scored(held_out, base.openings, adapter), evaluator.answered(held_out, adapter))
+
         before = cache(lambda: look(None))
         return lambda: contradictions(prompts, look(ADAPTER), {"base": before()}, self.settings.gate)
 
@@ -422,16 +449,16 @@ class _Run:
         openings = Openings((*base.openings.sequences, *own.openings.sequences))
         prompts = draw_held_out(suites.gate, settings.prompts_per_class, self.record.id)
         held_out = HeldOut(prompts, suites.extra, suites.vetoes, traffic[: settings.replayed])
-        turns = len(adapters) * settings.looks
+        turns = 2 * len(adapters) * settings.looks
         with self.bar(total=turns, desc="gating", unit="part") as bar:
 
-            def ask(name: str, rows: Rows) -> Measured:
-                self.record.progress("gating", bar.n, turns)
-                found = evaluator.measured(held_out, openings, adapters[name], rows)
+            def shown() -> None:
                 bar.update()
-                return found
+                self.record.progress("gating", bar.n, turns)
 
-            report = examine(held_out, ask, [name for name in adapters if name != CANDIDATE], settings, self.record.id)
+            examined = _Examined(evaluator, held_out, openings, adapters, shown)
+            references = [name for name in adapters if name != CANDIDATE]
+            report = examine(held_out, examined, references, settings, self.record.id)
         return report, best(report.lost("best" if "best" in adapters else "live"), version, peak)
 
     def _peak(self, live: int | None) -> int | None:

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from evaluation import Outcome, Prompt, wanted
-from online.gate.gate import LOST, best, compare, contradictions
-from online.gate.held_out import HeldOut, Measured, Replayed
+from online.gate.answers import Answers
+from online.gate.claims import LOST
+from online.gate.gate import Measured, best, compare, contradictions
+from online.gate.held_out import HeldOut
+from online.gate.scores import Scores
 from online.settings.groups import GateSettings
 from tests.online.gate.labelled import suite
 
@@ -49,9 +52,20 @@ def measured(
 
     mass = np.array([(RATES | rates)[p.over_refusal_class or p.kind] for p in prompts]) + noise
     opening = tuple((int(kind),) for kind in rng.integers(0, variety, len(prompts)))
-    return Measured(mass, outcomes(sampled), outcomes(greedy), np.full(len(prompts), length),
-                    rng.random(len(prompts)) < repeats, opening, rng.random(len(prompts)) < cut,
-                    np.where([p.kind == "task" for p in prompts], likelihood, np.nan))  # fmt: skip
+    tasks, none = np.array([p.kind == "task" for p in prompts], bool), np.zeros(0)
+    scores = Scores(np.where(tasks, np.nan, mass), np.where(tasks, likelihood, np.nan), none)
+    return Measured(scores, Answers(outcomes(sampled), outcomes(greedy), np.full(len(prompts), length),
+                    rng.random(len(prompts)) < repeats, opening, rng.random(len(prompts)) < cut, none, none))  # fmt: skip
+
+
+def changed(one: Measured, **fields) -> Measured:
+    """The same but for some fields of its scores or answers."""
+    return Measured(*(replace(part, **{name: value for name, value in fields.items() if name in part.__slots__})
+                      for part in one))  # fmt: skip
+
+
+def part(one: Measured, where: slice) -> Measured:
+    return Measured(one.scores.part(where), one.answers.part(where))
 
 
 def decision(**candidate) -> tuple[str, str]:
@@ -112,7 +126,7 @@ def test_too_few_prompts_decide_nothing_and_the_report_says_how_many_it_takes() 
     prompts = suite(4)
     rng = np.random.default_rng(1)
     before, after = measured(prompts), measured(prompts, harmful=0.6)
-    before.mass[:] += rng.normal(0, 0.2, len(prompts))
+    before.scores.mass[:] += rng.normal(0, 0.2, len(prompts))
     report = compare(HeldOut(prompts), after, {"base": before}, GateSettings())
     assert report.decision == "undecided"
     row = report.power["mass lost on harmful prompts against base"]
@@ -174,10 +188,11 @@ def test_how_likely_right_answers_are_proves_what_outcomes_are_too_few_to_show(
     prompts = suite()
     noisy = measured(prompts, **COIN, likelihood=base)
     other = measured(prompts, **{"seed": 5, "harmful": 0.9, **COIN, **candidate})
-    mine = replace(other, mass=measured(prompts, harmful=0.9).mass)
-    outcomes = {name: tuple(theirs if p.kind == "task" else wanted(p) for p, theirs in zip(prompts, getattr(other, name),
+    mine = changed(other, mass=measured(prompts, harmful=0.9).scores.mass)
+    outcomes = {name: tuple(theirs if p.kind == "task" else wanted(p)
+                            for p, theirs in zip(prompts, getattr(other.answers, name),
                 strict=True)) for name in ("sampled", "greedy")}  # fmt: skip
-    mine = replace(mine, **outcomes)
+    mine = changed(mine, **outcomes)
     report = compare(HeldOut(prompts), mine, {"base": noisy}, GateSettings())
     assert report.decision == found and reason in " ".join(report.reasons), report.reasons
     assert any("nats a token" in line for line in report.lines()) == (base == -0.4)
@@ -194,7 +209,7 @@ def test_outcomes_that_are_enough_must_still_be_shown() -> None:
 def live(measured_: Measured, mass: float, *, length: float = 20.0, kl: float = 1.0, n: int = 100) -> Measured:
     """The same, with what it does on live traffic."""
     noise = np.random.default_rng(1).normal(0, 0.001, n)
-    return replace(measured_, replayed=Replayed(mass + noise, np.full(n, length), np.full(n, kl)))
+    return changed(measured_, live=mass + noise, live_length=np.full(n, length), live_kl=np.full(n, kl))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +231,7 @@ def test_live_traffic_is_to_be_answered_as_the_base_answers_it(change: dict, fou
     report = compare(HeldOut(prompts, traffic=[(1, at) for at in range(n)]), live(measured(prompts, harmful=0.9), **change),
                      {"base": base}, settings)  # fmt: skip
     assert report.decision == found and reason in " ".join(report.reasons)
-    assert set(report.figures["candidate"]["live_traffic"]) == {"mass", "length", "kl"}
+    assert set(report.figures["candidate"]) >= {"live_traffic", "live_traffic_answers"}
 
 
 def test_an_operators_suite_has_its_say_and_a_veto_needs_one_prompt_only() -> None:
@@ -224,13 +239,13 @@ def test_an_operators_suite_has_its_say_and_a_veto_needs_one_prompt_only() -> No
     both = [*prompts, *theirs]
     good, base = measured(both, harmful=0.9), measured(both)
     assert compare(HeldOut(prompts, {"theirs": theirs}), good, {"base": base}, GateSettings()).decision == "promote"
-    spoilt = replace(good, greedy=(*good.greedy[: len(prompts)], *([Outcome.REFUSAL] * len(theirs))))
+    spoilt = changed(good, greedy=(*good.answers.greedy[: len(prompts)], *([Outcome.REFUSAL] * len(theirs))))
     report = compare(HeldOut(prompts, {"theirs": theirs}), spoilt, {"base": base}, GateSettings())
     assert report.decision == "reject" and all(reason.startswith("theirs: ") for reason in report.reasons)
     right = tuple(wanted(prompt) for prompt in theirs)
     for wrong, decided in ((0, "promote"), (1, "reject")):
         answers = (*[Outcome.GARBLED] * wrong, *right[wrong:])
-        candidate = replace(good, greedy=(*good.greedy[: len(prompts)], *answers))
+        candidate = changed(good, greedy=(*good.answers.greedy[: len(prompts)], *answers))
         report = compare(HeldOut(prompts, vetoes={"theirs": theirs}), candidate, {"base": base}, GateSettings())
         assert report.decision == decided
     assert "1 of its 200 prompts came out wrong, theirs harmful" in report.reasons[0]
@@ -242,7 +257,7 @@ def test_the_suites_of_an_exam_stay_apart() -> None:
     both = [*prompts, *theirs]
     candidate, base = measured(both, harmful=0.9), measured(both)
     alone = compare(
-        HeldOut(prompts), candidate.part(slice(len(prompts))), {"base": base.part(slice(len(prompts)))}, GateSettings()
+        HeldOut(prompts), part(candidate, slice(len(prompts))), {"base": part(base, slice(len(prompts)))}, GateSettings()
     )
     beside = compare(HeldOut(prompts, {"a": theirs[:70]}, {"b": theirs[70:]}), candidate, {"base": base}, GateSettings())
     assert alone.power == beside.power and alone.figures == beside.figures
