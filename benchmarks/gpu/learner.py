@@ -39,11 +39,18 @@ class TimedRollouts(LocalRollouts):
         self.device, self.seconds, self.tokens = device, defaultdict[int, float](float), 0
 
     def sample(
-        self, policy: LocalModel, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
+        self,
+        policy: LocalModel,
+        adapter: str,
+        prompts: Sequence[Tokens],
+        n: Sequence[int],
+        *,
+        max_tokens: Sequence[int],
+        seed: int,
     ) -> list[Sample]:
         began = waited(self.device)
         found = super().sample(policy, adapter, prompts, n, max_tokens=max_tokens, seed=seed)
-        self.seconds[max_tokens] += waited(self.device) - began
+        self.seconds[max(max_tokens)] += waited(self.device) - began
         self.tokens += sum(len(one.tokens) for one in found)
         return found
 

@@ -23,7 +23,7 @@ from online.model.token_rows import draw
 def generate(
     policy: LocalModel,
     prompts: Sequence[Sequence[int]],
-    n: int = 1,
+    n: int | Sequence[int] = 1,
     *,
     temperature: float | Sequence[float] = 1.0,
     max_tokens: int | Sequence[int] = 128,
@@ -35,15 +35,17 @@ def generate(
     Every token is drawn by one uniform number, fixed by seed, prompt, draw and position before any model
     runs: two policies given one seed share their luck (common random numbers), which sharpens paired
     comparisons, and how prompts are batched changes nothing. No other sampling setting exists here, and
-    the model's own are not read. temperature: of all responses, or of each of a prompt's `n` (0: greedy). max_tokens: of
-    all, or of those to each prompt. numbers: one for each prompt, in place of its index, to fix its luck by.
+    the model's own are not read. n: to all prompts, or to each. temperature: of all responses, or of each of a prompt's
+    (0: greedy). max_tokens: of all, or of those to each prompt. numbers: one for each prompt, in place of its index, to fix
+    its luck by.
     """
     numbers = range(len(prompts)) if numbers is None else numbers
-    heats = (temperature,) * n if isinstance(temperature, (int, float)) else temperature
+    counts = (n,) * len(prompts) if isinstance(n, int) else n
+    heats = (temperature,) * max(counts, default=0) if isinstance(temperature, (int, float)) else temperature
     limits = (max_tokens,) * len(prompts) if isinstance(max_tokens, int) else max_tokens
     found: dict[tuple[int, int], Sample] = {}
     for batch in policy.budget.passing.batches([(len(prompt),) for prompt in prompts]):
-        rows = [(index, at) for index in batch for at in range(n)]
+        rows = [(index, at) for index in batch for at in range(counts[index])]
         room = policy.budget.cached
         for part in room.batches([(len(prompts[index]), limits[index]) for index, _ in rows], room.logits):
             drawn = [rows[row] for row in part]
@@ -53,7 +55,7 @@ def generate(
             ]
             said = _decode(policy, [prompts[index] for index in place], wanted)
             found |= {row: Sample(row[0], *one) for row, one in zip(drawn, said, strict=True)}
-    return [found[index, at] for index in range(len(prompts)) for at in range(n)]
+    return [found[index, at] for index in range(len(prompts)) for at in range(counts[index])]
 
 
 def uniform(seed: int, prompt: int, draw: int, count: int) -> NDArray[np.float64]:

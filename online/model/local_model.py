@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,7 @@ class LocalModel:
             self._plain = torch.equal(self.model.get_output_embeddings()(states), whole)
         return self._plain
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Parameters of the base, adapters left out."""
         return sum(p.numel() for key, p in self._base.named_parameters() if "lora_" not in key)
@@ -316,7 +317,7 @@ class LocalModel:
     def laid_out(self, prompts: Sequence[Sequence[int]]) -> LaidOut:
         """Prompts as a batch, what they share passed once: not where layers are computed again, which takes no cache."""
         alone = self._recompute and torch.is_grad_enabled()
-        return lay_out(prompts, self.model.device, self._cached if self._shares and not alone else None)
+        return lay_out(prompts, self.model.device, self.size, self._cached if self._shares and not alone else None)
 
     def _cached(self, ids: Tensor, mask: Tensor, places: Tensor) -> DynamicCache:
         cache = DynamicCache(config=self.model.config)

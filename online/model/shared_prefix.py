@@ -16,8 +16,9 @@ from transformers.cache_utils import DynamicLayer
 
 from online.model.token_rows import padded, positions
 
-WORTH = {"cpu": 64, "cuda": 16384}
-"""Tokens to be saved from which on a pass more pays. On a GPU a small pass costs its launches, whatever it holds."""
+WORTH = {"cpu": 2e10, "cuda": 1e13}
+"""Tokens to be saved times the model's parameters from which on a pass more pays: a small one costs its launches, whatever
+it holds. That is 40 tokens of a model of half a billion on CPUs, and 20,000 on a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,14 @@ class LaidOut:
         return positions(self.mask if mask is None else mask)[:, self.shared :]
 
 
-def shared_length(prompts: Sequence[Sequence[int]], device: torch.device) -> int:
-    """Tokens that all prompts begin with, one of each left over; 0 where they are not worth a pass of their own."""
+def shared_length(prompts: Sequence[Sequence[int]], device: torch.device, size: int) -> int:
+    """Tokens that all prompts begin with, one of each left over; 0 where they are not worth a pass of their own through a
+    model of so many parameters."""
     first = prompts[0]
     most = min(map(len, prompts)) - 1
     found = sum(1 for _ in takewhile(lambda at: all(prompt[at] == first[at] for prompt in prompts), range(most)))
-    return found if found * (len(prompts) - 1) >= WORTH.get(device.type, WORTH["cuda"]) else 0
+    saved = found * (len(prompts) - 1)
+    return found if saved and saved * size >= WORTH.get(device.type, WORTH["cuda"]) else 0
 
 
 def can_share(config: PreTrainedConfig) -> bool:
@@ -54,10 +57,12 @@ def can_share(config: PreTrainedConfig) -> bool:
 def lay_out(
     prompts: Sequence[Sequence[int]],
     device: torch.device,
+    size: int,
     fill: Callable[[Tensor, Tensor, Tensor], DynamicCache] | None,
 ) -> LaidOut:
-    """fill(ids, mask, positions): the cache after a pass over these, (1, shared) each; None: nothing is shared."""
-    shared = 0 if fill is None else shared_length(prompts, device)
+    """size: the model's parameters; fill(ids, mask, positions): its cache after a pass over these, (1, shared) each; None:
+    nothing is shared."""
+    shared = 0 if fill is None else shared_length(prompts, device, size)
     ids, mask = padded([prompt[shared:] for prompt in prompts], device, left=True)
     if fill is None or not shared:
         return LaidOut(ids, mask)

@@ -43,13 +43,20 @@ class RolloutError(SirlError):
 
 
 class RolloutSource(Protocol):
-    """Draws responses at temperature 1 from an adapter of a policy; `n` to each prompt, in order."""
+    """Draws responses at temperature 1 from an adapter of a policy, in order; `n` and `max_tokens`: of each prompt."""
 
     elsewhere: bool
     """Whether another engine draws, whose log-probabilities are not the trainer's to the bit."""
 
     def sample(
-        self, policy: LocalModel, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
+        self,
+        policy: LocalModel,
+        adapter: str,
+        prompts: Sequence[Tokens],
+        n: Sequence[int],
+        *,
+        max_tokens: Sequence[int],
+        seed: int,
     ) -> list[Sample]: ...
 
 
@@ -59,7 +66,14 @@ class LocalRollouts:
     elsewhere = False
 
     def sample(
-        self, policy: LocalModel, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
+        self,
+        policy: LocalModel,
+        adapter: str,
+        prompts: Sequence[Tokens],
+        n: Sequence[int],
+        *,
+        max_tokens: Sequence[int],
+        seed: int,
     ) -> list[Sample]:
         with policy.adapter(adapter):
             return generate(policy, prompts, n, max_tokens=max_tokens, seed=seed)
@@ -83,23 +97,34 @@ class EngineRollouts:
             return None
 
     def sample(
-        self, policy: LocalModel, adapter: str, prompts: Sequence[Tokens], n: int, *, max_tokens: int, seed: int
+        self,
+        policy: LocalModel,
+        adapter: str,
+        prompts: Sequence[Tokens],
+        n: Sequence[int],
+        *,
+        max_tokens: Sequence[int],
+        seed: int,
     ) -> list[Sample]:
         """Raises RolloutError where the engine does not answer, or answers from other weights."""
         version = self._publish(policy, adapter)
+        samples: list[Sample] = []
         try:
-            answer = self._ask(version, prompts, n, max_tokens)
-            answer.raise_for_status()
-            found = answer.json()
-            samples = [
-                Sample(int(one["prompt"]), tuple(one["tokens"]), tuple(one["entropies"]), tuple(one["logprobs"]))
-                for one in found["samples"]
-                if found["adapter"] == version
-            ]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            for kind in dict.fromkeys(zip(n, max_tokens, strict=True)):
+                rows = [at for at, mine in enumerate(zip(n, max_tokens, strict=True)) if mine == kind]
+                answer = self._ask(version, [prompts[row] for row in rows], *kind)
+                answer.raise_for_status()
+                found = answer.json()
+                samples += [
+                    Sample(rows[one["prompt"]], tuple(one["tokens"]), tuple(one["entropies"]), tuple(one["logprobs"]))
+                    for one in found["samples"]
+                    if found["adapter"] == version
+                ]
+        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             cause = str(error) or type(error).__name__
             raise RolloutError(f"the serving engine at {self.url} gave no rollouts ({cause})") from None
-        if [sample.prompt for sample in samples] != [at for at in range(len(prompts)) for _ in range(n)]:
+        samples.sort(key=lambda sample: sample.prompt)
+        if [sample.prompt for sample in samples] != [at for at, count in enumerate(n) for _ in range(count)]:
             raise RolloutError(f"the serving engine at {self.url} answered from other weights, or in part")
         return samples
 

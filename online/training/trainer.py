@@ -39,12 +39,11 @@ HALVED = 0.6
 GRADIENT_NORM = 1.0
 LARGE = 1_000_000_000
 """Parameters from which on layers are computed again, unless told otherwise: what they keep would outgrow the weights."""
-ANCHORS = 48
-"""Low-band prompts a step on which the KL at the decision is held down."""
-ANCHOR_RESPONSES = 12
-"""Low-band prompts a step on which the KL is held down along a whole response."""
+ANCHORS = 12
+"""Low-band prompts a step on which the KL is held down along a response. Without anchors at all defence and refusals are
+what they are with them, and two to three of a hundred answers are garbled (docs/evidence/science.md)."""
 DECISION_WEIGHTS = (1.0, 0.3, 0.3)
-"""Weight of the KL at the decision token and at the next two."""
+"""Further weight of the KL at the decision token and at the next two."""
 PAPER_KL = 0.001
 """Weight of k3 in the published setting."""
 
@@ -167,8 +166,14 @@ class Trainer:
             others=settings.screened_per_step - settings.contested_per_step if beside else 0,
             seed=settings.seed,
         )
-        if contested := [prompts[i] for i in screen.contested]:
-            samples = self._sample(contested, settings.group_size, settings.max_tokens)
+        contested = [prompts[i] for i in screen.contested]
+        anchors = [prompts[i] for i in screen.anchors][:ANCHORS] if self._anchor_tokens else []
+        asked = [*contested, *anchors]
+        counts = [settings.group_size] * len(contested) + [1] * len(anchors)
+        limits = [settings.max_tokens] * len(contested) + [self._anchor_tokens] * len(anchors)
+        drawn = self._sample(asked, counts, limits) if asked else []
+        samples, along = drawn[: sum(counts[: len(contested)])], drawn[sum(counts[: len(contested)]) :]
+        if contested:
             refused = self._look(samples, metrics)
             if self.rollouts.elsewhere:
                 self._compare(contested, samples, metrics)
@@ -179,13 +184,18 @@ class Trainer:
             yield from form(contested, samples, rewards.view(shape), refused.view(shape), metrics)
         if preset.two_sided and screen.below:
             yield from self._below(screen.below, metrics)
-        anchors = [prompts[i] for i in screen.anchors][:ANCHORS] if preset.anchored else []
-        if anchors and settings.kl_weight_responses:
-            whole = anchors[:ANCHOR_RESPONSES]
-            yield from self._anchor("kl_responses", whole, settings.max_tokens, (), settings.kl_weight_responses)
-        if anchors and settings.kl_weight_decision:
-            tokens = len(DECISION_WEIGHTS)
-            yield from self._anchor("kl_decision", anchors, tokens, DECISION_WEIGHTS, settings.kl_weight_decision)
+        if along:
+            yield from self._anchored(asked, along, metrics)
+
+    @property
+    def _anchor_tokens(self) -> int:
+        """How far along a response anchors hold the KL down; 0: nowhere."""
+        settings = self.settings
+        if not self.preset.anchored:
+            return 0
+        if settings.kl_weight_responses:
+            return settings.max_tokens
+        return len(DECISION_WEIGHTS) if settings.kl_weight_decision else 0
 
     def _exact(
         self, contested: Sequence[Tokens], samples: Sequence[Sample], rewards: Tensor, refused: Tensor, metrics: Metrics
@@ -257,26 +267,32 @@ class Trainer:
     def _mass(self, prompts: Sequence[Tokens]) -> Tensor:
         return tree_mass(self.policy, prompts, self.openings)
 
-    def _anchor(
-        self, name: str, prompts: Sequence[Tokens], tokens: int, weights: Sequence[float], scale: float
+    def _anchored(
+        self, prompts: Sequence[Tokens], samples: Sequence[Sample], metrics: Metrics
     ) -> Iterator[tuple[str, Tensor]]:
-        """scale * KL to the base, summed over the first `tokens` of a sampled response, averaged over prompts."""
-        samples = self._sample(prompts, 1, tokens)
+        """KL to the base along a sampled response to each anchor, over the whole vocabulary, averaged over anchors; of the
+        decision once more by its own weights."""
+        settings = self.settings
+        parts = {"kl_responses": settings.kl_weight_responses, "kl_decision": settings.kl_weight_decision}
         for batch in self._batches(prompts, samples):
             some = [samples[i] for i in batch]
             asked, answers = [prompts[s.prompt] for s in some], [s.tokens for s in some]
             with torch.no_grad(), self.policy.adapter(None):
                 ref, _, mask = self.policy.response_logits(asked, answers)
-            kl = per_token(objective.full_vocabulary_kl, self.policy.response_logits(asked, answers)[0], ref)
-            weight = mask * torch.tensor(weights, device=mask.device)[: mask.shape[1]] if weights else mask
-            yield name, scale / len(samples) * (kl * weight).sum()
+            kl = mask * per_token(objective.full_vocabulary_kl, self.policy.response_logits(asked, answers)[0], ref)
+            early = kl.new_tensor(DECISION_WEIGHTS)[: kl.shape[1]]
+            sums = {"kl_responses": kl.sum(), "kl_decision": (kl[:, : len(early)] * early).sum()}
+            terms = {name: scale / len(samples) * sums[name] for name, scale in parts.items()}
+            for name, term in terms.items():
+                metrics[name] = metrics.get(name, 0.0) + term.item()
+            yield "anchors", torch.stack([*terms.values()]).sum()
 
     def _luck(self) -> torch.Generator:
         """The step's own randomness, of (seed, step)."""
         return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
 
-    def _sample(self, prompts: Sequence[Tokens], n: int, tokens: int) -> list[Sample]:
-        """From where rollouts come from; once that fails, from the policy itself to the end."""
+    def _sample(self, prompts: Sequence[Tokens], n: Sequence[int], tokens: Sequence[int]) -> list[Sample]:
+        """From where rollouts come from; once that fails, from the policy itself to the end. n, tokens: of each prompt."""
         seed = self._luck().initial_seed()
         try:
             return self.rollouts.sample(self.policy, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)

@@ -10,13 +10,19 @@ from online.model import shared_prefix
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
 from online.model.opening_trees import tree_mass
-from online.model.shared_prefix import WORTH, shared_length
+from online.model.shared_prefix import shared_length
 from tests.online.model.paths import TREE, disturbed
 from tests.online.tiny_model import random_prompts
 
 CPU = torch.device("cpu")
 SYSTEM = tuple(range(3, 23))
 PROMPTS: list[Tokens] = [(*SYSTEM, *prompt) for prompt in random_prompts(9)]
+
+
+@pytest.fixture(autouse=True)
+def worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny model's passes are worth as much as a large one's."""
+    monkeypatch.setitem(shared_prefix.WORTH, "cpu", 1.0)
 
 
 @pytest.fixture
@@ -30,17 +36,20 @@ def passed(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[in
 
 def apart(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on every prompt is passed whole."""
-    monkeypatch.setitem(shared_prefix.WORTH, policy.model.device.type, 10**9)
+    monkeypatch.setitem(shared_prefix.WORTH, policy.model.device.type, float("inf"))
 
 
 def test_it_is_as_long_as_all_agree_and_leaves_one_token_of_each() -> None:
-    same = [SYSTEM] * 9
-    assert shared_length(PROMPTS, CPU) == len(SYSTEM)
-    assert shared_length(same, CPU) == len(SYSTEM) - 1
-    assert shared_length([*PROMPTS, (1, *SYSTEM)], CPU) == 0
-    assert shared_length(PROMPTS[:1], CPU) == 0, "alone, none is saved"
-    few = [(*SYSTEM[:8], 90 + at) for at in range(WORTH["cpu"] // 8)]
-    assert (shared_length(few, CPU), shared_length([*few, (*SYSTEM[:8], 1)], CPU)) == (0, 8), "a pass more must pay"
+    assert shared_length(PROMPTS, CPU, 1) == len(SYSTEM)
+    assert shared_length([SYSTEM] * 9, CPU, 1) == len(SYSTEM) - 1
+    assert shared_length([*PROMPTS, (1, *SYSTEM)], CPU, 1) == 0
+    assert shared_length(PROMPTS[:1], CPU, 1) == 0, "alone, none is saved"
+
+
+def test_a_pass_more_must_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(shared_prefix.WORTH, "cpu", 2e10)
+    found = [shared_length(PROMPTS, CPU, size) for size in (2_000_000, 500_000_000)]
+    assert found == [0, len(SYSTEM)], "160 tokens are few for a small model, and many for a large one"
 
 
 def test_logits_masses_and_draws_are_the_same(

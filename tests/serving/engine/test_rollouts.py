@@ -75,8 +75,12 @@ def exact(policy: LocalModel, samples: Sequence[Sample], most: int) -> None:
 
 
 def test_they_are_the_adapters_own_measured_exactly(engine, policy):
-    samples = engine.sample(policy, NAME, asked(policy), 6, max_tokens=24, seed=5)
-    again = engine.sample(policy, NAME, asked(policy), 6, max_tokens=24, seed=5)
+    samples = engine.sample(
+        policy, NAME, asked(policy), [6] * len(asked(policy)), max_tokens=[24] * len(asked(policy)), seed=5
+    )
+    again = engine.sample(
+        policy, NAME, asked(policy), [6] * len(asked(policy)), max_tokens=[24] * len(asked(policy)), seed=5
+    )
     assert len({one.tokens for one in samples}) > 6, "each draw has its own luck"
     assert {one.tokens for one in again} != {one.tokens for one in samples}, "and so has each batch"
     exact(policy, [*samples, *again], 24)
