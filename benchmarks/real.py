@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -75,7 +75,7 @@ def wrapped(prompt: Prompt, family: str) -> Prompt:
     return Prompt(f"{prompt.id}-{family}", prompt.kind, messages, family=family, **told)
 
 
-def sorted_out(prompts: Path) -> dict[str, dict[str, list[Prompt]]]:
+def sorted_out(prompts: Path, shares: Mapping[str, float] = PARTS) -> dict[str, dict[str, list[Prompt]]]:
     """Prompts by part, and in it by kind; tasks are asked as harmless questions, for none of this size solves them."""
     every = [prompt for name in ("harmful", "benign", "overrefusal") for prompt in load(prompts / f"{name}.jsonl")]
     kinds: dict[str, list[Prompt]] = {"harmful": [], "benign": [], "borderline": []}
@@ -87,10 +87,10 @@ def sorted_out(prompts: Path) -> dict[str, dict[str, list[Prompt]]]:
             kind = "benign" if prompt.kind == "task" else prompt.kind
             kinds[kind].append(Prompt(prompt.id, kind, prompt.messages, topic=prompt.topic, action=bare))
     kinds["benign"] = Random(0).sample(kinds["benign"], 480)
-    parts: dict[str, dict[str, list[Prompt]]] = {part: {} for part in PARTS}
+    parts: dict[str, dict[str, list[Prompt]]] = {part: {} for part in shares}
     for kind, listed in kinds.items():
         shuffled, at = Random(kind).sample(listed, len(listed)), 0
-        for part, share in PARTS.items():
+        for part, share in shares.items():
             many = round(share * len(shuffled))
             parts[part][kind], at = shuffled[at : at + many], at + many
     return parts
@@ -106,7 +106,8 @@ def suite(part: dict[str, list[Prompt]], families: Sequence[str]) -> Iterator[Pr
 
 def written(prompts: Sequence[Prompt], path: Path) -> None:
     """As JSON lines."""
-    rows = ({"id": p.id, "kind": p.kind, "messages": p.messages, "family": p.family, "action": p.action} for p in prompts)
+    kept = ("id", "kind", "messages", "family", "action", "answer", "check")
+    rows = ({key: getattr(p, key) for key in kept} for p in prompts)
     path.write_text("".join(json.dumps({key: value for key, value in row.items() if value}) + "\n" for row in rows))
 
 

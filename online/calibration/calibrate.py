@@ -16,6 +16,7 @@ from typing import get_args
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from evaluation import Judge, Outcome, Prompt, outcomes
 from evaluation.statistics import auroc
@@ -59,6 +60,7 @@ def calibrate(
     settings: CalibrateSettings | None = None,
     seed: int = 0,
     max_tokens: int = 128,
+    bar: type[tqdm] = tqdm,
 ) -> Calibration:
     """Openings, bands, entropy cut and rule of the policy as it answers now.
 
@@ -69,7 +71,8 @@ def calibrate(
     """
     settings = settings or CalibrateSettings()
     asked, known = _contexts(policy, prompts, marks(policy.tokenizer), settings, seed)
-    samples = generate(policy, asked, SAMPLES, max_tokens=max_tokens, seed=seed)
+    with bar(total=SAMPLES * len(asked), desc="asking", unit="answer") as shown:
+        samples = generate(policy, asked, SAMPLES, max_tokens=max_tokens, seed=seed, ended=shown.update)
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts])
     of_harmful = harmful[[s.prompt for s in samples]]
     refused, garbled = _judged(policy, prompts, samples, judge)

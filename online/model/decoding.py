@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ def generate(
     max_tokens: int | Sequence[int] = 128,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
+    ended: Callable[[int], object] = lambda count: None,
 ) -> list[Sample]:
     """`n` responses to each prompt, in order, from the raw distribution.
 
@@ -37,7 +38,7 @@ def generate(
     comparisons, and how prompts are batched changes nothing. No other sampling setting exists here, and
     the model's own are not read. n: to all prompts, or to each. temperature: of all responses, or of each of a prompt's
     (0: greedy). max_tokens: of all, or of those to each prompt. numbers: one for each prompt, in place of its index, to fix
-    its luck by.
+    its luck by. ended: told how many responses have ended more.
     """
     numbers = range(len(prompts)) if numbers is None else numbers
     counts = (n,) * len(prompts) if isinstance(n, int) else n
@@ -53,7 +54,7 @@ def generate(
             wanted = [
                 Wanted(place[index], heats[at], uniform(seed, numbers[index], at, limits[index])) for index, at in drawn
             ]
-            said = _decode(policy, [prompts[index] for index in place], wanted)
+            said = _decode(policy, [prompts[index] for index in place], wanted, ended)
             found |= {row: Sample(row[0], *one) for row, one in zip(drawn, said, strict=True)}
     return [found[index, at] for index in range(len(prompts)) for at in range(counts[index])]
 
@@ -73,7 +74,10 @@ class Wanted:
 
 
 def _decode(
-    policy: LocalModel, prompts: Sequence[Sequence[int]], wanted: Sequence[Wanted]
+    policy: LocalModel,
+    prompts: Sequence[Sequence[int]],
+    wanted: Sequence[Wanted],
+    ended: Callable[[int], object],
 ) -> Iterator[tuple[Tokens, tuple[float, ...], tuple[float, ...]]]:
     """(tokens, entropies, log-probabilities) of each response. One prefill a prompt, its cache shared by its responses; rows
     that have ended are let go."""
@@ -97,6 +101,7 @@ def _decode(
         entropies[rows, at], logprobs[rows, at] = entropy_and_logprob(logits, drawn)
         lengths[rows] = at + 1
         alive = (~torch.isin(drawn, policy.ends) & (limit[rows] > at + 1)).nonzero()[:, 0]
+        ended(len(rows) - len(alive))
         if not len(alive):
             break
         if len(alive) < len(rows):
