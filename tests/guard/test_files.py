@@ -39,8 +39,9 @@ write_whole(Path(sys.argv[1]) / "file", "new")
 
 
 def test_text_and_bytes_replace_what_was_there(tmp_path: Path) -> None:
-    for data, mode in (("é" * 100, 0o600), (b"a", 0o640)):
-        write_whole(tmp_path / "file", data, mode)
+    os.umask(0o027)  # which the mode is less of; the next test has its own again
+    for data, asked, mode in (("é" * 100, 0o600, 0o600), (b"a", 0o644, 0o640)):
+        write_whole(tmp_path / "file", data, asked)
         assert (tmp_path / "file").read_bytes() == (data.encode() if isinstance(data, str) else data)
         assert (tmp_path / "file").stat().st_mode & 0o777 == mode
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
