@@ -32,6 +32,7 @@ from online.model.decoding import generate
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
 from online.settings.groups import CalibrateSettings
+from online.state.files import write_atomic
 
 RESULTS = Path("benchmarks/results/beginnings.json")
 TOKENS = 32
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table[demand] = compared(rows, calibration.rule.threshold)
         print(demand, json.dumps(table[demand]), flush=True)
         result = {**about, **figures, "calibration": calibration.figures, "demands": table}
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_atomic(args.json, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

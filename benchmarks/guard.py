@@ -38,6 +38,7 @@ from benchmarks import adapters
 from benchmarks.parts import parts
 from benchmarks.shapes import VOCABULARY, build
 from online.state.cores import cores
+from online.state.files import write_atomic
 from serving.processes.server_process import child, wait_until_healthy
 
 RESULT = Path("benchmarks/results/guard.json")
@@ -234,7 +235,7 @@ def main() -> None:
             rows += measure(shape, made(), args.modes, args.concurrency, args.rounds, Path(logs))
             print(markdown(rows))
     result = {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "rows": rows, "parts": parts()}
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_atomic(args.json, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["parts"], indent=1))
 
 

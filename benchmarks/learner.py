@@ -25,6 +25,7 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 import models
 from evaluation import load_suite
+from online.state.files import write_atomic
 
 RESULT = Path("benchmarks/results/learner.json")
 TRL = Path(".cache/interop/trl/bin/python")
@@ -88,7 +89,7 @@ def main() -> None:
             rows.append(row(shape, seen))
             print(json.dumps(rows[-1], indent=1))
     result = {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs", "rows": rows}
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_atomic(args.json, json.dumps(result, indent=1) + "\n")
 
 
 def row(shape: str, seen: dict[str, list[dict[str, float]]]) -> dict:

@@ -18,6 +18,7 @@ from evaluation.suite import from_row
 from models.recipe import families, suites
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
+from online.state.files import write_atomic
 
 MAX_TOKENS = 96
 
@@ -75,7 +76,7 @@ def main() -> None:
     for name, got in figures.items():
         print(f"{name:48}", "  ".join(f"{k} {v}" if not isinstance(v, float) else f"{k} {v:.3f}" for k, v in got.items()))
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+        write_atomic(args.json, json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

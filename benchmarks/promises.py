@@ -27,6 +27,7 @@ from online.model.decoding import generate
 from online.model.fingerprint import fingerprint
 from online.model.local_model import LocalModel
 from online.model.opening_trees import first_mass
+from online.state.files import write_atomic
 
 RESULT = Path("benchmarks/results/promises.json")
 CONFIDENCE = 0.9
@@ -108,7 +109,7 @@ def main() -> None:
                 "test": measured(found, threshold),
             }
         )
-    args.json.write_text(json.dumps({"seed": args.seed, "adapter": bool(args.adapter), "rows": table}, indent=1) + "\n")
+    write_atomic(args.json, json.dumps({"seed": args.seed, "adapter": bool(args.adapter), "rows": table}, indent=1) + "\n")
     names = list(table[0]["test"])
     print("| promised (90% confidence) | threshold | " + " | ".join(names) + " |")
     print("| --- |" + " --- |" * (len(names) + 1))

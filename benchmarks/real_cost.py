@@ -17,7 +17,6 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -27,6 +26,7 @@ from typing import Any
 from benchmarks import learner
 from benchmarks.real import SEEN, sorted_out, suite, written
 from guard.calibration import Calibration
+from online.state.files import write_atomic
 
 RESULT = Path("benchmarks/results/bench-real.json")
 PARTS = ("calibrate", "step", "trl")
@@ -113,9 +113,7 @@ def main() -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         mine |= json.loads(done.stdout.splitlines()[-1])
         mine["parts"] = mine.get("parts", {}) | {part: f"{date.today()}, {os.cpu_count()} CPUs"}
-        with tempfile.NamedTemporaryFile("w", dir=args.json.parent, delete=False) as file:
-            file.write(json.dumps(every, indent=1) + "\n")
-        Path(file.name).replace(args.json)
+        write_atomic(args.json, json.dumps(every, indent=1) + "\n")
         print(part, json.dumps({key: value for key, value in mine.items() if not isinstance(value, dict)}), flush=True)
 
 

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 import models
 from evaluation import Prompt, load_suite
+from online.state.files import write_atomic
 from serving.demo.server import MODEL, DemoServer
 from serving.demo.story import AT_ONCE
 from serving.processes.server_process import child
@@ -166,7 +167,7 @@ def main() -> None:
                     one = {"rollouts": source, "round": number, **asyncio.run(measure(endpoint, args.clients, number))}
             print(json.dumps(one), flush=True)
             found["rounds"].append(one)
-            args.results.write_text(json.dumps(found, indent=1) + "\n")
+            write_atomic(args.results, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from online.model.entropy import entropy_and_mass
 from online.model.local_model import LocalModel
 from online.model.opening_trees import serving_mass, tree_mass
 from online.model.sample import Sample
+from online.state.files import write_atomic
 
 RESULT = Path("benchmarks/results/signals.json")
 PREFIXES = (1, 4, 8, None)
@@ -167,7 +168,7 @@ def main() -> None:
         split: {"risky": int(s.risky.sum()), "benign": int(s.benign.sum())}
         for split, s in zip(("calibration", "validation", "test"), seen, strict=True)
     }
-    args.json.write_text(json.dumps({"seed": args.seed, "counts": counts, "rows": table}, indent=1) + "\n")
+    write_atomic(args.json, json.dumps({"seed": args.seed, "counts": counts, "rows": table}, indent=1) + "\n")
     print(counts, markdown(table), sep="\n\n")
 
 

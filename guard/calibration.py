@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from guard.errors import SirlError
+from guard.files import write_whole
 from guard.openings import Openings, Tokens
 from guard.rule import Rule
 from guard.verdict import Verdict, decide
@@ -204,11 +204,9 @@ class Calibration:
         )
 
     def save(self, path: Path) -> None:
-        """Write atomically: readers see the old file or the new one."""
+        """Write atomically: readers see the old file or the new one. Raises OSError."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(self.to_json(), indent=1) + "\n")
-        draft.replace(path)
+        write_whole(path, json.dumps(self.to_json(), indent=1) + "\n", mode=0o644)
 
     @classmethod
     def load(cls, path: Path) -> Calibration:

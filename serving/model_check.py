@@ -8,6 +8,7 @@ from pathlib import Path
 
 import models
 from guard.errors import SirlError
+from online.model.checkpoint import CONFIG, configuration
 
 
 class ModelCheckError(SirlError):
@@ -15,8 +16,8 @@ class ModelCheckError(SirlError):
 
 
 def resolve(model: str | None, *, checked: bool = True) -> str:
-    """A model's folder or hub name; without one, the bundled model. Raises ModelCheckError for a folder that is
-    unsound, unless that is to be found out later (`checked` is false)."""
+    """A model's folder or hub name; without one, the bundled model. Raises ModelCheckError or CheckpointError for a
+    folder that is unsound, unless that is to be found out later (`checked` is false)."""
     if model is None:
         return str(models.bundled())
     path = Path(model).expanduser()
@@ -32,17 +33,10 @@ def resolve(model: str | None, *, checked: bool = True) -> str:
 
 
 def check(folder: Path) -> None:
-    """Raise ModelCheckError unless the folder has a readable config, a tokenizer and whole safetensors files."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        raise ModelCheckError(
-            f"{folder} has no config.json, so it is not a model: give a Hugging Face model folder."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ModelCheckError(f"{folder / 'config.json'} cannot be read ({error}): fetch the model again.") from None
-    if not config.get("architectures"):
-        raise ModelCheckError(f"{folder / 'config.json'} names no architecture: fetch the model again.")
+    """Raise ModelCheckError or CheckpointError unless the folder has a readable config, a tokenizer and whole safetensors
+    files."""
+    if not configuration(folder).get("architectures"):
+        raise ModelCheckError(f"{folder / CONFIG} names no architecture: fetch the model again.")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")):
         raise ModelCheckError(f"{folder} has no tokenizer: put the model's tokenizer files beside its weights.")
     weights = sorted(folder.glob("*.safetensors"))

@@ -99,6 +99,15 @@ def warnings_are_heard() -> None:
     logging.getLogger().setLevel(logging.WARNING)
 
 
+@pytest.fixture(autouse=True)
+def umask_is_put_back() -> Iterator[None]:
+    """A command that runs in a test's own process makes files its user's alone, and so all files from then on."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    yield
+    os.umask(mask)
+
+
 @contextmanager
 def running(state: Path, *flags: str, model: str | None = None, env: dict[str, str] | None = None) -> Iterator[Server]:
     """`sirl serve` as its users run it, until the block ends."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from guard.files import sync_directory
 from online.fetch import hub, parts
 from online.fetch.catalogue import FetchError, Published
-from online.state.files import sync_directory
 from online.state.locks import exclusive
 
 MANIFEST = "source.json"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from guard.errors import SirlError
+from online.model.checkpoint import configuration
 
 
 class TemplateError(SirlError):
@@ -35,8 +35,8 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def declared_quantization(folder: Path) -> str | None:
-    """The method that the files in a model's folder declare."""
-    return quantization_of(json.loads((folder / "config.json").read_text()).get("quantization_config"))
+    """The method that the files in a model's folder declare. Raises CheckpointError."""
+    return quantization_of(configuration(folder).get("quantization_config"))
 
 
 def quantization_of(declared: Any) -> str | None:

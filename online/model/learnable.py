@@ -6,13 +6,13 @@ slide a window over the tokens, or carry a state from one to the next, see past 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from guard.openings import Tokens
+from online.model.checkpoint import configuration
 from online.model.conditions import quantization_of
 from online.model.local_model import LocalModel
 from online.model.opening_trees import path_logprobs
@@ -32,8 +32,8 @@ ROUNDED = 0.25
 
 def unlearnable(folder: Path, longest: int) -> str | None:
     """Why the model in a folder cannot be learned by prompts of so many tokens, as its configuration tells; a sentence's
-    second half."""
-    config = json.loads((folder / "config.json").read_text())
+    second half. Raises CheckpointError."""
+    config = configuration(folder)
     if method := quantization_of(config.get("quantization_config")):
         return f"its weights are quantised ({method}), which cannot be learned on: take the model before it was quantised"
     if any(config.get(name) for name in OTHER_SENSES):

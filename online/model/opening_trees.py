@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,31 +22,23 @@ def path_logprobs(policy: LocalModel, prompts: Sequence[Sequence[int]], paths: S
     2305.09781).
     """
     nodes, device = _nodes(paths), policy.model.device
-    column = {(): 0} | {node: i + 1 for i, node in enumerate(nodes)}
-    children: list[dict[int, int]] = [{} for _ in column]  # of each node, where its token is among them
-    for path in paths:
-        for k, token in enumerate(path):
-            here = children[column[path[:k]]]
-            here.setdefault(token, len(here))
-    most = max(map(len, children))
-    tokens = torch.tensor([[*here, *[0] * (most - len(here))] for here in children], dtype=torch.long, device=device)
-    steps = [[column[p[:k]] * most + children[column[p[:k]]][p[k]] for k in range(len(p))] for p in paths]
+    children, steps = _steps(paths, nodes)
+    tokens = torch.tensor(children, dtype=torch.long, device=device)
     where, real = padded(steps, device, left=False)
     results: list[Tensor] = [torch.zeros(0, len(paths), device=device)]
-    batches = tree_batches(policy, prompts, paths)
+    batches = _batches(policy, prompts, len(nodes))
     for batch in batches:
         logits = _tree_logits(policy, [prompts[i] for i in batch], nodes)
         logprobs = per_token(_logprobs, logits, tokens.expand(len(batch), -1, -1))
         results.append((pick(logprobs.flatten(1), where) * real).sum(-1))
     order = [i for batch in batches for i in batch]
-    back = torch.tensor(order, dtype=torch.long, device=policy.model.device).argsort()
+    back = torch.tensor(order, dtype=torch.long, device=device).argsort()
     return torch.cat(results)[back]
 
 
 def tree_batches(policy: LocalModel, prompts: Sequence[Sequence[int]], paths: Sequence[Tokens]) -> list[list[int]]:
     """Indices of prompts, in batches that the tree of these paths has room for behind them."""
-    nodes = len(_nodes(paths))
-    return policy.budget.now().batches([(len(prompt),) for prompt in prompts], nodes + policy.held_logits(1 + nodes))
+    return _batches(policy, prompts, len(_nodes(paths)))
 
 
 def tree_mass(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
@@ -66,6 +58,20 @@ class NodeMasses:
     openings: Openings
     logprobs: Tensor
     answering: Tensor
+    nodes: Tensor = field(init=False)
+    """Serving mass at each inner node, shape (prompts, nodes): sum_c weight_c p(c) over the node's children."""
+
+    def __post_init__(self) -> None:
+        ways, paths = _ways(self.openings), _paths(self.openings)
+        parent = torch.tensor([node for node, *_ in ways], device=self.logprobs.device)
+        weight = torch.tensor([weight for *_, weight in ways], device=self.logprobs.device)
+        at = {path: way for way, path in enumerate(paths)}
+        reached = [at[prefix] for prefix in self.openings.prefixes[1:]]
+        known = torch.cat([torch.zeros_like(self.logprobs[:, :1]), self.logprobs[:, reached]], 1)
+        share = (self.logprobs - known[:, parent]).exp() * weight
+        masses = torch.zeros_like(known).index_add_(1, parent, share)
+        masses[:, 0] /= self.answering
+        object.__setattr__(self, "nodes", masses)
 
     @property
     def tree(self) -> Tensor:
@@ -78,20 +84,6 @@ class NodeMasses:
     def first(self) -> Tensor:
         """Serving mass at the first token of a response, shape (prompts,)."""
         return self.nodes[:, 0]
-
-    @property
-    def nodes(self) -> Tensor:
-        """Serving mass at each inner node, shape (prompts, nodes): sum_c weight_c p(c) over the node's children."""
-        ways, paths = _ways(self.openings), _paths(self.openings)
-        parent = torch.tensor([node for node, *_ in ways], device=self.logprobs.device)
-        weight = torch.tensor([weight for *_, weight in ways], device=self.logprobs.device)
-        at = {path: way for way, path in enumerate(paths)}
-        reached = [at[prefix] for prefix in self.openings.prefixes[1:]]
-        known = torch.cat([torch.zeros_like(self.logprobs[:, :1]), self.logprobs[:, reached]], 1)
-        share = (self.logprobs - known[:, parent]).exp() * weight
-        masses = torch.zeros_like(known).index_add_(1, parent, share)
-        masses[:, 0] /= self.answering
-        return masses
 
     def serving(self, prompts: Sequence[int], responses: Sequence[Sequence[int]]) -> Tensor:
         """Serving mass of responses, each to the prompt of this index, shape (responses,): at the deepest node reached."""
@@ -112,7 +104,7 @@ class NodeMasses:
 @torch.no_grad()
 def node_masses(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> NodeMasses:
     """All masses of a tree, by one forward pass a prompt."""
-    return _read(policy, prompts, openings, _paths(openings))
+    return NodeMasses(openings, *_read(policy, prompts, openings, _paths(openings)))
 
 
 @torch.no_grad()
@@ -128,15 +120,18 @@ def serving_mass(
 def first_mass(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
     """Serving mass at the first token of a response, shape (prompts,): the tree's root alone, so one cheap pass."""
     tokens, weights = zip(*openings.children(0), strict=True)
-    root = _read(policy, prompts, openings, [(token,) for token in tokens])
-    return root.logprobs.exp() @ torch.tensor(weights, device=root.logprobs.device) / root.answering
+    logprobs, answering = _read(policy, prompts, openings, [(token,) for token in tokens])
+    return logprobs.exp() @ torch.tensor(weights, device=logprobs.device) / answering
 
 
-def _read(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings, paths: Sequence[Tokens]) -> NodeMasses:
+def _read(
+    policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings, paths: Sequence[Tokens]
+) -> tuple[Tensor, Tensor]:
+    """Of each prompt (log P of each path, P(the next token begins the answer)), shapes (prompts, paths) and (prompts,)."""
     aside = sorted(openings.reasoning.aside) if openings.reasoning else []
     found = path_logprobs(policy, prompts, [*paths, *((token,) for token in aside)])
     answering = 1 - found[:, len(paths) :].exp().sum(1)
-    return NodeMasses(openings, found[:, : len(paths)], answering.clamp(min=1e-6))
+    return found[:, : len(paths)], answering.clamp(min=1e-6)
 
 
 def _ways(openings: Openings) -> list[tuple[int, int, float]]:
@@ -152,6 +147,25 @@ def _paths(openings: Openings) -> list[Tokens]:
 def _nodes(paths: Sequence[Tokens]) -> list[Tokens]:
     """The inner nodes of the tree of these paths, its root left out."""
     return sorted({path[:k] for path in paths for k in range(1, len(path))}, key=lambda p: (len(p), p))
+
+
+def _steps(paths: Sequence[Tokens], nodes: Sequence[Tokens]) -> tuple[list[list[int]], list[list[int]]]:
+    """(children, steps): the tokens that follow the root and each node, rows filled up with zeros to one width; and where
+    among these, counted row by row, each path has its tokens."""
+    column = {(): 0} | {node: i + 1 for i, node in enumerate(nodes)}
+    children: list[dict[int, int]] = [{} for _ in column]  # of each node, where its token is among them
+    for path in paths:
+        for k, token in enumerate(path):
+            here = children[column[path[:k]]]
+            here.setdefault(token, len(here))
+    most = max(map(len, children))
+    steps = [[column[p[:k]] * most + children[column[p[:k]]][p[k]] for k in range(len(p))] for p in paths]
+    return [[*here, *[0] * (most - len(here))] for here in children], steps
+
+
+def _batches(policy: LocalModel, prompts: Sequence[Sequence[int]], nodes: int) -> list[list[int]]:
+    """Indices of prompts, in batches that a tree of so many inner nodes has room for behind them."""
+    return policy.budget.now().batches([(len(prompt),) for prompt in prompts], nodes + policy.held_logits(1 + nodes))
 
 
 def _logprobs(logits: Tensor, tokens: Tensor) -> Tensor:

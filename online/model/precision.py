@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from online.model.checkpoint import configuration
 
 SYNONYMS = {"half": "float16", "float": "float32"}
 """vLLM's other names of dtypes."""
@@ -58,7 +59,8 @@ class Precision:
 
 
 def precision_for(folder: Path, given: str = "auto", machine: Callable[[], Machine] = Machine.here) -> Precision:
-    """The dtype that the operator gives, or with "auto" that of the machine for the checkpoint in a folder."""
+    """The dtype that the operator gives, or with "auto" that of the machine for the checkpoint in a folder. Raises
+    CheckpointError."""
     if given != "auto":
         return Precision(SYNONYMS.get(given, given), "it was given")
     stored, size = stored_in(folder)
@@ -82,11 +84,10 @@ def precision_for(folder: Path, given: str = "auto", machine: Callable[[], Machi
 
 
 def model_type(folder: Path) -> str | None:
-    """What a checkpoint's configuration calls the model, such as "gemma2"; None where it tells nothing."""
-    with suppress(OSError, ValueError, AttributeError):
-        found: str | None = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
-        return found
-    return None
+    """What a checkpoint's configuration calls the model, such as "gemma2"; None where it tells nothing. Raises
+    CheckpointError."""
+    found: str | None = configuration(folder).get("model_type")
+    return found
 
 
 def stored_in(folder: Path) -> tuple[str, int]:

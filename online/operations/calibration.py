@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from evaluation.judges import judge_of
 from guard.calibration import Calibration
 from guard.errors import SirlError
 from online.calibration.calibrate import calibrate as measured
+from online.model.checkpoint import configuration
 from online.model.learnable import OPENING, inexact, narrow_window
 from online.model.served_model import load_as_served
 from online.operations.installation import Installation
@@ -42,7 +42,7 @@ def calibrate(installation: Installation, adapter: str, suite: Path | None = Non
     held = [] if suite else load_suite(models.suite("validation"))
     policy = load_as_served(settings, model)
     longest = max(len(policy.render(prompt.messages)) for prompt in (*prompts, *held))
-    if window := narrow_window(json.loads((model / "config.json").read_text()), longest):
+    if window := narrow_window(configuration(model), longest):
         raise SirlError(
             f"The attention of {model} sees {window} tokens back and the suite asks prompts of {longest}: leave out those "
             f"of more than {window - OPENING}."

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guard.files import is_temporary
 from online.registry.errors import RegistryError
 from online.registry.signature import Keys, Statement
 from online.state.errors import explained
-from online.state.files import is_temporary, write_atomic
+from online.state.files import write_atomic
 from online.state.format import FormatError, require
 
 MANIFEST = "manifest.json"

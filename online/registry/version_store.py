@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from guard.files import is_temporary, sync_directory
 from online.state.directory import StateDir
 from online.state.errors import explained
-from online.state.files import is_temporary, sync_directory, sync_tree, write_atomic
+from online.state.files import sync_tree, write_atomic
 
 _LOCK = "registry"
 _LOCK_WAIT_S = 30.0

@@ -2,26 +2,12 @@
 
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
+from guard.files import append_whole, sync_directory, write_whole
 from online.state.errors import explained
 from online.state.locks import exclusive
-
-
-def sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_all(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
 
 
 def write_atomic(path: Path, data: bytes | str, mode: int = 0o600) -> None:
@@ -30,21 +16,8 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o600) -> None:
     Raises:
         StateError: the directory is missing, not writable or full.
     """
-    payload = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     with explained(path):
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            try:
-                write_all(handle, payload)
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
+        write_whole(path, data, mode)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -69,11 +42,6 @@ def stamp(path: Path) -> Stamp:
     return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether it is what `write_atomic` leaves of a file when it is killed."""
-    return path.name.startswith(".") and path.suffix == ".tmp"
-
-
 def sync_tree(directory: Path) -> None:
     """Makes the files of a flat directory durable and read-only, so that a rename publishes them whole."""
     with explained(directory):
@@ -94,12 +62,4 @@ def append_durably(path: Path, data: bytes) -> None:
         OSError: the file cannot be written.
     """
     with exclusive(path) as handle:
-        size = os.fstat(handle).st_size
-        # A process killed in the middle of a line left it without its end.
-        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        try:
-            write_all(handle, b"\n" + data if torn else data)
-            os.fsync(handle)
-        except OSError:
-            os.ftruncate(handle, size)
-            raise
+        append_whole(handle, data)

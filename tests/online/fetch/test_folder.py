@@ -11,11 +11,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from guard.errors import SirlError
+from guard.files import sync_directory
 from online.fetch import folder, parts, weights
 from online.fetch.catalogue import FetchError, Published
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
-from online.state.files import sync_directory
 from serving.model_check import check
 from tests.online.fetch.tiny_gguf import TOKENS, wheels
 

@@ -109,6 +109,16 @@ def test_one_pass_gives_what_separate_ones_do(policy: LocalModel, reasoning: Rea
     assert tokens_passed(policy, lambda: serving_mass(policy, prompts * 4, responses * 4, tree)) == once, "each prompt once"
 
 
+def test_masses_are_weighed_by_the_openings_they_are_read_with(policy: LocalModel) -> None:
+    """A calibration learns the weights from the masses, and then reads on with these."""
+    prompts = random_prompts(4)
+    plain = node_masses(policy, prompts, Openings(TREE.sequences))
+    assert plain.nodes is plain.nodes, "computed once"
+    weighed = replace(plain, openings=TREE)
+    assert not torch.allclose(weighed.nodes, plain.nodes)
+    torch.testing.assert_close(weighed.nodes, node_masses(policy, prompts, TREE).nodes)
+
+
 def test_a_reasoning_model_s_first_mass_is_among_what_begins_an_answer(policy: LocalModel) -> None:
     tree, prompt = replace(TREE, reasoning=Reasoning(30, 31, frozenset({32, 33}))), random_prompts(1)[0]
     p = distribution(policy, prompt)

@@ -39,6 +39,7 @@ def test_the_dtype_fits_checkpoint_and_machine(
     tmp_path: Path, monkeypatch, stored: str, machine: Machine, chosen: str
 ) -> None:
     monkeypatch.setattr("online.model.precision.stored_in", lambda folder: (stored, SMALL + 1))
+    (tmp_path / "config.json").write_text("{}")
     found = precision_for(tmp_path, machine=lambda: machine)
     assert found.dtype == chosen and found.torch == getattr(torch, chosen) and found.why
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,14 +21,12 @@ def here(tmp_path: Path) -> Installation:
 
 
 @pytest.fixture
-def sirl(here: Installation, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+def sirl(here: Installation, capsys: pytest.CaptureFixture[str]) -> Run:
     """(words of a command) -> (status, standard output, standard error); the state directory is `here`'s."""
-    mask = os.umask(0o077)
 
     def run(*words: str) -> tuple[int, str, str]:
         capsys.readouterr()
         status = main([*words, "--state-dir", str(here.state.path)])
         return (status, *capsys.readouterr())
 
-    yield run
-    os.umask(mask)
+    return run
