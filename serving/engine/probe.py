@@ -86,7 +86,7 @@ class Probe:
         self.ends = [
             PromptEnd(i, int(batch.request_lora_mapping[i]), int(starts[i] + left[i] - 1))
             for i in np.flatnonzero(left > 0).tolist()
-            if left[i] <= scheduled[batch.req_ids[i]]
+            if left[i] <= scheduled.get(batch.req_ids[i], 0)
         ]
         if self.ends:
             self.harm = self.senses.read(stream, self.ends)

@@ -158,7 +158,7 @@ def test_where_no_sense_is_calibrated_there_is_none(server):
 @pytest.mark.nightly
 def test_it_is_exact_under_speculation(tmp_path, sense):
     calibrate(tmp_path / "state" / "registry" / "base" / "calibration.json", sense)
-    with running(tmp_path / "state", *STEP, "--speculative-config", NGRAM) as server:
+    with running(tmp_path / "state", "--max-num-batched-tokens", "320", "--speculative-config", NGRAM) as server:
         server.wait(lambda: server.get("/guard/v1/status").json()["calibrated"])
         for body in answers(server, [{}, {"n": 2}], max_tokens=40):
             check(body, sense, models.bundled())
