@@ -49,7 +49,7 @@ class ResidualStream:
     def want(self, layers: Sequence[int]) -> str | None:
         """Have the stream after these layers too; returns why that cannot be, in a sentence, or None where it can."""
         if missing := [layer for layer in layers if not 1 <= layer <= self.depth]:
-            return f"The calibration reads layer {missing[0]} and the model has {self.depth}: run `sirl calibrate`."
+            return f"The harm sense reads layer {missing[0]}, and the model has {self.depth}: run `sirl calibrate`."
         if set(layers) <= set(self.layers):
             return None
         if reason := self.refusal():

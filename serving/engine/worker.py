@@ -63,7 +63,11 @@ class WorkerExtension:
 
     def sirl_sense(self, adapter: int, sense: dict | None) -> str | None:
         """Set (or with None forget) the harm sense of a LoRA id; returns why it cannot be read, in a sentence, or None."""
-        reason = self.sirl_stream.want(sense["layers"]) if sense else None
+        reason = None
+        if sense is not None:
+            width, hidden = len(sense["weights"][0]), self.model_runner.model_config.hf_text_config.hidden_size
+            other = f"The harm sense reads {width} numbers a layer, and the model has {hidden}: run `sirl calibrate`."
+            reason = other if width != hidden else self.sirl_stream.want(sense["layers"])
         self.sirl_probe.senses.set(adapter, None if reason else sense)
         return reason
 

@@ -8,10 +8,12 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
 
 import models
@@ -26,7 +28,7 @@ from tests.conftest import running
 from tests.serving import reference
 from tests.serving.test_exact import PROMPTS
 
-pytestmark = pytest.mark.engine
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, when vLLM is imported
 TOLERANCE = 1e-3
 """Log-odds."""
 LONG = " ".join([*PROMPTS, "one two three one two three one two"] * 4)
@@ -112,6 +114,7 @@ def sensing(tmp_path_factory, sense):
         yield server
 
 
+@pytest.mark.engine
 def test_it_is_exact_however_a_prompt_is_read(sensing, sense):
     """Batched, in chunks, from the prefix cache, for several choices, and beside logprobs that clients asked for."""
     variants = [{}, {"n": 2, "temperature": 1.0}, {"logprobs": True, "top_logprobs": 3}, {"max_tokens": 1}]
@@ -127,6 +130,7 @@ def test_it_is_exact_however_a_prompt_is_read(sensing, sense):
     assert sensing.metric("sirl_harm_log_odds_count") == sum(len(body["guard"]) for body in bodies)
 
 
+@pytest.mark.engine
 def test_it_reads_the_stream_of_the_adapter_that_answers(sensing, sense, tmp_path):
     """By the base's sense, where the adapter's calibration has none, and by its own, where it has one."""
     registry = Registry(StateDir(sensing.state), fingerprint(models.bundled()))
@@ -151,10 +155,12 @@ def test_it_reads_the_stream_of_the_adapter_that_answers(sensing, sense, tmp_pat
     sensing.wait(lambda: abs(math.log(1 / ask() - 1) + expected) < 2 * TOLERANCE)
 
 
+@pytest.mark.engine
 def test_where_no_sense_is_calibrated_there_is_none(server):
     assert server.chat(PROMPTS[0], max_tokens=2)["guard"][0]["harm"] is None
 
 
+@pytest.mark.engine
 @pytest.mark.nightly
 def test_it_is_exact_under_speculation(tmp_path, sense):
     calibrate(tmp_path / "state" / "registry" / "base" / "calibration.json", sense)
@@ -165,6 +171,7 @@ def test_it_is_exact_under_speculation(tmp_path, sense):
         assert server.metric("vllm:spec_decode_num_accepted_tokens_total") > 0
 
 
+@pytest.mark.engine
 @pytest.mark.nightly
 def test_a_compiled_engine_reads_the_layers_that_it_started_with(tmp_path, sense):
     """Another calibration's layers it cannot be given: that is said, and nothing is read."""
@@ -194,6 +201,7 @@ def tiny(kind: str, tokenizer) -> torch.nn.Module:
     return Gemma2ForCausalLM(Gemma2Config(max_position_embeddings=2048, pad_token_id=0, **sizes, **heads, **ids))
 
 
+@pytest.mark.engine
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["one tensor", "a pair"])
 def test_elsewhere_hooks_read_an_eager_engine(tmp_path, kind):
@@ -207,3 +215,87 @@ def test_elsewhere_hooks_read_an_eager_engine(tmp_path, kind):
         server.wait(lambda: server.get("/guard/v1/status").json()["calibrated"])
         for body in answers(server, [{}, {"n": 2}]):
             check(body, own, folder)
+
+
+class Layer(nn.Module):
+    """A decoder layer, or a norm, that does nothing."""
+
+    def forward(self, output):
+        return output
+
+
+def runner(model: nn.Module | None = None, *, eager: bool = True, wanted: tuple[int, ...] = (), **about) -> SimpleNamespace:
+    """What a residual stream asks of a runner whose model has two layers."""
+    from vllm.config import CompilationMode, CUDAGraphMode
+
+    if model is None:
+        model = nn.Module()
+        model.layers = nn.ModuleList([Layer(), Layer()])
+    parallel = {"pipeline_parallel_size": 1, "prefill_context_parallel_size": 1, "use_ubatching": False} | about
+    mode = CompilationMode.NONE if eager else CompilationMode.VLLM_COMPILE
+    config = SimpleNamespace(
+        model_config=SimpleNamespace(hf_text_config=SimpleNamespace(num_hidden_layers=2)),
+        compilation_config=SimpleNamespace(mode=mode, cudagraph_mode=CUDAGraphMode.NONE),
+        parallel_config=SimpleNamespace(**parallel),
+        additional_config={"sirl_sense_layers": list(wanted)},
+    )
+    drafted = about.get("drafted", False)
+    return SimpleNamespace(vllm_config=config, get_model=lambda: model, use_aux_hidden_state_outputs=drafted)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"drafted": True}, "--speculative-config"),
+        ({"pipeline_parallel_size": 2}, "--pipeline-parallel-size"),
+        ({"prefill_context_parallel_size": 2}, "--prefill-context-parallel-size"),
+        ({"use_ubatching": True}, "--enable-dbo"),
+        ({"eager": False}, "give --enforce-eager"),
+        ({"model": nn.Module()}, "its layers were not found"),
+    ],
+)
+def test_why_it_cannot_be_read_is_said(about, said):
+    from serving.engine.residual_stream import ResidualStream
+
+    stream = ResidualStream(runner(**about, wanted=(1,)))
+    assert said in stream.want([1]) and stream.layers == () and stream.take([torch.zeros(3, 4)], 3) == {}
+
+
+def test_layers_that_the_model_has_not_are_another_model_s():
+    from serving.engine.residual_stream import ResidualStream
+
+    stream = ResidualStream(runner(wanted=(2, 3)))
+    assert stream.layers == (2,), "what an old calibration names beyond them keeps no others from being read"
+    assert "reads layer 3, and the model has 2" in stream.want([1, 3]) and stream.want([1]) is None
+    assert stream.layers == (1, 2)
+
+
+def test_hooks_take_a_stream_that_they_understand_and_no_other(caplog):
+    """One tensor, or a pair that a norm of vLLM's adds up; a pair before another norm may be anything."""
+    from vllm.config import VllmConfig, set_current_vllm_config
+    from vllm.model_executor.layers.layernorm import RMSNorm
+
+    from serving.engine.residual_stream import ResidualStream
+
+    for adds in (False, True):
+        model = nn.Module()
+        model.decoder = nn.Module()
+        model.decoder.h = nn.ModuleList([Layer(), Layer()])
+        with set_current_vllm_config(VllmConfig()):
+            model.decoder.norm = RMSNorm(4) if adds else Layer()
+        stream = ResidualStream(runner(model))
+        assert stream.want([2]) is None and stream.want([1, 2]) is None
+        first, one, other = (torch.randn(3, 4) for _ in range(3))
+        kept = first.clone()
+        model.decoder.h[0](first)
+        model.decoder.h[1]((one, other))
+        first.zero_()  # as a norm may, in place
+        taken = stream.take(None, 3)
+        assert torch.equal(taken[1], kept) and (2 in taken) is adds
+        assert not adds or torch.equal(taken[2], one + other)
+        assert stream.take(None, 3) == {}
+        model.decoder.h[0](first)
+        assert stream.take(None, 4) == {}, "a layer of fewer rows has others'"
+    assert [record.message for record in caplog.records if record.name == "sirl"] == [
+        "Layer does not return the residual stream, so the harm sense is not read."
+    ]
