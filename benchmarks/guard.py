@@ -7,13 +7,16 @@ All servers run all the while, on the same flags; one at a time is asked, and th
 even their idling takes a share of the machine. In a round every mode gets the same number of
 streamed completions of random prompts, in turned order; a ratio is taken within a round, and its median over rounds is
 reported with the smallest and largest. Beside the guard's two modes: `logprobs=20` on plain vLLM, from which people estimate
-entropies today; and `lora`, an adapter on every linear layer, whose ratio is to the guard without LoRA.
+entropies today; and `lora`, an adapter on every linear layer, whose ratio is to the guard without LoRA. Only where they are
+named: `calibrated`, with openings whose mass is measured; and `sense`, with a harm sense of four layers beside them, whose
+ratio is to `calibrated`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import os
 import platform
@@ -32,12 +35,19 @@ from pathlib import Path
 from time import perf_counter
 
 import aiohttp
+import numpy as np
 from tqdm import tqdm
+from transformers import AutoConfig
 
 from benchmarks import adapters
 from benchmarks.parts import parts
 from benchmarks.shapes import VOCABULARY, build
+from guard.calibration import Calibration
+from guard.sense import Sense
+from models import bundled
+from online.model.fingerprint import fingerprint
 from online.state.cores import cores
+from online.state.directory import StateDir
 from online.state.files import write_atomic
 from serving.processes.server_process import child, wait_until_healthy
 
@@ -68,6 +78,8 @@ MODES: Mapping[str, tuple[str, dict, str]] = {
     "enforce": ("guarded", {"guard": {"mode": "enforce"}}, "plain"),
     "logprobs=20": ("plain", {"logprobs": 20}, "plain"),
     "lora": ("lora", {"model": ADAPTER}, "observe"),
+    "calibrated": ("calibrated", {}, "observe"),
+    "sense": ("sense", {}, "calibrated"),
 }
 """Mode -> the server that is asked, what its requests have beside the others', and the mode that its ratios are to."""
 FIGURES = ("throughput", "ttft", "itl")
@@ -169,6 +181,8 @@ def measure(
             flags = [str(folder), "--state-dir", str(logs / f"{shape}-{name}"), *FLAGS]
             if name == "lora":
                 flags += lora(folder, logs / f"{shape}-adapter")
+            if name in ("calibrated", "sense"):
+                calibrate(logs / f"{shape}-{name}", folder, sensing=name == "sense")
             servers[name] = stack.enter_context(child(flags, logs / f"{shape}-{name}.log", environment))
         for concurrency in concurrencies:
             seen: dict[str, list[Round]] = {mode: [] for mode in modes}
@@ -192,6 +206,18 @@ def lora(folder: Path, out: Path) -> list[str]:
     """The flags of a server that has a random adapter of rank 16 on every linear layer, which is made here."""
     adapters.make(out, 0, scale=0.02, model=folder)
     return ["--enable-lora", "--max-lora-rank", "16", "--lora-modules", f"{ADAPTER}={out}"]
+
+
+def calibrate(state: Path, folder: Path, *, sensing: bool) -> None:
+    """Give a server the bundled model's calibration as the model's own, with a sense of random weights or without one. What
+    they tell means nothing; they cost what others cost."""
+    config = AutoConfig.from_pretrained(folder).get_text_config()
+    layers = tuple(sorted({max(1, config.num_hidden_layers * quarter // 4) for quarter in range(1, 5)}))
+    weights = np.random.default_rng(0).standard_normal((len(layers), config.hidden_size)) / config.hidden_size
+    own = Calibration.load(bundled() / "calibration.json")
+    sense = Sense(layers, weights.astype(np.float32), 0.0) if sensing else None
+    found = dataclasses.replace(own, model=fingerprint(folder), conditions=None, sense=sense)
+    found.save(StateDir(state).calibration_path("base"))
 
 
 def row(shape: str, concurrency: int, mode: str, own: list[Round], base: list[Round]) -> dict:
@@ -218,7 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="what the guard costs")
     parser.add_argument("--shapes", nargs="*", default=["toy", "realistic"], choices=["toy", "realistic"])
     parser.add_argument("--model", type=Path, help="a model's folder, in place of the shapes")
-    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
+    parser.add_argument("--modes", nargs="+", default=[*MODES][:-2], choices=list(MODES))
     parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cache", type=Path, default=Path(".cache/shapes"), help="where models are made, once (2 GB)")

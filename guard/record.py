@@ -24,6 +24,9 @@ class ResponseRecord:
     The first `reasoned` tokens lead up to the answer, as a reasoning, white space or marks of the template: they are on
     record, and no signal, mass or figure is taken from them. `steered`: the request kept the model from some tokens or made
     it take others; it did not open as a refusal then, whatever it says. `decided_at`: tokens up to the decision.
+
+    `harm`: log-odds that the request is harmful, read by the adapter's harm sense where the prompt ends (guard/sense.py);
+    None where none could be read.
     """
 
     openings: Openings | None = None
@@ -34,6 +37,7 @@ class ResponseRecord:
     masses: list[float] = field(default_factory=list)
     refusal_mass: float | None = None
     first_mass: float | None = None
+    harm: float | None = None
     signals: Signals = field(default_factory=Signals)
     reasoned: int = 0
     decided_at: int = 0

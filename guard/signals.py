@@ -21,6 +21,11 @@ def log_odds(probability: float) -> float:
     return math.log(kept / (1 - kept)) if probability == probability else math.nan
 
 
+def probability(odds: float) -> float:
+    """1 / (1 + e^-x) of log-odds x, however large."""
+    return (1 + math.tanh(odds / 2)) / 2
+
+
 @dataclass(slots=True)
 class Signals:
     """Running values over the tokens seen; feed every token once, with the refusal mass measured at it.

@@ -15,6 +15,7 @@ from online.settings.settings import Settings
 from serving.admin.access import Access
 from serving.admin.routes import ROUTERS
 from serving.engine.served import Served
+from serving.lifecycle.calibrations import layers_read
 from serving.lifecycle.service import Engine, Service
 from serving.processes.learner_process import LearnerProcess
 from serving.request.api_keys import KeyMiddleware
@@ -34,6 +35,10 @@ class Application:
     def of(cls, settings: Settings, model: Path, learner: LearnerProcess) -> Application:
         """Reads state directory, keys and policies. Raises SirlError for what is wrong with them."""
         return cls(Installation.of(settings, model), Policies(settings.guard), learner)
+
+    def layers(self) -> tuple[int, ...]:
+        """The decoder layers whose residual stream is read."""
+        return layers_read(self.installation)
 
     def build(self, engine: Engine, served: Served) -> Service:
         """The parts around an engine. Raises RedactionError."""

@@ -30,7 +30,8 @@ from serving.processes import interpreter
 
 PACKAGES = ("torch", "transformers", "peft", "fastapi", "prometheus-client", "sqlalchemy", "numpy")
 TRAPS = ("torchvision", "torchaudio", "torchcodec")
-TOLERANCE = 1e-4
+TOLERANCE, SENSE_TOLERANCE = 1e-4, 1e-3
+"""Of an entropy, in nats, and of the harm sense, in log-odds."""
 UNKNOWN = "unknown"
 SELF_TEST_LIMIT_S = 240
 
@@ -47,7 +48,7 @@ def examine(settings: Settings, model: Path, *, fast: bool = False) -> Iterator[
     yield from templated(found)
     yield from calibrated(settings, model, None if isinstance(found, SirlError) else found)
     if not fast:
-        yield exact(model)
+        yield from exact(settings, model)
 
 
 def installed() -> Iterator[Finding]:
@@ -196,25 +197,42 @@ def measured_unlike(settings: Settings, model: Path, found: Calibration) -> str 
     return None if suites is None else found.measured_unlike(suites.named, digest(suites.calibration))
 
 
-def exact(model: Path) -> Finding:
-    """Run the engine's self-test in a process of its own: the probe against a forward pass of the same tokens."""
+def exact(settings: Settings, model: Path) -> Iterator[Finding]:
+    """Run the engine's self-test in a process of its own: the probe, and the harm sense where the base's calibration has
+    one, against a forward pass of the same tokens."""
     started = time.monotonic()
     try:
+        path = StateDir(settings.state_dir).find_calibration("base", model)
+        sensed = [str(path)] if Calibration.load(path).sense is not None else []
+    except SirlError:  # reported by `calibrated`
+        sensed = []
+    try:
         run = subprocess.run(
-            interpreter.command("serving.engine.selftest", str(model)),
+            interpreter.command("serving.engine.selftest", str(model), *sensed),
             env=interpreter.environment(),
             capture_output=True,
             text=True,
             timeout=SELF_TEST_LIMIT_S,
         )
     except subprocess.TimeoutExpired:
-        return Finding("error", "probe", f"The self-test did not end within {SELF_TEST_LIMIT_S} s: try `sirl serve`.")
+        yield Finding("error", "probe", f"The self-test did not end within {SELF_TEST_LIMIT_S} s: try `sirl serve`.")
+        return
     lines = [line for line in run.stdout.splitlines() if line.startswith("{")]
     if run.returncode or not lines:
         last = (run.stderr.strip().splitlines() or ["no output"])[-1]
-        return Finding("error", "probe", f"The engine did not run the self-test ({last}): try `sirl serve`.")
+        yield Finding("error", "probe", f"The engine did not run the self-test ({last}): try `sirl serve`.")
+        return
     result = json.loads(lines[-1])
     worst, tokens, seconds = result["worst"], result["tokens"], time.monotonic() - started
     if not worst <= TOLERANCE:  # a NaN is not within any tolerance
-        return Finding("error", "probe", f"Entropies are off by up to {worst:.2g} nats over {tokens} tokens: report this.")
-    return Finding("ok", "probe", f"exact to {worst:.1g} nats over {tokens} tokens ({seconds:.0f} s)")
+        yield Finding("error", "probe", f"Entropies are off by up to {worst:.2g} nats over {tokens} tokens: report this.")
+    else:
+        yield Finding("ok", "probe", f"exact to {worst:.1g} nats over {tokens} tokens ({seconds:.0f} s)")
+    if result["unread"]:
+        yield Finding("warning", "harm sense", result["unread"])
+    elif (off := result.get("harm")) is None:
+        return
+    elif not off <= SENSE_TOLERANCE:
+        yield Finding("error", "harm sense", f"What it reads is off by up to {off:.2g} in log-odds: report this.")
+    else:
+        yield Finding("ok", "harm sense", f"exact to {off:.1g} in log-odds")

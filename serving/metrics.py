@@ -18,6 +18,7 @@ from online.registry.release_record import Stage
 from serving.api_formats import API_FORMATS
 
 ENTROPY_BUCKETS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+HARM_BUCKETS = (-8.0, -6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
 TTFT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SWAP_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 UPDATE_BUCKETS = (10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
@@ -39,6 +40,13 @@ class Metrics:
             "Mean token entropy of a finished client response, in nats.",
             ["verdict"],
             buckets=ENTROPY_BUCKETS,
+            registry=registry,
+        )
+        self.harm = Histogram(
+            "sirl_harm_log_odds",
+            "Log-odds that a finished client response's request is harmful, read where its prompt ends.",
+            ["verdict"],
+            buckets=HARM_BUCKETS,
             registry=registry,
         )
         self.verdicts = Counter("sirl_verdicts", "Finished client responses by verdict.", ["verdict"], registry=registry)
@@ -145,6 +153,7 @@ class Metrics:
         for verdict in Verdict:
             self.verdicts.labels(verdict.value)
             self.response_entropy.labels(verdict.value)
+            self.harm.labels(verdict.value)
         for action in Action:
             self.actions.labels(action.value)
         for outcome in UPDATE_OUTCOMES:

@@ -19,6 +19,7 @@ from vllm.lora.request import LoRARequest
 
 from guard.calibration import Calibration
 from guard.openings import Openings
+from guard.sense import Sense
 from serving.engine.adapter_labels import TRIAL, VERSION
 from serving.engine.lora_budget import FIRST_ID, ROOM, TRIAL_ID, TRIALS
 
@@ -31,6 +32,7 @@ class Loader(Protocol):
     async def load_adapter(self, request: LoRARequest) -> None: ...
     async def unload_adapter(self, lora_id: int) -> None: ...
     async def set_openings(self, lora_id: int, openings: Openings | None) -> None: ...
+    async def set_sense(self, lora_id: int, sense: Sense | None) -> str | None: ...
 
 
 @dataclass(slots=True)
@@ -41,6 +43,8 @@ class Slot:
     lora_request: LoRARequest | None
     calibration: Calibration | None
     leases: int = 0
+    unread: str | None = None
+    """Why its harm sense cannot be read, in a sentence; None where it can, or there is none."""
 
     @property
     def openings(self) -> Openings | None:
@@ -116,6 +120,8 @@ class Adapters:
         if slot := self.slots.get(name):
             slot.calibration = calibration
             await self.engine.set_openings(slot.lora_id, slot.openings)
+            for other in list(self.slots.values()) if name == BASE else [slot]:
+                await self._sense(other)
 
     async def activate(self, name: str, path: Path | None, calibration: Calibration | None) -> bool:
         """Make `name` the adapter of every new response: load, switch, let the old one leave when it is free.
@@ -161,8 +167,16 @@ class Adapters:
         await self.engine.load_adapter(request)
         slot = Slot(name, request, calibration)
         await self.engine.set_openings(slot.lora_id, slot.openings)
+        await self._sense(slot)
         self.slots[name] = slot
         return True
+
+    async def _sense(self, slot: Slot) -> None:
+        """Have the workers read by the slot's own harm sense, or by the base's: an adapter is a small change of the model,
+        and its requests are those that the base's sense was fitted on."""
+        own, base = slot.calibration, self.slots[BASE].calibration
+        sense = own and (own.sense or (base and base.sense))
+        slot.unread = await self.engine.set_sense(slot.lora_id, sense)
 
     def _stays(self, name: str) -> bool:
         return name in (BASE, self.live) or name in self.held

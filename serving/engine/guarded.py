@@ -20,6 +20,7 @@ from guard.calibration import Calibration
 from guard.openings import Openings
 from guard.policy import Action, Policy
 from guard.record import ResponseRecord
+from guard.sense import Sense
 from online.calibration.beginnings import beginnings
 from online.settings.groups import GuardSettings
 from serving.api_formats import API_FORMATS
@@ -119,10 +120,17 @@ class Guarded(AsyncLLM):
             return
         await self.remove_lora(lora_id)
         await self.set_openings(lora_id, None)
+        await self.set_sense(lora_id, None)
 
     async def set_openings(self, lora_id: int, openings: Openings | None) -> None:
         """Tell every worker the opening tree to measure for one LoRA id (0 is the base model)."""
         await self.collective_rpc("sirl_openings", args=(lora_id, openings.to_json() if openings else None))
+
+    async def set_sense(self, lora_id: int, sense: Sense | None) -> str | None:
+        """Tell every worker the harm sense of one LoRA id (0 is the base model); returns why it cannot be read, in a
+        sentence, or None."""
+        told = sense and {"layers": list(sense.layers), "weights": sense.weights.tolist(), "bias": sense.bias}
+        return next(filter(None, await self.collective_rpc("sirl_sense", args=(lora_id, told))), None)
 
     async def cleanse(self) -> None:
         """Rid the KV cache of what a broken adapter left there: what runs is computed anew, no prefix is taken from it."""

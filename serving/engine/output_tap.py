@@ -31,7 +31,7 @@ from guard.policy import Action
 from guard.record import ResponseRecord
 from guard.rule import Rule
 from serving.engine.fields import steered
-from serving.engine.packing import ENTROPY_ONLY
+from serving.engine.packing import ENTROPY_ONLY, without_harm
 from serving.request.exchange import ServedAnswer
 
 log = logging.getLogger("sirl")
@@ -346,6 +346,9 @@ def measure(output: EngineCoreOutput, record: ResponseRecord | None, entropy_onl
     tokens = output.new_token_ids
     words = np.zeros(len(tokens), np.int64)  # no measurements
     if lists is not None:
+        harm, lists = without_harm(lists)
+        if record is not None and record.harm is None:
+            record.harm = harm
         known = lists.sampled_token_ranks[: len(tokens)]
         words[: len(known)] = known
         _, _, ranks = unpack(lists.sampled_token_ranks)

@@ -3,18 +3,22 @@
 - `sample_tokens` is where raw logits last exist: grammar masks, bias, penalties and temperature are all applied after it
   starts, in place. Custom logits processors would see them too late, and are refused under speculative decoding.
 - `_sample` returns the sampled tokens; each token's row of measurements joins it there, in the upper bits of its rank.
+- Where a step ends prompts, what the harm senses read there joins the first tokens, as one more column of logprobs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from vllm.v1.outputs import LogprobsTensors
 
 from guard.openings import LEFT, MATCHED, Openings
 from serving.engine.faults import half_read_prompts_unseeded
-from serving.engine.packing import ENTROPY_ONLY, joined, sent, words_of
+from serving.engine.packing import ENTROPY_ONLY, joined, sent, with_harm, words_of
+from serving.engine.residual_stream import ResidualStream
+from serving.engine.senses import PromptEnd, Senses
 from serving.engine.trees import Trees
 
 FORGET_OVER = 256
@@ -33,11 +37,14 @@ class Walk:
 class Probe:
     """Measures every row of logits of one V1 runner and sends each measurement home with its token."""
 
-    def __init__(self, runner) -> None:
-        self.runner = runner
-        self.trees = Trees(runner.device)
+    def __init__(self, runner, stream: ResidualStream) -> None:
+        self.runner, self.stream = runner, stream
+        self.trees, self.senses = Trees(runner.device), Senses(runner.device)
         self.walks: dict[str, Walk] = {}
         self.words: torch.Tensor | None = None
+        self.ends: list[PromptEnd] = []
+        self.harm: torch.Tensor | None = None
+        """What was read where the step's prompts end, one of each of `ends`."""
         self.last: tuple[torch.Tensor, torch.cuda.Event] | None = None
         """Under async scheduling: the last step's tokens on their way to the host, and when they are there."""
         self.run_sample_tokens, self.run_sample = runner.sample_tokens, runner._sample
@@ -48,11 +55,12 @@ class Probe:
         state = self.runner.execute_model_state
         if state is not None and state.logits is not None and self.wanted:
             self.words = self.measure(state.logits, state.spec_decode_metadata)
+            self.sense(state)
         try:
             with half_read_prompts_unseeded(self.runner):
                 return self.run_sample_tokens(grammar_output)
         finally:
-            self.words = None
+            self.words = self.harm = None
 
     @property
     def wanted(self) -> bool:
@@ -65,6 +73,23 @@ class Probe:
         """[rows, vocabulary] raw logits -> [rows] int64 words."""
         rows = sent(self.places(drafts), logits.device) if self.trees.openings else None
         return words_of(logits, self.trees, rows)
+
+    def sense(self, state) -> None:
+        """Read the senses where a prompt ends in this step. A prompt that is computed anew, because its request was
+        preempted, is read anew, and whoever has its first token keeps what came with that."""
+        batch, count = self.runner.input_batch, self.runner.input_batch.num_reqs
+        stream = self.stream.take(state.aux_hidden_states, int(self.runner.query_start_loc.np[count]))
+        if not (self.senses.known and stream):
+            return
+        starts, scheduled = self.runner.query_start_loc.np, state.scheduler_output.num_scheduled_tokens
+        left = batch.num_prompt_tokens[:count] - batch.num_computed_tokens_cpu[:count]
+        self.ends = [
+            PromptEnd(i, int(batch.request_lora_mapping[i]), int(starts[i] + left[i] - 1))
+            for i in np.flatnonzero(left > 0).tolist()
+            if left[i] <= scheduled.get(batch.req_ids[i], 0)
+        ]
+        if self.ends:
+            self.harm = self.senses.read(stream, self.ends)
 
     def places(self, drafts) -> list[int]:
         """The row of the trees' table that belongs to each row of logits.
@@ -155,6 +180,9 @@ class Probe:
             output.logprobs_tensors = LogprobsTensors(tokens, torch.zeros_like(tokens, dtype=torch.float32), words)
         else:
             output.logprobs_tensors = joined(output.logprobs_tensors, words)
+        if self.harm is not None:
+            width = sampled.shape[-1]  # a request's first row, of those for drafts
+            output.logprobs_tensors = with_harm(output.logprobs_tensors, [end.row * width for end in self.ends], self.harm)
         return output
 
     def entropy_only(self, request_id: str) -> bool:

@@ -7,9 +7,14 @@ device, one row of the trees' table a slot, and walked there: nothing waits for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import torch
 
-from serving.engine.packing import joined, sent, words_of
+from serving.engine.packing import joined, sent, with_harm, words_of
+from serving.engine.residual_stream import ResidualStream
+from serving.engine.senses import PromptEnd, Senses
 from serving.engine.trees import NOWHERE, Trees
 from serving.engine.version import EngineError
 
@@ -17,11 +22,14 @@ from serving.engine.version import EngineError
 class ProbeV2:
     """Measures every row of logits of one V2 runner and sends each measurement home with its token."""
 
-    def __init__(self, runner) -> None:
+    def __init__(self, runner, stream: ResidualStream) -> None:
         if getattr(runner, "batch_sharder", None) is not None:
             raise EngineError("--enable-batch-sharded-sampling hides the logits from the guard's probe: leave it out.")
-        self.runner = runner
-        self.trees = Trees(runner.device)
+        self.runner, self.stream = runner, stream
+        self.trees, self.senses = Trees(runner.device), Senses(runner.device)
+        self.adapters = np.zeros(runner.max_num_reqs, np.int64)
+        """The LoRA id of each slot's request."""
+        self.auxiliary: Sequence[torch.Tensor] | None = None
         self.rows = torch.full((runner.max_num_reqs,), NOWHERE, dtype=torch.int64, device=runner.device)
         """The place of each slot's response."""
         self.batch = None
@@ -30,6 +38,7 @@ class ProbeV2:
             return
         self.run_add, self.run_sample, self.run_logits = runner.add_requests, runner.sample, runner.model.compute_logits
         runner.add_requests, runner.sample, runner.model.compute_logits = self.add_requests, self.sample, self.logits
+        self.run_sample_tokens, runner.sample_tokens = runner.sample_tokens, self.sample_tokens
 
     def add_requests(self, scheduled) -> None:
         """Place the responses that begin, or come back with what they had said before they were preempted."""
@@ -37,27 +46,41 @@ class ProbeV2:
         if new := scheduled.scheduled_new_reqs:
             slots = [self.runner.req_states.req_id_to_index[request.req_id] for request in new]
             places = [self.begin(request) for request in new]
+            self.adapters[slots] = [adapter_of(request) for request in new]
             device = self.rows.device
             self.rows.index_copy_(0, sent(slots, device), sent(places, device))
 
     def begin(self, request) -> int:
-        adapter = request.lora_request.lora_int_id if request.lora_request else 0
+        adapter = adapter_of(request)
         openings = self.trees.openings.get(adapter)
         if openings is None:
             return NOWHERE
         prompt, said = request.prefill_token_ids[: request.prompt_len], request.prefill_token_ids[request.prompt_len :]
         return self.trees.row(adapter, openings.walk(said, openings.begin(prompt)))
 
+    def sample_tokens(self, *args, **kwargs):
+        """Keep the step's auxiliary hidden states, which the runner lets go of before it samples."""
+        state = self.runner.execute_model_state
+        self.auxiliary = None if state is None else state.aux_hidden_states
+        try:
+            return self.run_sample_tokens(*args, **kwargs)
+        finally:
+            self.auxiliary = None
+
     def sample(self, hidden_states, batch, grammar_output):
         """Let vLLM sample, with the logits measured on the way, and let each response take its step."""
         wanted = batch.num_reqs and self.runner.sampler.get_logprobs_dims(batch.idx_mapping_np) is not None
         self.batch = batch if wanted else None
+        stream = self.stream.take(self.auxiliary, batch.num_tokens)
         try:
             output, sampled, rejected = self.run_sample(hidden_states, batch, grammar_output)
         finally:
             words, self.words, self.batch = self.words, None, None
         if words is not None and output.logprobs_tensors is not None:
             output.logprobs_tensors = joined(output.logprobs_tensors, words)
+            if ends := self.ends(batch, stream):
+                first = [int(batch.cu_num_logits_np[end.row]) for end in ends]
+                output.logprobs_tensors = with_harm(output.logprobs_tensors, first, self.senses.read(stream, ends))
         if self.trees.openings and batch.num_reqs:
             slots, tokens = batch.idx_mapping.long(), output.sampled_token_ids
             rows = self.rows[slots]
@@ -65,6 +88,17 @@ class ProbeV2:
                 rows = torch.where(column < sampled, self.trees.step(rows, tokens[:, column]), rows)
             self.rows[slots] = rows
         return output, sampled, rejected
+
+    def ends(self, batch, stream: Mapping[int, torch.Tensor]) -> list[PromptEnd]:
+        """Where prompts end in this step, and a sense can be read. A request that resumes computes its prompt anew, and is
+        read anew: whoever has its first token keeps what came with that."""
+        if not (self.senses.known and stream and batch.has_prefill):
+            return []
+        left = self.runner.req_states.prompt_len.np[batch.idx_mapping_np] - batch.num_computed_prefill_tokens_np
+        return [
+            PromptEnd(i, int(self.adapters[batch.idx_mapping_np[i]]), int(batch.query_start_loc_np[i] + left[i] - 1))
+            for i in np.flatnonzero((left > 0) & (left <= batch.num_scheduled_tokens)).tolist()
+        ]
 
     def logits(self, *args, **kwargs):
         """vLLM's logits, measured while they are raw; prompt logprobs and warm-up come this way too and are let pass."""
@@ -82,3 +116,8 @@ class ProbeV2:
         for drafted in range(1, self.runner.num_speculative_steps + 1):
             rows = torch.where(at == drafted, self.trees.step(rows.roll(1), last), rows)
         return rows
+
+
+def adapter_of(request) -> int:
+    """The LoRA id of a request; 0 for the base."""
+    return request.lora_request.lora_int_id if request.lora_request else 0

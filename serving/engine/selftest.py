@@ -1,4 +1,5 @@
-"""The probe against a forward pass: `python -m serving.engine.selftest MODEL` prints the worst difference as JSON."""
+"""The probe against a forward pass: `python -m serving.engine.selftest MODEL [CALIBRATION]` prints the worst differences as
+JSON, of the harm sense too where the calibration has one."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import json
 import sys
 from pathlib import Path
 
+from guard.calibration import Calibration
+from guard.sense import Sense
 from serving.engine.version import prepare_environment
 
 
@@ -18,8 +21,9 @@ class Silent:
     def failed(self, answer) -> None: ...
 
 
-async def run(model: Path) -> dict:
-    """Generate greedy and sampled responses through the guarded engine and hold each entropy against transformers."""
+async def run(model: Path, sense: Sense | None = None) -> dict:
+    """Generate greedy and sampled responses through the guarded engine and hold each entropy, and what the sense reads of
+    each prompt, against transformers."""
     import numpy as np
     import torch
     from transformers import AutoModelForCausalLM
@@ -27,6 +31,8 @@ async def run(model: Path) -> dict:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     from guard.entropy import token_entropy
+    from online.model.local_model import LocalModel
+    from online.model.residual import residuals
     from online.settings.groups import GuardSettings
     from serving.engine.adapters import Adapters
     from serving.engine.guarded import Guarded
@@ -45,6 +51,7 @@ async def run(model: Path) -> dict:
     engine = Guarded.from_vllm_config(args.create_engine_config(), disable_log_stats=True)
     try:
         await engine.guard(Silent(), Adapters(engine, lambda name, seconds: None), GuardSettings())
+        unread = await engine.set_sense(0, sense)
 
         async def one(seed: int):
             request = Exchange()
@@ -65,9 +72,15 @@ async def run(model: Path) -> dict:
             logits = reference(torch.tensor([prompt + record.tokens])).logits[0, len(prompt) - 1 : -1].numpy()
         worst = max(worst, float(np.abs(token_entropy(logits) - np.array(record.entropies)).max()))
         tokens += len(record.tokens)
-    return {"worst": worst, "tokens": tokens}
+    found = {"worst": worst, "tokens": tokens, "unread": unread}
+    if sense is None:
+        return found
+    states = residuals(LocalModel.load(model, device="cpu"), [prompt for prompt, _ in records], sense.layers)
+    read = [np.nan if record.harm is None else record.harm for _, record in records]
+    return found | {"harm": float(np.abs(np.array([sense.read(state) for state in states]) - read).max())}
 
 
 if __name__ == "__main__":
     prepare_environment(bundled=True)
-    print(json.dumps(asyncio.run(run(Path(sys.argv[1])))), flush=True)
+    chosen = Calibration.load(Path(sys.argv[2])).sense if len(sys.argv) > 2 else None
+    print(json.dumps(asyncio.run(run(Path(sys.argv[1]), chosen))), flush=True)

@@ -73,6 +73,8 @@ class Parts(Protocol):
 class Surroundings(Protocol):
     """What is put around an engine once it is there: its parts, and our routes in vLLM's application (serving/app.py)."""
 
+    def layers(self) -> tuple[int, ...]: ...
+
     def build(self, engine: Guarded, served: Served) -> Parts: ...
 
     def install(
@@ -126,8 +128,10 @@ async def run(
     from serving.engine.guarded import Guarded
     from serving.engine.keys import take_keys
     from serving.engine.lora_modules import Modules
+    from serving.engine.residual_stream import LAYERS
     from serving.engine.step_budget import EngineArguments
 
+    args.additional_config = {**(args.additional_config or {}), LAYERS: list(around.layers())}
     config = EngineArguments.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     engine = Guarded.from_vllm_config(
         config,

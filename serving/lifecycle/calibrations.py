@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from guard.calibration import Calibration, CalibrationError, Conditions
 from online.operations.installation import Installation
@@ -36,10 +37,13 @@ class Calibrations:
             if (str(path), stamp) != self._seen.get(name):
                 self._seen[name] = (str(path), stamp)
                 await adapters.calibrate(name, self.load(name))
+        for name, slot in adapters.slots.items():
+            self.problems.note(f"harm sense of {name}", slot.unread)
         for name in self._seen.keys() - adapters.slots.keys():
             del self._seen[name]
             self.reservations.pop(name, None)
             self.problems.pop(f"calibration of {name}", None)
+            self.problems.pop(f"harm sense of {name}", None)
 
     def load(self, name: str) -> Calibration | None:
         """The calibration of an adapter if it fits the model served; else None, and the reason is a problem."""
@@ -77,3 +81,15 @@ class Calibrations:
         elif self.reservations.get(name) != reservation:
             self.reservations[name] = reservation
             log.info("the calibration of %s %s", name, reservation)
+
+
+def layers_read(installation: Installation) -> tuple[int, ...]:
+    """The decoder layers whose residual stream the calibrations on disk read, those of all versions together. A compiled
+    engine cannot be told of others later."""
+    versions = installation.known.versions() if installation.known is not None else ()
+    layers: set[int] = set()
+    for name in ("base", *(f"v{adapter.version}" for adapter in versions)):
+        with suppress(CalibrationError):  # said when it is taken up
+            found = Calibration.load(installation.state.find_calibration(name, installation.model))
+            layers.update(found.sense.layers if found.sense else ())
+    return tuple(sorted(layers))

@@ -108,6 +108,8 @@ class ResponseRecorder:
         metrics.actions.labels(answer.action.value).inc()
         self.count_tokens(answer)
         self.follow(answer)
+        if answer.record.harm is not None:
+            metrics.harm.labels(verdict).observe(answer.record.harm)
         if mean != mean:
             return
         metrics.response_entropy.labels(verdict).observe(mean)

@@ -11,6 +11,7 @@ from guard.calibration import Calibration
 from guard.policy import Action, Policy
 from guard.record import ResponseRecord, mean
 from guard.rule import Rule
+from guard.signals import probability
 from guard.verdict import Verdict
 from serving.request.guard_options import GuardOptions
 
@@ -66,6 +67,7 @@ class ServedAnswer:
                 "tokens": len(record.answer),
             },
             "refusal_mass": None if record.refusal_mass is None else number(record.refusal_mass),
+            "harm": None if record.harm is None else number(probability(record.harm)),
             "adapter": self.adapter,
             "event_id": self.event_id,
         }

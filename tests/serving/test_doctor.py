@@ -16,6 +16,7 @@ from guard.calibration import Calibration
 from online.settings.settings import Settings
 from serving.doctor import sound
 from tests.online.events.test_migrations import EARLIER, made
+from tests.serving.engine.test_residual_stream import calibrate, sense_of
 
 
 def doctor(state: Path, *words: str) -> tuple[int, dict[str, dict]]:
@@ -28,10 +29,12 @@ def doctor(state: Path, *words: str) -> tuple[int, dict[str, dict]]:
 @pytest.mark.engine
 @pytest.mark.nightly
 def test_a_sound_installation_and_an_exact_probe(tmp_path):
-    """The whole examination: the engine's self-test holds its entropies against a forward pass."""
+    """The whole examination: the engine's self-test holds its entropies, and a harm sense, against a forward pass."""
+    calibrate(tmp_path / "state" / "registry" / "base" / "calibration.json", sense_of(models.bundled(), (1, 4)))
     status, found = doctor(tmp_path / "state")
     assert status == 0 and not [f for f in found.values() if f["level"] == "error"]
     assert found["probe"]["level"] == "ok" and "exact to" in found["probe"]["message"]
+    assert found["harm sense"]["level"] == "ok" and "exact to" in found["harm sense"]["message"]
     assert found["calibration of base"]["level"] == found["model"]["level"] == found["engine"]["level"] == "ok"
 
 

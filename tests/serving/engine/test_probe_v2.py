@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from guard.packed_measurement import unpack
+from serving.engine.packing import HARM
 from serving.engine.probe_v2 import ProbeV2
 from tests.serving.engine.raw_logits import CPU, PLAIN, REASONS, VOCABULARY, expected
 
-Tensors = namedtuple("Tensors", ["selected_token_ranks"])
+Tensors = namedtuple("Tensors", ["selected_token_ranks", "logprob_token_ids", "logprobs"])
+UNREAD = SimpleNamespace(take=lambda auxiliary, tokens: {})
+"""A residual stream of which nothing is taken."""
 
 
 class Runner:
@@ -25,6 +28,11 @@ class Runner:
         self.sampler = SimpleNamespace(get_logprobs_dims=lambda mapping: (0, 0))
         self.model = SimpleNamespace(compute_logits=lambda hidden: logits[hidden].clone())
         self.drawn = drawn
+        self.execute_model_state = None
+
+    def sample_tokens(self, grammar):
+        state, self.execute_model_state = self.execute_model_state, None
+        return self.sample(state.step, state.input_batch, grammar)
 
     def add_requests(self, scheduled) -> None:
         for request in scheduled.scheduled_new_reqs:
@@ -36,7 +44,7 @@ class Runner:
         width = max(map(len, self.drawn[step]))
         tokens = torch.tensor([row + [-1] * (width - len(row)) for row in self.drawn[step]])
         ranks = torch.ones(len(logits), dtype=torch.int64)
-        tensors = Tensors(selected_token_ranks=ranks)
+        tensors = Tensors(ranks, torch.zeros(len(logits), 2, dtype=torch.int64), torch.zeros(len(logits), 2))
         sampled = torch.tensor([len(row) for row in self.drawn[step]])
         return SimpleNamespace(sampled_token_ids=tokens, logprobs_tensors=tensors), sampled, None
 
@@ -53,6 +61,8 @@ def batch(slots: list[int], drafts: list[list[int]] | None = None) -> SimpleName
         expanded_idx_mapping=torch.tensor(expanded, dtype=torch.int32),
         expanded_local_pos=torch.tensor([at for own in drafts for at in range(len(own) + 1)]),
         num_draft_tokens=sum(map(len, drafts)),
+        num_tokens=len(ids),
+        has_prefill=False,
         input_ids=torch.tensor(ids, dtype=torch.int32),
         logits_indices=torch.arange(len(ids)),
     )
@@ -70,7 +80,7 @@ def test_the_probe_of_runner_v2_measures_raw_logits_where_each_response_stands(d
     rows = 2 if drafts is None else 4
     logits = [torch.randn(rows, VOCABULARY, generator=generator), torch.randn(2, VOCABULARY, generator=generator)]
     first = [[1], [5]] if drafts is None else [[1, 2, 9], [5]]
-    probe = ProbeV2(runner := Runner(logits, [first, [[0], [0]]], speculative=2))
+    probe = ProbeV2(runner := Runner(logits, [first, [[0], [0]]], speculative=2), UNREAD)
     probe.trees.set(0, PLAIN)
     probe.trees.set(3, REASONS)
     new = [request("a", 0, [9, 9], []), request("b", 3, [9, 10], [8, 11])]
@@ -91,8 +101,37 @@ def test_the_probe_of_runner_v2_measures_raw_logits_where_each_response_stands(d
 
 def test_runner_v2_is_left_alone_where_no_logprobs_are_wanted():
     runner = Runner([torch.zeros(1, VOCABULARY)], [[[1]]])
-    ProbeV2(runner)
+    ProbeV2(runner, UNREAD)
     runner.sampler.get_logprobs_dims = lambda mapping: None
     output, *_ = runner.sample(0, batch([0]), None)
     assert output.logprobs_tensors.selected_token_ranks.tolist() == [1]
     assert runner.model.compute_logits(0).shape == (1, VOCABULARY)
+
+
+def test_runner_v2_reads_the_senses_where_prompts_end():
+    """One step: a whole prompt, a decode with two drafts, a prompt whose end comes later, and a last chunk of an adapter."""
+    hidden = torch.arange(16.0)[:, None].repeat(1, 2)
+    stream = SimpleNamespace(take=lambda auxiliary, tokens: {1: auxiliary[0]})
+    runner = Runner([torch.zeros(6, VOCABULARY)], [[[1], [2, 3], [4], [5]]], speculative=2)
+    probe = ProbeV2(runner, stream)
+    probe.senses.set(0, {"layers": [1], "weights": [[1.0, 1.0]], "bias": 0.5})
+    probe.senses.set(3, {"layers": [1], "weights": [[1.0, 0.0]], "bias": 0.0})
+    new = [
+        request("a", 0, [9] * 3, []),
+        request("b", 0, [9], []),
+        request("c", 0, [9] * 20, []),
+        request("d", 3, [9] * 10, []),
+    ]
+    runner.req_states.prompt_len = SimpleNamespace(np=np.array([3, 1, 20, 10]))
+    runner.add_requests(SimpleNamespace(scheduled_new_reqs=new))
+    step = batch([0, 1, 2, 3], [[], [1, 2], [], []])
+    step.has_prefill, step.num_tokens = True, 14
+    step.num_computed_prefill_tokens_np, step.num_scheduled_tokens = np.array([0, 1, 0, 6]), np.array([3, 3, 4, 4])
+    step.query_start_loc_np, step.cu_num_logits_np = np.array([0, 3, 6, 10, 14]), np.array([0, 1, 4, 5, 6])
+    runner.execute_model_state = SimpleNamespace(step=0, input_batch=step, aux_hidden_states=[hidden])
+    output, *_ = runner.sample_tokens(None)
+    tensors = output.logprobs_tensors
+    assert tensors.logprob_token_ids[:, -1].tolist() == [HARM] * 6 and tensors.logprobs.shape == (6, 3)
+    nan = float("nan")
+    assert tensors.logprobs[:, -1].tolist() == pytest.approx([4.5, nan, nan, nan, nan, 13.0], nan_ok=True)
+    assert probe.auxiliary is None

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
+import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 import models
 from guard.calibration import Calibration
+from guard.sense import Sense
 from online.operations.installation import Installation
 from online.settings.load import load
+from tests.online.registry.adapters import promoted
 
 SHIPPED = Calibration.load(models.bundled() / "calibration.json")
 
@@ -62,3 +68,57 @@ def test_another_dtype_and_what_is_not_on_record_are_said_once_and_used(calibrat
         own.unlink()
     assert "does not say" in calibrations.reservations["base"] and not calibrations.problems
     assert len([record for record in caplog.records if "the calibration of base" in record.message]) == 2
+
+
+class Told:
+    """An engine that keeps what it is told, and cannot read layer 9."""
+
+    def __init__(self) -> None:
+        self.senses: dict[int, Sense | None] = {}
+
+    async def set_openings(self, lora_id: int, openings: object) -> None: ...
+
+    async def set_sense(self, lora_id: int, sense: Sense | None) -> str | None:
+        self.senses[lora_id] = sense
+        return "Layer 9 is not there." if sense and 9 in sense.layers else None
+
+
+def sense(*layers: int) -> Sense:
+    return Sense(layers, np.ones((len(layers), 4), np.float32), 0.0)
+
+
+def test_an_adapter_without_a_sense_of_its_own_is_read_by_the_base_s_and_what_cannot_be_is_a_problem(calibrations):
+    from serving.engine.adapters import Adapters, Slot
+
+    state, engine = calibrations.installation.state, Told()
+    adapters = Adapters(engine, lambda name, seconds: None)
+    for number in (1, 2):
+        lora = SimpleNamespace(lora_int_id=number)
+        adapters.slots[f"v{number}"] = Slot(f"v{number}", lora, dataclasses.replace(SHIPPED, adapter=f"v{number}"))
+    adapters.slots["v2"].calibration = None
+
+    def look(layer: int) -> dict[int, int | None]:
+        dataclasses.replace(SHIPPED, sense=sense(layer)).save(own := state.calibration_path("base"))
+        os.utime(own, ns=(layer, layer))
+        asyncio.run(calibrations.take_up(adapters))
+        return {number: found and found.layers[0] for number, found in engine.senses.items()}
+
+    calibrations._seen = {name: (str(state.calibration_path(name)), None) for name in ("v1", "v2")}
+    assert look(3) == {0: 3, 1: 3, 2: None} and not calibrations.problems
+    adapters.slots["v1"].calibration = dataclasses.replace(SHIPPED, adapter="v1", sense=sense(2))
+    assert look(9) == {0: 9, 1: 2, 2: None}
+    assert calibrations.problems == {"harm sense of base": "Layer 9 is not there."}
+    assert look(3)[0] == 3 and not calibrations.problems
+
+
+def test_the_layers_of_all_calibrations_are_known_before_the_engine_starts(calibrations):
+    from serving.lifecycle.calibrations import layers_read
+
+    here = calibrations.installation
+    assert layers_read(here) == ()
+    dataclasses.replace(SHIPPED, sense=sense(1, 3)).save(here.state.calibration_path("base"))
+    version = promoted(here.registry)
+    dataclasses.replace(SHIPPED, sense=sense(2, 3), adapter=f"v{version}").save(here.state.calibration_path(f"v{version}"))
+    assert layers_read(here) == (1, 2, 3)
+    here.state.calibration_path(f"v{version}").write_text("{")
+    assert layers_read(here) == (1, 3)

@@ -46,6 +46,16 @@ def test_what_shows_the_model_an_image_is_compared_with_nothing_that_cannot_see_
     assert told == [plain]
 
 
+def test_what_the_harm_sense_read_is_counted_where_it_read(service: Service) -> None:
+    for harm in (None, -3.5, 2.0):
+        found = answer()
+        found.record.harm = harm
+        service.recorder.finished(found)
+    samples = [sample for metric in service.metrics.harm.collect() for sample in metric.samples]
+    told = {(s.name, s.labels.get("le")): s.value for s in samples if s.labels["verdict"] == "uncalibrated"}
+    assert told["sirl_harm_log_odds_count", None] == 2 and told["sirl_harm_log_odds_bucket", "0.0"] == 1
+
+
 @pytest.mark.parametrize("images", [None, [], ["an image"]])
 def test_the_engine_s_request_tells_whether_there_is_one(images: list | None) -> None:
     from vllm.sampling_params import SamplingParams
