@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from guard.errors import SirlError
 from guard.openings import Openings, Tokens
 from guard.rule import Rule
+from guard.sense import Sense
 from guard.verdict import Verdict, decide
 
 FORMAT = 2
@@ -117,8 +118,8 @@ class Calibration:
     fallback: whether it is a fixed sentence instead, for the model gave no short one; created: ISO 8601, UTC; figures: what
     was seen while fitting, for people to read; root: deciles of the refusal mass where answers to harmless prompts begin, by
     which a drift of live traffic shows; conditions: what the model ran under; judge: who read the answers, as settings spell
-    it; suite: digest of the labelled prompts. The last three are None in a calibration that was made before they were put
-    on record.
+    it; suite: digest of the labelled prompts; sense: the read-out of harm from the residual stream. The last four are None
+    in a calibration that was made before they were put on record, and the sense where it could not be fitted.
     """
 
     model: str
@@ -136,6 +137,7 @@ class Calibration:
     judge: str | None = None
     suite: str | None = None
     fallback: bool = False
+    sense: Sense | None = None
 
     def measured_unlike(self, judge: str | None, suite: str) -> str | None:
         """By what else than this judge or suite (its digest) it was measured, as far as it says; None where by nothing."""
@@ -179,6 +181,7 @@ class Calibration:
             **({"root": list(self.root)} if self.root else {}),
             **({} if self.conditions is None else {"conditions": without_none(asdict(self.conditions), "arguments")}),
             **without_none({"judge": self.judge, "suite": self.suite}, "judge", "suite"),
+            **({} if self.sense is None else {"sense": self.sense.to_json()}),
         }
 
     @classmethod
@@ -201,6 +204,7 @@ class Calibration:
             judge=data.get("judge"),
             suite=data.get("suite"),
             fallback=bool(data.get("fallback", False)),
+            sense=Sense.from_json(data["sense"]) if data.get("sense") is not None else None,
         )
 
     def save(self, path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from guard.calibration import FORMAT, Bands, Calibration, CalibrationError, Conditions, fit_bands, fit_entropy_cut, youden
 from guard.openings import Openings
+from guard.sense import Sense
 from guard.verdict import Verdict
 
 VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
@@ -52,6 +53,21 @@ def test_a_fallback_refusal_is_on_record_where_there_is_one(calibration):
     assert "fallback" not in calibration.to_json() and not Calibration.from_json(calibration.to_json()).fallback
     spoken = dataclasses.replace(calibration, refusal=(1, 2), fallback=True)
     assert Calibration.from_json(json.loads(json.dumps(spoken.to_json()))) == spoken
+
+
+def test_the_sense_is_kept_where_there_is_one_and_an_old_file_has_none(calibration, tmp_path):
+    assert "sense" not in calibration.to_json() and Calibration.from_json(calibration.to_json()).sense is None
+    knows = dataclasses.replace(calibration, sense=Sense((2,), np.ones((1, 4), np.float32), 0.5, harmful=3.0))
+    knows.save(tmp_path / "c.json")
+    assert Calibration.load(tmp_path / "c.json") == knows
+
+
+def test_a_sense_of_a_newer_format_is_said_with_its_file(calibration, tmp_path):
+    data = dataclasses.replace(calibration, sense=Sense((2,), np.ones((1, 4), np.float32), 0.5)).to_json()
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({**data, "sense": {**data["sense"], "format": 9}}))
+    with pytest.raises(CalibrationError, match=r"c\.json.*format 9"):
+        Calibration.load(path)
 
 
 def test_youden_cuts_midway_between_separated_samples():

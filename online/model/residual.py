@@ -1,0 +1,69 @@
+"""Residual streams: what a model's decoder layers hand on, read at the end of each prompt.
+
+Layers are counted from 1: layer l is read after it, as transformers' `hidden_states[l]` of all but the last layer, whose own
+is read before the final norm. What reads it is `guard.sense`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from online.model.local_model import LocalModel, ModelError
+from online.model.token_rows import positions
+
+
+@torch.no_grad()
+def residuals(policy: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> Tensor:
+    """The stream after each of these layers at the last token of each prompt, (prompts, layers, hidden), fp32, on the CPU.
+
+    One forward pass a prompt, without logits; of a batch no more is kept than those rows. Raises ModelError where the model
+    has no such layer, ValueError for a prompt without tokens.
+    """
+    if not all(map(len, prompts)):
+        raise ValueError("a prompt without tokens has no last one to read the stream at: give it one at least")
+    width = policy.model.config.get_text_config().hidden_size
+    found = torch.full((len(prompts), len(layers), width), torch.nan)
+    for batch in policy.budget.passing.batches([(len(prompt),) for prompt in prompts]):
+        ids, mask = policy.left_padded([prompts[i] for i in batch])
+        with streams(policy, layers, columns=(-1,)) as read:
+            policy.model.get_decoder()(input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False)
+        found[batch] = torch.stack([read[layer][:, 0] for layer in layers], 1).float().cpu()
+    return found
+
+
+@contextmanager
+def streams(policy: LocalModel, layers: Sequence[int], columns: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    """Within it every pass leaves the stream after these layers in these columns, by layer: (batch, columns, hidden)."""
+    every, read = decoder_layers(policy), dict[int, Tensor]()
+    if missing := [layer for layer in layers if not 1 <= layer <= len(every)]:
+        raise ModelError(f"The model has {len(every)} layers and no layer {missing[0]}: name others, counted from 1.")
+
+    def keep(layer: int) -> Any:
+        def hook(module: nn.Module, given: Any, out: Tensor | tuple[Tensor, ...]) -> None:
+            whole = out[0] if isinstance(out, tuple) else out
+            read[layer] = whole[:, list(columns)].clone()  # a view would hold the whole of it
+
+        return hook
+
+    handles = [every[layer - 1].register_forward_hook(keep(layer)) for layer in dict.fromkeys(layers)]
+    try:
+        yield read
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def decoder_layers(policy: LocalModel) -> nn.ModuleList:
+    """The layers in order. Raises ModelError where the decoder has no list of as many as its configuration says."""
+    count = policy.model.config.get_text_config().num_hidden_layers
+    decoder = policy.model.get_decoder()
+    lists = [m for m in (decoder, *decoder.modules()) if isinstance(m, nn.ModuleList) and len(m) == count]
+    if not lists:
+        kind = type(policy.model).__name__
+        raise ModelError(f"The decoder layers of {kind} were not found, so its residual stream cannot be read: go without.")
+    return lists[0]

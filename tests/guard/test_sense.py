@@ -1,0 +1,126 @@
+"""The second sense: a linear read-out, its bands, and the form it is kept in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.sense import FORMAT, Sense, SenseError
+
+NUMBERS = st.floats(-1e4, 1e4, width=32)
+
+
+@pytest.fixture
+def sense() -> Sense:
+    weights = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
+    return Sense((3, 7), weights, bias=-0.5, harmless=-2.0, harmful=1.5)
+
+
+def test_it_is_a_sum_over_layers_and_widths(sense):
+    states = np.random.default_rng(1).normal(size=(2, 5))
+    by_hand = -0.5 + sum(float(w) * x for w, x in zip(sense.weights.ravel(), states.ravel(), strict=True))
+    assert sense.read(states) == pytest.approx(by_hand)
+    assert sense.read(np.zeros((2, 5))) == -0.5
+
+
+@given(st.lists(NUMBERS, min_size=6, max_size=6), st.lists(NUMBERS, min_size=6, max_size=6), NUMBERS)
+def test_it_is_linear_in_the_streams(first, second, bias):
+    sense = Sense((1, 2), np.arange(6).reshape(2, 3), bias)
+    a, b = (np.reshape(x, (2, 3)) for x in (first, second))
+    assert sense.read(a + b) + bias == pytest.approx(sense.read(a) + sense.read(b), abs=1e-6)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_stream_that_is_not_finite_is_not_read_and_never_nought(sense, broken):
+    states = np.zeros((2, 5))
+    states[1, 3] = broken
+    assert sense.read(states) is None
+    assert sense.probability(None) is None and sense.probability(math.nan) is None
+    assert sense.band(None) == sense.band(math.nan) == "grey"
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (2, 4), (3, 5), (2, 5, 1)])
+def test_streams_of_another_model_are_refused_in_a_sentence(sense, shape):
+    with pytest.raises(SenseError, match=r"do not fit weights of \(2, 5\)"):
+        sense.read(np.zeros(shape))
+
+
+def test_the_probability_is_that_of_the_log_odds(sense):
+    assert sense.probability(0.0) == 0.5
+    assert sense.probability(2.0) == pytest.approx(1 - sense.probability(-2.0))
+    assert sense.probability(-1e6) == 0.0 and sense.probability(1e6) == 1.0
+
+
+def test_each_band_holds_its_own_end(sense):
+    found = [sense.band(h) for h in (-9.0, -2.0, math.nextafter(-2, 0), 0.0, math.nextafter(1.5, 0), 1.5, 9.0)]
+    assert found == ["harmless", "harmless", "grey", "grey", "grey", "harmful", "harmful"]
+
+
+def test_a_promise_that_cannot_be_kept_leaves_its_side_grey(sense):
+    assert dataclasses.replace(sense, harmful=None).band(99.0) == "grey"
+    assert dataclasses.replace(sense, harmful=None).band(-99.0) == "harmless"
+    assert dataclasses.replace(sense, harmless=None).band(-99.0) == "grey"
+    assert dataclasses.replace(sense, harmless=None, harmful=None).band(99.0) == "grey"
+
+
+def test_written_and_read_it_is_the_same_to_the_last_bit(sense):
+    for one in (sense, dataclasses.replace(sense, harmless=None, harmful=None)):
+        again = Sense.from_json(json.loads(json.dumps(one.to_json())))
+        assert again == one and np.array_equal(again.weights, one.weights) and again.weights.dtype == np.float32
+    assert sense != dataclasses.replace(sense, bias=0.0) and sense != "else"
+
+
+def test_three_layers_of_a_small_model_take_few_kilobytes():
+    sense = Sense((12, 15, 18), np.random.default_rng(0).normal(size=(3, 896)), 0.0)
+    assert len(json.dumps(sense.to_json())) < 16_000
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": FORMAT + 1}, "upgrade, or calibrate again"),
+        ({"format": None}, "no format number"),
+        ({"format": True}, "no format number"),
+        ({"weights": "AAAA"}, "not as it was written"),
+        ({"weights": "not base64!"}, "not as it was written"),
+        ({"weights": 7}, "not as it was written"),
+        ({"layers": [3, 7, 9]}, "no equal shares of 3 layers"),
+        ({"layers": []}, "no equal shares of 0 layers"),
+        ({"layers": [7, 3]}, "no ascending numbers"),
+        ({"layers": [0, 3]}, "no ascending numbers"),
+        ({"layers": "x"}, "not as it was written"),
+        ({"bias": "x"}, "not as it was written"),
+        ({"bias": math.nan}, "not a finite number"),
+        ({"harmful": math.inf}, "not a finite number"),
+        ({"harmful": -3.0}, "out of order"),
+        ({"place": "user_end"}, "'user_end' is not known"),
+    ],
+)
+def test_what_cannot_be_read_is_said(sense, change, said):
+    with pytest.raises(SenseError, match=said):
+        Sense.from_json({**sense.to_json(), **change})
+
+
+@pytest.mark.parametrize("missing", ["place", "layers", "weights", "bias", "harmless", "harmful"])
+def test_a_missing_part_is_named(sense, missing):
+    data = sense.to_json()
+    del data[missing]
+    with pytest.raises(SenseError, match=missing):
+        Sense.from_json(data)
+
+
+@pytest.mark.parametrize("weights", [np.zeros(5), np.zeros((3, 5)), np.zeros((2, 0)), np.full((2, 5), np.nan)])
+def test_weights_must_fit_the_layers(weights):
+    with pytest.raises(SenseError):
+        Sense((3, 7), weights, 0.0)
+
+
+def test_its_weights_cannot_be_changed(sense):
+    with pytest.raises(ValueError, match="read-only"):
+        sense.weights[0, 0] = 1.0
