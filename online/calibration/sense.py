@@ -60,14 +60,15 @@ def sense_of(
     asked: token ids of each prompt as it is rendered, without a reasoning behind it, for h is read at the prompt's end. No
     sense where there are too few prompts of a side, or none that could be left out: the figures then say what is missing.
     """
-    harmful = np.array([prompt.kind == "harmful" for prompt in prompts], dtype=bool)
-    if min(harmful.sum(), (~harmful).sum()) < FEW:
-        lacking = f"{harmful.sum()} harmful and {(~harmful).sum()} harmless prompts are too few for the second sense"
-        return None, {"missing": [f"{lacking}: give {FEW} of each at least."]}
     layers = candidates(len(decoder_layers(policy)))
     streams = residuals(policy, asked, layers).numpy()
+    harmful = np.array([prompt.kind == "harmful" for prompt in prompts], dtype=bool)
     examples = Examples(streams, harmful, [cell(p) for p in prompts], sources(prompts), [p.cluster for p in prompts])
-    examples = examples.part(np.isfinite(streams).all((1, 2)))
+    examples = examples.part(np.isfinite(streams).all((1, 2)))  # a stream that overflows in a narrow dtype says nothing
+    counts = [int((examples.harmful == side).sum()) for side in (True, False)]
+    if min(counts) < FEW:
+        lacking = f"{counts[0]} harmful and {counts[1]} harmless prompts are too few for the second sense"
+        return None, {"missing": [f"{lacking}: give {FEW} of each at least."]}
     fitted = fit_sense(examples, layers, {name: getattr(settings, name) for name in get_args(OverRefusalClass)}, settings)
     if fitted is None:
         return None, {

@@ -43,7 +43,7 @@ def policy() -> LocalModel:
 
 @pytest.fixture(scope="module")
 def prompts() -> list[Prompt]:
-    return load_suite(models.suite("calibration"))
+    return load_suite(models.suite("calibration"))[::2]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def known(policy: LocalModel, prompts: list[Prompt]):
 
 def test_on_the_bundled_model_it_tells_harm_in_wrappers_that_were_never_seen(policy, known):
     sense, found = known
-    test = [p for p in load_suite(models.suite("test")) if p.novelty in ("never", "sirl_only")][::4]
+    test = [p for p in load_suite(models.suite("test")) if p.novelty in ("never", "sirl_only")][::6]
     streams = residuals(policy, [policy.render(p.messages) for p in test], sense.layers).numpy()
     h = np.array([sense.read(x) for x in streams])
     harmful = np.array([p.kind == "harmful" for p in test])
@@ -139,7 +139,7 @@ def test_too_few_prompts_of_a_side_are_said(policy, prompts):
 
 
 def test_prompts_whose_stream_overflows_are_left_out(policy, prompts):
-    some = prompts[::8]
+    some = prompts[::3]
 
     def overflow(module: torch.nn.Module, given: object, out: torch.Tensor) -> None:
         out[0] = torch.inf  # the first of each batch
