@@ -11,35 +11,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
-from transformers import AutoTokenizer
 
 from benchmarks.sense_figures import LIMITS, Chosen, Direction, areas, share_over
-from benchmarks.sense_prompts import Row, chosen
-from benchmarks.sense_states import CACHE
-from evaluation.judges.refusals import is_refusal
-from guard.rule import fit_score
-from guard.signals import log_odds
-from online.calibration.read_out import Examples, fit, validated
-from online.calibration.sense import candidates, fit_label_free, fit_sense
-from online.settings.groups import CalibrateSettings
+from benchmarks.sense_signals import Read, direction, parted, read
+from online.calibration.read_out import fit, validated
 
 RESULT = Path("benchmarks/results/sense.json")
 PLACES = ("last token of the prompt", "end of the user's turn", "last token of the user's words")
-KEYWORDS = re.compile(
-    r"\b(?:bomb|weapon|gun|explosive|kill|murder|suicide|poison|drug|meth|hack|malware|virus|exploit|steal|rob|fraud|scam"
-    r"|phish|counterfeit|forge|launder|blackmail|stalk|harass|bully|racist|sexist|hate|terror|nazi|genocide|rape|porn|sex"
-    r"|illegal|crime|criminal|unethical|jailbreak|dan|unfiltered|no restrictions|ignore (?:all )?previous)\w*", re.IGNORECASE
-)  # fmt: skip
+OTHER_HALVES = 8
+"""Further splits of the sources into halves, drawn by chance."""
+LEAST = 25
+"""Prompts of each shape in each of those halves at least."""
 COMPARED: tuple[tuple[str, Chosen, Chosen], ...] = (
     ("bare against plain", lambda r: r.shape == "bare", lambda r: r.shape == "plain"),
     ("bare against XSTest's safe", lambda r: r.shape == "bare", lambda r: r.set == "xstest_safe"),
@@ -56,67 +46,6 @@ GROUPS: tuple[tuple[str, Chosen], ...] = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Read:
-    """What was read of the model. streams: (rows, places, layers, hidden); the rest by row, NaN where it was not read.
-    shares: of first tokens that answers began with, (rows, tokens)."""
-
-    rows: list[Row]
-    streams: NDArray[np.float16]
-    tokens: list[int]
-    shares: NDArray[np.float32]
-    begun: NDArray[np.float64]
-    refused: NDArray[np.float64]
-    others: dict[str, NDArray[np.float64]]
-
-    def examples(self, index: NDArray[np.int64], place: int, layers: Sequence[int]) -> Examples:
-        rows = [self.rows[i] for i in index]
-        streams = self.streams[index, place][:, [layer - 1 for layer in layers]].astype(np.float32)
-        texts = [r.shape for r in rows], [r.source for r in rows], [r.goal for r in rows]
-        return Examples(streams, np.array([r.harmful for r in rows]), *texts)
-
-    def masses(self, fitted: NDArray[np.int64]) -> NDArray[np.float64]:
-        """First-token refusal mass, (rows,): shares weighed by how often answers that began so refused among the fitted."""
-        begun = self.begun[fitted]
-        weight = [np.nansum(self.refused[fitted][begun == t]) / max(1, (begun == t).sum()) for t in self.tokens]
-        return self.shares @ np.array(weight)
-
-
-def read(model: Path, prompts: Path) -> tuple[Read, int]:
-    """All that is there, and how many prompts were too long."""
-    every = chosen(prompts)
-    rows = [row for row in every if (CACHE / "streams" / f"{row.id}.npz").exists()]
-    streams = np.stack(
-        [np.load(CACHE / "streams" / f"{row.id}.npz")["states"] for row in tqdm(rows, "streams", unit="prompt")]
-    )
-    tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
-    begun, refused, entropy, perplexity, odds = np.full((5, len(rows)), np.nan)
-    for i, row in enumerate(rows):
-        if (path := CACHE / "answers" / f"{row.id}.npz").exists():
-            answer = np.load(path)
-            begun[i], entropy[i], perplexity[i] = answer["tokens"][0], answer["entropies"].mean(), -answer["logprobs"].mean()
-            refused[i] = is_refusal(tokenizer.decode(answer["tokens"], skip_special_tokens=True))
-        if (path := CACHE / "asked" / f"{row.id}.npz").exists():
-            odds[i] = float(np.load(path)["odds"])
-    first = np.load(CACHE / "first.npz")
-    place = {name: i for i, name in enumerate(first["ids"].tolist())}
-    shares = first["shares"][[place[row.id] for row in rows]]
-    others = {
-        "asked: is this harmful?": odds,
-        "keywords": np.array([float(len(KEYWORDS.findall(row.text))) for row in rows]),
-        "mean entropy of an answer": entropy,
-        "log perplexity of an answer": perplexity,
-    }
-    return Read(rows, streams, first["tokens"].tolist(), shares, begun, refused, others), len(every) - len(rows)
-
-
-def parted(rows: Sequence[Row], half: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(fitted on, tested): one half without the goals of the other, and the other."""
-    goals = {row.goal for row in rows if row.half != half}
-    fitted = [i for i, row in enumerate(rows) if row.half == half and row.goal not in goals]
-    return np.array(fitted), np.array([i for i, row in enumerate(rows) if row.half != half])
-
-
 def by_layer(seen: Read) -> list[dict[str, Any]]:
     """AUROC of single layers at each place."""
     found = []
@@ -125,7 +54,7 @@ def by_layer(seen: Read) -> list[dict[str, Any]]:
         for layer in tqdm(range(4, depth + 1, 2), title, unit="layer"):
             directions = []
             for half in (0, 1):
-                fitted, tested = parted(seen.rows, half)
+                fitted, tested = parted(seen.rows, [row.half for row in seen.rows], half)
                 examples = seen.examples(fitted, place, (layer,))
                 penalty = validated(examples, (0,)).penalty
                 scores = fit(examples, (0,), (penalty,))[0].of(seen.examples(tested, place, (layer,)).streams)
@@ -136,47 +65,24 @@ def by_layer(seen: Read) -> list[dict[str, Any]]:
     return found
 
 
-def direction(seen: Read, half: int) -> tuple[Direction, dict[str, Any]]:
-    """All signals, fitted on one half."""
-    fitted, tested = parted(seen.rows, half)
-    settings = CalibrateSettings(borderline=5.0)
-    layers = candidates(seen.streams.shape[2])
-    examples, others = seen.examples(fitted, 0, layers), seen.examples(tested, 0, layers)
-    classes = {name: getattr(settings, name) for name in ("plain", "wrapped", "borderline")}
-    found = fit_sense(examples, layers, classes, settings)
-    assert found is not None, "a half has many sources"
-    at = list(found.choice.layers)
-    known = {"h": found.h}
-    scores = {"h": np.array([found.sense.read(x) for x in others.streams[:, at]], dtype=float)}
-    masses = np.array([log_odds(x) for x in seen.masses(fitted)])
-    known["refusal mass"], scores["refusal mass"] = masses[fitted], masses[tested]
-    known["mass + h"], scores["mass + h"] = both(known, scores, examples.harmful)
-    for name, values in seen.others.items():
-        known[name], scores[name] = values[fitted], values[tested]
-    answered = fitted[np.isfinite(seen.refused[fitted])]
-    plain = seen.examples(answered, 0, layers)
-    free = fit_label_free(plain.streams, layers, seen.masses(fitted)[answered], seen.refused[answered], settings)
-    if free is not None:
-        at = list(free.choice.layers)
-        for kept, some in ((known, examples), (scores, others)):
-            kept["h without labels"] = np.array([free.sense.read(x) for x in some.streams[:, at]], dtype=float)
-    counts = Counter(row.shape for row in (seen.rows[i] for i in tested))
-    told = {"fitted": len(fitted), "tested": dict(counts), "layers": list(found.sense.layers),
-            "penalty": found.choice.penalty, "criterion": found.choice.criterion,
-            "without_labels": None if free is None else {"prompts": len(free.h), "layers": list(free.sense.layers)},
-            "missing": list(found.missing)}  # fmt: skip
-    return Direction([seen.rows[i] for i in fitted], [seen.rows[i] for i in tested], known, scores), told
-
-
-def both(
-    known: dict[str, NDArray[np.float64]], scores: dict[str, NDArray[np.float64]], harmful: NDArray[np.bool_]
-) -> list[NDArray[np.float64]]:
-    """Logistic regression of mass and h, fitted on h out of fold; the names are those of two of the rule's signals."""
-    pairs = [np.column_stack([side["refusal mass"], side["h"]]) for side in (known, scores)]
-    whole = np.isfinite(pairs[0]).all(1)
-    score = fit_score(("first", "mass"), pairs[0][whole & harmful], pairs[0][whole & ~harmful])
-    weight = np.array([score.weights["first"], score.weights["mass"]])
-    return [pair @ weight + score.bias for pair in pairs]
+def other_halves(seen: Read) -> dict[str, Any]:
+    """AUROC of h where other sources are fitted on: mean, least and largest over splits drawn by chance."""
+    sources = sorted({row.source for row in seen.rows})
+    found: dict[str, list[float]] = {title: [] for title, _, _ in COMPARED}
+    layers, luck = Counter[tuple[int, ...]](), Random(0)
+    for _ in tqdm(range(OTHER_HALVES), "other halves", unit="split"):
+        while True:
+            first = set(luck.sample(sources, len(sources) // 2))
+            halves = [0 if row.source in first else 1 for row in seen.rows]
+            counts = Counter((row.shape, half) for row, half in zip(seen.rows, halves, strict=True))
+            if len(counts) == 10 and min(counts.values()) >= LEAST:
+                break
+        pairs = [direction(seen, halves, half) for half in (0, 1)]
+        layers.update(tuple(told["layers"]) for _, told in pairs)
+        for title, high, low in COMPARED:
+            found[title].append(areas([some for some, _ in pairs], "h", low, high).estimate)
+    spread = {t: {"mean": float(np.mean(x)), "least": min(x), "largest": max(x)} for t, x in found.items()}
+    return {"splits": OTHER_HALVES, "layers": {str(list(k)): n for k, n in layers.items()}, **spread}
 
 
 def table(directions: Sequence[Direction], names: Sequence[str]) -> dict[str, Any]:
@@ -218,7 +124,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULT)
     args = parser.parse_args()
     seen, long = read(args.model, args.prompts)
-    pairs = [direction(seen, half) for half in (0, 1)]
+    pairs = [direction(seen, [row.half for row in seen.rows], half) for half in (0, 1)]
     directions = [some for some, _ in pairs]
     names = list(directions[0].scores)
     whole = [name for name in names if all(np.isfinite(d.scores[name]).all() for d in directions)]
@@ -230,6 +136,7 @@ def main() -> None:
         "fits": [told for _, told in pairs],
         "all prompts": table(directions, whole),
         "prompts that all signals were read of": table([only_where_all_are_read(d) for d in directions], names),
+        "other halves": other_halves(seen),
         "by layer": by_layer(seen),
     }
     args.json.write_text(json.dumps(result, indent=1) + "\n")

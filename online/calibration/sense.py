@@ -28,8 +28,8 @@ from online.model.local_model import LocalModel
 from online.model.residual import decoder_layers, residuals
 from online.settings.groups import CalibrateSettings
 
-CANDIDATES = 12
-"""Layers that are tried: from a quarter of the depth to the last but one, for the last writes words and no longer means."""
+CANDIDATES = 7
+"""Layers to choose among: from a quarter of the depth to the last but one, for the last writes words and no longer means."""
 FEW = 20
 """Prompts of either side below which nothing is fitted."""
 SURE = 0.5
@@ -123,7 +123,7 @@ def fit_label_free(
 
 
 def candidates(depth: int) -> tuple[int, ...]:
-    """The layers that are tried, of a model with so many."""
+    """The layers to choose among, of a model with so many."""
     first, last = max(1, depth // 4), max(1, depth - 1)
     return tuple(sorted({round(x) for x in np.linspace(first, last, min(CANDIDATES, last - first + 1))}))
 

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from evaluation.statistics import auroc
 from online.calibration import read_out
-from online.calibration.read_out import Examples, area, chosen, criterion, fit, validated
+from online.calibration.read_out import Examples, area, chosen, criterion, fit, spreads, validated
 
 
 def examples(n: int = 120, hidden: int = 6, layers: int = 3, *, seed: int = 0, sources: int = 6) -> Examples:
@@ -77,18 +77,22 @@ def test_scores_out_of_fold_are_of_read_outs_that_never_saw_the_source():
     assert not np.allclose(before[~mine], after[~mine])
 
 
-def test_the_layer_that_carries_harm_is_chosen_and_no_other():
+def test_spreads_are_even_and_begin_with_the_middle():
+    assert spreads(7) == [(3,), (0, 6), (0, 3, 6), (0, 2, 4, 6)]
+    assert spreads(3) == [(1,), (0, 2), (0, 1, 2)] and spreads(2) == [(0,), (0, 1)] and spreads(1) == [(0,)]
+
+
+def test_the_one_layer_that_carries_harm_is_enough():
     assert chosen(examples(400)).layers == (1,)
 
 
-def test_a_second_layer_is_read_where_it_adds(monkeypatch):
+def test_more_layers_are_read_where_they_add(monkeypatch):
     luck = np.random.default_rng(1)
     some = examples(400)
-    some.streams[:, 2, 0] = luck.normal(size=400) + 2.5 * some.harmful
-    assert chosen(some).layers == (1, 2)
-    assert len(chosen(some, together=1).layers) == 1
+    some.streams[:, [0, 2], 0] = luck.normal(size=(400, 2)) + 2.5 * some.harmful[:, None]
+    assert chosen(some).layers == (0, 2)  # three are no better
     monkeypatch.setattr(read_out, "GAIN", 1.0)
-    assert len(chosen(some).layers) == 1
+    assert chosen(some).layers == (1,)
 
 
 def test_the_criterion_is_the_mean_over_pairs_of_cells():
