@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.sense_figures import LIMITS, Chosen, Direction, areas, share_over
+from benchmarks.sense_prompts import Row
 from benchmarks.sense_signals import Read, direction, parted, read
 from online.calibration.read_out import fit, validated
 
@@ -95,17 +96,24 @@ def table(directions: Sequence[Direction], names: Sequence[str]) -> dict[str, An
             found[name][f"over at {limit}"] = {
                 group: share_over(directions, name, limits, of_group).to_dict() for group, of_group in GROUPS
             }
-        found[name]["families"] = {
-            family: {
-                "auroc": areas(directions, name, lambda r: r.shape == "wrapped",
-                               lambda r, f=family: r.source == f and r.shape == "jailbroken").to_dict(),
-                **{limit: share_over(directions, name, limits,
-                                     lambda r, f=family: r.source == f and r.shape == "jailbroken").to_dict()
-                   for limit, limits in LIMITS.items()},
-            }
-            for family in families
-        }  # fmt: skip
+        found[name]["families"] = {family: of_family(directions, name, family) for family in families}
     return found
+
+
+def of_family(directions: Sequence[Direction], name: str, family: str) -> dict[str, Any]:
+    """Attacks of one family against harmless prompts in its own wrappers and in all, and the share over each threshold."""
+
+    def attacks(row: Row) -> bool:
+        return row.source == family and row.shape == "jailbroken"
+
+    def own(row: Row) -> bool:
+        return row.source == family and row.shape == "wrapped"
+
+    return {
+        "against its own wrappers": areas(directions, name, own, attacks).to_dict(),
+        "against wrapped": areas(directions, name, lambda row: row.shape == "wrapped", attacks).to_dict(),
+        **{limit: share_over(directions, name, limits, attacks).to_dict() for limit, limits in LIMITS.items()},
+    }
 
 
 def only_where_all_are_read(some: Direction) -> Direction:
