@@ -59,7 +59,7 @@ bench-real: setup  ## what a real model costs here; PROMPTS is a folder of colle
 bench-sense: setup  ## what the model knows of harm beside what it says; PROMPTS is a folder of collected prompts (two hours)
 	@$(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct
 	@model="$$($(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct | tail -n 1)"; \
-	  for stage in streams answers asked; do \
+	  for stage in streams answers asked first; do \
 	    $(BIN)/python -m benchmarks.sense_states --model "$$model" --prompts $(PROMPTS) --stage $$stage || exit 1; done; \
 	  $(BIN)/python -m benchmarks.sense --model "$$model" --prompts $(PROMPTS) $(ARGS)
 

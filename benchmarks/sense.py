@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.sense_bundled import bundled
 from benchmarks.sense_figures import LIMITS, Chosen, Direction, areas, share_over
 from benchmarks.sense_prompts import Row
 from benchmarks.sense_signals import Read, direction, parted, read
@@ -146,6 +147,7 @@ def main() -> None:
         "prompts that all signals were read of": table([only_where_all_are_read(d) for d in directions], names),
         "other halves": other_halves(seen),
         "by layer": by_layer(seen),
+        "bundled model": bundled(),
     }
     args.json.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -23,6 +23,7 @@ from evaluation.suite import OverRefusalClass
 from guard.conformal import Promise, promise
 from guard.openings import Tokens
 from guard.sense import Sense
+from guard.signals import log_odds
 from online.calibration.read_out import Choice, Examples, chosen, fit
 from online.model.local_model import LocalModel
 from online.model.residual import decoder_layers, residuals
@@ -98,7 +99,7 @@ def fit_sense(
     kept = {name: p for name, p in promises.items() if p.confidence >= settings.confidence}
     over = max((promises[name].threshold for name in classes), default=math.inf) if classes.keys() <= kept.keys() else None
     under = -promises["harmful"].threshold if "harmful" in kept else None
-    return Fitted(_with_thresholds(bare, over, under), h, promises, tuple(missing), choice)
+    return Fitted(_with_thresholds(bare, over, under, settings.missed / 100), h, promises, tuple(missing), choice)
 
 
 def fit_label_free(
@@ -209,11 +210,14 @@ def _promises(
     return promises, missing
 
 
-def _with_thresholds(sense: Sense, over: float | None, under: float | None) -> Sense:
-    """With thresholds beyond these, which are themselves not to count; where they cross the stricter `harmful` stands, for
-    what is under it is then promised on both sides."""
-    harmful = None if over is None else math.nextafter(over, math.inf)
-    harmless = None if under is None else math.nextafter(under, -math.inf)
-    if harmful is not None and harmless is not None and harmless >= harmful:
-        harmless = math.nextafter(harmful, -math.inf)
+def _with_thresholds(sense: Sense, over: float | None, under: float | None, missed: float) -> Sense:
+    """With thresholds beyond these, which are themselves not to count.
+
+    Where both sides lie far apart on the prompts at hand, grey still reaches from where harm has the probability `missed` to
+    even odds: what is unlike all of them lies there, and neither promise speaks of it.
+    """
+    harmful = None if over is None else max(math.nextafter(over, math.inf), 0.0)
+    harmless = None if under is None else min(math.nextafter(under, -math.inf), log_odds(missed))
+    if harmful is not None and harmless is not None:
+        harmless = min(harmless, math.nextafter(harmful, -math.inf))
     return replace(sense, harmful=harmful, harmless=harmless)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -100,14 +99,23 @@ def test_thresholds_leave_as_many_on_the_wrong_side_as_promised_and_no_more():
     cells = np.array(some.cells)
     for name in CLASSES:
         assert (fitted.h[cells == name] >= fitted.sense.harmful).mean() < 0.05
-    assert 0 < (fitted.h[some.harmful] <= fitted.sense.harmless).mean() < 0.10
+    assert 0 < (fitted.h[some.harmful] >= fitted.sense.harmful).mean()
+    assert (fitted.h[some.harmful] <= fitted.sense.harmless).mean() < 0.10
 
 
-def test_thresholds_that_would_cross_leave_no_grey_and_stay_in_order():
+def test_sides_that_lie_far_apart_leave_grey_between_them():
     some = examples(400)
     some.streams[:, 1, 0] += 50 * some.harmful
     fitted = fit_sense(some, (4, 8, 12), CLASSES, LOOSE)
-    assert fitted.sense.harmless == math.nextafter(fitted.sense.harmful, -math.inf)
+    assert fitted.sense.harmful == 0.0
+    assert fitted.sense.probability(fitted.sense.harmless) == pytest.approx(LOOSE.missed / 100)
+
+
+@pytest.mark.parametrize("missed", [5.0, 60.0])
+def test_thresholds_stay_in_order_whatever_is_promised(missed):
+    loose = LOOSE.model_copy(update={"missed": missed})
+    sense = fit_sense(examples(400), (4, 8, 12), CLASSES, loose).sense
+    assert sense.harmless < sense.harmful
 
 
 def test_h_is_the_log_odds_at_even_odds():
