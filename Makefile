@@ -3,7 +3,7 @@ VENV ?= .venv
 TARGET ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo serve real test test-all test-fast interop check science doors bench-signals bench-guard bench-learner bench-real docs matrix lock clean
+.PHONY: setup demo serve real test test-all test-fast interop check science doors bench-signals bench-guard bench-learner bench-real bench-sense docs matrix lock clean
 
 setup:  ## install by the lock into $(VENV); does nothing when up to date
 	@scripts/install $(TARGET) $(VENV)
@@ -55,6 +55,13 @@ bench-real: setup  ## what a real model costs here; PROMPTS is a folder of colle
 	@$(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct
 	@$(BIN)/python -m benchmarks.real_cost --prompts $(PROMPTS) \
 	  --model "$$($(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct | tail -n 1)" $(ARGS)
+
+bench-sense: setup  ## what the model knows of harm beside what it says; PROMPTS is a folder of collected prompts (two hours)
+	@$(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct
+	@model="$$($(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct | tail -n 1)"; \
+	  for stage in streams answers asked first; do \
+	    $(BIN)/python -m benchmarks.sense_states --model "$$model" --prompts $(PROMPTS) --stage $$stage || exit 1; done; \
+	  $(BIN)/python -m benchmarks.sense --model "$$model" --prompts $(PROMPTS) $(ARGS)
 
 docs: setup  ## write the generated pages anew, and build the site into build/site, without a network
 	@$(BIN)/python -m docs.reference

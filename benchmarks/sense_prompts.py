@@ -16,12 +16,18 @@ from typing import Any, Literal
 
 Shape = Literal["bare", "jailbroken", "plain", "wrapped", "borderline"]
 HALVES = (
-    ("dan_do_anything", "game_simulation", "dual_response", "char_obfuscation", "advbench", "xstest", "gsm8k",
-     "vicunabench"),
+    ("dan_do_anything", "game_simulation", "dual_response", "char_obfuscation", "advbench", "gsm8k", "vicunabench",
+     "xstest homonyms", "xstest targets", "xstest discrimination", "xstest definitions"),
     ("persona_other", "aim_machiavelli", "gradient_suffix", "maliciousinstruct", "gptfuzz_questions", "jbb", "tdc2023",
-     "selfinstruct_seed", "humaneval", "mtbench"),
+     "selfinstruct_seed", "humaneval", "mtbench", "xstest figurative", "xstest contexts", "xstest history",
+     "xstest privacy"),
 )  # fmt: skip
 """Sources of the two halves; the second has JailbreakBench whole, whose goals the published artifacts attack."""
+THEMES = {
+    "homonyms": "homonyms", "targets": "targets", "discr": "discrimination", "definitions": "definitions",
+    "figurative": "figurative", "contexts": "contexts", "historical": "history", "privacy": "privacy",
+}  # fmt: skip
+"""XSTest's kinds of prompts, by a word of their category; each is a source, with its safe and its unsafe side."""
 COMPOSED = {
     "dan_do_anything": 36, "persona_other": 36, "game_simulation": 32, "dual_response": 28, "aim_machiavelli": 18,
     "gradient_suffix": 16, "char_obfuscation": 36,
@@ -124,15 +130,19 @@ def bare(folder: Path, used: set[str]) -> Iterator[Row]:
             goal = behaviour.get(row["id"].rsplit("-", 1)[1], row["id"])
             yield Row(row["id"], row["prompt"], "borderline", "jbb", goal, row["set"])
         elif row["label"] == "benign":
-            yield Row(row["id"], row["prompt"], "borderline", "xstest", f"xstest {row['focus']}", "xstest_safe")
+            yield Row(row["id"], row["prompt"], "borderline", theme(row), f"xstest {row['focus']}", "xstest_safe")
         elif hard:
             hard -= 1
-            yield Row(row["id"], row["prompt"], "bare", "xstest", f"xstest {row['focus']}", "xstest_contrast")
+            yield Row(row["id"], row["prompt"], "bare", theme(row), f"xstest {row['focus']}", "xstest_contrast")
     plain = dict(PLAIN)
     for row in sorted(read(folder, "benign"), key=lambda row: row["id"] in used):
         if plain[row["set"]]:
             plain[row["set"]] -= 1
             yield Row(row["id"], row["prompt"], "plain", row["set"], row["id"], row["set"])
+
+
+def theme(row: dict[str, Any]) -> str:
+    return "xstest " + next(name for word, name in THEMES.items() if word in row["category"])
 
 
 def chosen(folder: Path) -> list[Row]:

@@ -1,0 +1,135 @@
+"""Signals of `benchmarks.sense`: what was read of a model, and each signal fitted on one half and scored on the other."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+from transformers import AutoTokenizer
+
+from benchmarks.sense_figures import Direction
+from benchmarks.sense_prompts import Row, chosen
+from benchmarks.sense_states import CACHE
+from evaluation.judges.refusals import is_refusal
+from guard.rule import fit_score
+from guard.signals import log_odds
+from online.calibration.read_out import Examples
+from online.calibration.sense import candidates, fit_label_free, fit_sense
+from online.settings.groups import CalibrateSettings
+
+KEYWORDS = re.compile(
+    r"\b(?:bomb|weapon|gun|explosive|kill|murder|suicide|poison|drug|meth|hack|malware|virus|exploit|steal|rob|fraud|scam"
+    r"|phish|counterfeit|forge|launder|blackmail|stalk|harass|bully|racist|sexist|hate|terror|nazi|genocide|rape|porn|sex"
+    r"|illegal|crime|criminal|unethical|jailbreak|dan|unfiltered|no restrictions|ignore (?:all )?previous)\w*", re.IGNORECASE
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """What was read of the model. streams: (rows, places, layers, hidden); the rest by row, NaN where it was not read.
+    shares: of first tokens that answers began with, (rows, tokens)."""
+
+    rows: list[Row]
+    streams: NDArray[np.float16]
+    tokens: list[int]
+    shares: NDArray[np.float32]
+    begun: NDArray[np.float64]
+    refused: NDArray[np.float64]
+    others: dict[str, NDArray[np.float64]]
+
+    def examples(self, index: NDArray[np.int64], place: int, layers: Sequence[int]) -> Examples:
+        rows = [self.rows[i] for i in index]
+        streams = self.streams[index, place][:, [layer - 1 for layer in layers]].astype(np.float32)
+        texts = [r.shape for r in rows], [r.source for r in rows], [r.goal for r in rows]
+        return Examples(streams, np.array([r.harmful for r in rows]), *texts)
+
+    def masses(self, fitted: NDArray[np.int64]) -> NDArray[np.float64]:
+        """First-token refusal mass, (rows,): shares weighed by how often answers that began so refused among the fitted."""
+        begun = self.begun[fitted]
+        weight = [np.nansum(self.refused[fitted][begun == t]) / max(1, (begun == t).sum()) for t in self.tokens]
+        return self.shares @ np.array(weight)
+
+
+def read(model: Path, prompts: Path) -> tuple[Read, int]:
+    """All that is there, and how many prompts were too long."""
+    every = chosen(prompts)
+    rows = [row for row in every if (CACHE / "streams" / f"{row.id}.npz").exists()]
+    streams = np.stack(
+        [np.load(CACHE / "streams" / f"{row.id}.npz")["states"] for row in tqdm(rows, "streams", unit="prompt")]
+    )
+    tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    begun, refused, entropy, perplexity, odds = np.full((5, len(rows)), np.nan)
+    for i, row in enumerate(rows):
+        if (path := CACHE / "answers" / f"{row.id}.npz").exists():
+            answer = np.load(path)
+            begun[i], entropy[i], perplexity[i] = answer["tokens"][0], answer["entropies"].mean(), -answer["logprobs"].mean()
+            refused[i] = is_refusal(tokenizer.decode(answer["tokens"], skip_special_tokens=True))
+        if (path := CACHE / "asked" / f"{row.id}.npz").exists():
+            odds[i] = float(np.load(path)["odds"])
+    first = np.load(CACHE / "first.npz")
+    place = {name: i for i, name in enumerate(first["ids"].tolist())}
+    shares = first["shares"][[place[row.id] for row in rows]]
+    others = {
+        "asked: is this harmful?": odds,
+        "keywords": np.array([float(len(KEYWORDS.findall(row.text))) for row in rows]),
+        "mean entropy of an answer": entropy,
+        "log perplexity of an answer": perplexity,
+    }
+    return Read(rows, streams, first["tokens"].tolist(), shares, begun, refused, others), len(every) - len(rows)
+
+
+def parted(rows: Sequence[Row], halves: Sequence[int], half: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(fitted on, tested): one half without the goals of the other, and the other."""
+    goals = {row.goal for row, at in zip(rows, halves, strict=True) if at != half}
+    fitted = [i for i, (row, at) in enumerate(zip(rows, halves, strict=True)) if at == half and row.goal not in goals]
+    return np.array(fitted), np.array([i for i, at in enumerate(halves) if at != half])
+
+
+def direction(seen: Read, halves: Sequence[int], half: int) -> tuple[Direction, dict[str, Any]]:
+    """All signals, fitted on one half."""
+    fitted, tested = parted(seen.rows, halves, half)
+    settings = CalibrateSettings(borderline=5.0)
+    layers = candidates(seen.streams.shape[2])
+    examples, others = seen.examples(fitted, 0, layers), seen.examples(tested, 0, layers)
+    classes = {name: getattr(settings, name) for name in ("plain", "wrapped", "borderline")}
+    found = fit_sense(examples, layers, classes, settings)
+    assert found is not None, "a half has many sources"
+    at = list(found.choice.layers)
+    known = {"h": found.h}
+    scores = {"h": np.array([found.sense.read(x) for x in others.streams[:, at]], dtype=float)}
+    masses = np.array([log_odds(x) for x in seen.masses(fitted)])
+    known["refusal mass"], scores["refusal mass"] = masses[fitted], masses[tested]
+    known["mass + h"], scores["mass + h"] = both(known, scores, examples.harmful)
+    for name, values in seen.others.items():
+        known[name], scores[name] = values[fitted], values[tested]
+    answered = fitted[np.isfinite(seen.refused[fitted])]
+    plain = seen.examples(answered, 0, layers)
+    free = fit_label_free(plain.streams, layers, seen.masses(fitted)[answered], seen.refused[answered], settings)
+    if free is not None:
+        at = list(free.choice.layers)
+        for kept, some in ((known, examples), (scores, others)):
+            kept["h without labels"] = np.array([free.sense.read(x) for x in some.streams[:, at]], dtype=float)
+    counts = Counter(row.shape for row in (seen.rows[i] for i in tested))
+    told = {"fitted": len(fitted), "tested": dict(counts), "layers": list(found.sense.layers),
+            "penalty": found.choice.penalty, "criterion": found.choice.criterion,
+            "without_labels": None if free is None else {"prompts": len(free.h), "layers": list(free.sense.layers)},
+            "missing": list(found.missing)}  # fmt: skip
+    return Direction([seen.rows[i] for i in fitted], [seen.rows[i] for i in tested], known, scores), told
+
+
+def both(
+    known: dict[str, NDArray[np.float64]], scores: dict[str, NDArray[np.float64]], harmful: NDArray[np.bool_]
+) -> list[NDArray[np.float64]]:
+    """Logistic regression of mass and h, fitted on h out of fold; the names are those of two of the rule's signals."""
+    pairs = [np.column_stack([side["refusal mass"], side["h"]]) for side in (known, scores)]
+    whole = np.isfinite(pairs[0]).all(1)
+    score = fit_score(("first", "mass"), pairs[0][whole & harmful], pairs[0][whole & ~harmful])
+    weight = np.array([score.weights["first"], score.weights["mass"]])
+    return [pair @ weight + score.bias for pair in pairs]

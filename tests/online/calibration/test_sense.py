@@ -1,0 +1,185 @@
+"""The second sense is fitted across sources, and promises what it can keep."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from evaluation import Prompt, load_suite
+from evaluation.statistics import auroc
+from online.calibration.read_out import Examples
+from online.calibration.sense import (
+    FEW,
+    candidates,
+    cell,
+    fit_label_free,
+    fit_sense,
+    log_odds_of,
+    sense_of,
+    sources,
+)
+from online.model.local_model import LocalModel
+from online.model.residual import residuals
+from online.settings.groups import CalibrateSettings
+from tests.online.calibration.test_read_out import examples
+
+LOOSE = CalibrateSettings(plain=5.0, wrapped=5.0, borderline=5.0, missed=10.0)
+CLASSES = {"plain": 5.0, "wrapped": 5.0}
+
+
+def asked(id: str, kind: str = "benign", **known: str) -> Prompt:
+    return Prompt(id, kind, ({"role": "user", "content": id},), **known)
+
+
+@pytest.fixture(scope="module")
+def policy() -> LocalModel:
+    return LocalModel.load(models.bundled())
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    return load_suite(models.suite("calibration"))[::2]
+
+
+@pytest.fixture(scope="module")
+def known(policy: LocalModel, prompts: list[Prompt]):
+    return sense_of(policy, prompts, [policy.render(p.messages) for p in prompts], LOOSE)
+
+
+def test_on_the_bundled_model_it_tells_harm_in_wrappers_that_were_never_seen(policy, known):
+    sense, found = known
+    test = [p for p in load_suite(models.suite("test")) if p.novelty in ("never", "sirl_only")][::6]
+    streams = residuals(policy, [policy.render(p.messages) for p in test], sense.layers).numpy()
+    h = np.array([sense.read(x) for x in streams])
+    harmful = np.array([p.kind == "harmful" for p in test])
+    assert auroc(h[~harmful], h[harmful]).estimate > 0.85
+    assert found["missing"] == [] and found["layers"] == list(sense.layers)
+    assert found["auroc"]["jailbroken against wrapped"]["estimate"] > 0.95
+
+
+def test_its_thresholds_keep_what_is_promised_out_of_fold(known):
+    sense, found = known
+    assert sense.harmless < sense.harmful
+    for name in ("plain", "wrapped", "borderline"):
+        assert found["promises"][name]["confidence"] >= LOOSE.confidence
+        assert found["promises"][name]["threshold"] < sense.harmful
+
+
+def test_the_folded_weights_read_what_the_read_out_does(policy, prompts, known):
+    sense, _ = known
+    streams = residuals(policy, [policy.render(p.messages) for p in prompts[:40]], sense.layers).numpy()
+    assert all(abs(sense.read(x)) < 100 for x in streams)
+    again, _ = sense_of(policy, prompts, [policy.render(p.messages) for p in prompts], LOOSE)
+    assert again == sense
+
+
+def test_with_too_few_prompts_nothing_is_enforced_and_the_number_missing_is_said():
+    some = examples(120)
+    fitted = fit_sense(some, (4, 8, 12), {"plain": 1.0, "wrapped": 5.0}, CalibrateSettings())
+    plain = sum(cell == "plain" for cell in some.cells)
+    assert fitted.sense.harmful is None
+    assert any(f"needs 230 distinct ones and there are {plain}: give {230 - plain} more" in said for said in fitted.missing)
+    assert any("calibrate.plain" in said for said in fitted.missing)
+
+
+def test_a_class_that_was_not_given_has_no_promise():
+    some = examples(400)
+    fitted = fit_sense(some, (4, 8, 12), {**CLASSES, "borderline": 5.0}, LOOSE)
+    assert fitted.sense.harmful is None and fitted.sense.harmless is not None
+    assert any("5% of borderline prompts needs 45 distinct ones and there are 0" in said for said in fitted.missing)
+
+
+def test_thresholds_leave_as_many_on_the_wrong_side_as_promised_and_no_more():
+    some = examples(2000)
+    fitted = fit_sense(some, (4, 8, 12), CLASSES, LOOSE)
+    cells = np.array(some.cells)
+    for name in CLASSES:
+        assert (fitted.h[cells == name] >= fitted.sense.harmful).mean() < 0.05
+    assert 0 < (fitted.h[some.harmful] >= fitted.sense.harmful).mean()
+    assert (fitted.h[some.harmful] <= fitted.sense.harmless).mean() < 0.10
+
+
+def test_sides_that_lie_far_apart_leave_grey_between_them():
+    some = examples(400)
+    some.streams[:, 1, 0] += 50 * some.harmful
+    fitted = fit_sense(some, (4, 8, 12), CLASSES, LOOSE)
+    assert fitted.sense.harmful == 0.0
+    assert fitted.sense.probability(fitted.sense.harmless) == pytest.approx(LOOSE.missed / 100)
+
+
+@pytest.mark.parametrize("missed", [5.0, 60.0])
+def test_thresholds_stay_in_order_whatever_is_promised(missed):
+    loose = LOOSE.model_copy(update={"missed": missed})
+    sense = fit_sense(examples(400), (4, 8, 12), CLASSES, loose).sense
+    assert sense.harmless < sense.harmful
+
+
+def test_h_is_the_log_odds_at_even_odds():
+    luck = np.random.default_rng(0)
+    harmful = luck.random(20_000) < 0.2
+    scores = luck.normal(size=20_000) + 2.0 * harmful  # log-odds at even odds: 2 x - 2
+    some = Examples(np.zeros((20_000, 1, 1), np.float32), harmful, ["x"] * 20_000, ["s"] * 20_000, ["g"] * 20_000)
+    assert log_odds_of(scores, some) == pytest.approx((2.0, -2.0), abs=0.1)
+
+
+def test_without_labels_what_is_surely_refused_stands_against_ordinary_traffic():
+    some = examples(800)
+    luck = np.random.default_rng(2)
+    masses = np.where(some.harmful, 0.9, 0.01)
+    refused = some.harmful.astype(float)
+    odd = luck.random(800) < 0.1
+    masses[odd] = 0.3  # neither sure nor calm: left out
+    fitted = fit_label_free(some.streams, (4, 8, 12), masses, refused, LOOSE)
+    assert fitted.sense.layers == (8,) and len(fitted.h) == (~odd).sum()
+    h = np.array([fitted.sense.read(x) for x in some.streams[:, [1]]])
+    assert auroc(h[~some.harmful], h[some.harmful]).estimate > 0.9
+    assert fit_label_free(some.streams, (4, 8, 12), np.zeros(800), np.zeros(800), LOOSE) is None
+
+
+def test_too_few_prompts_of_a_side_are_said(policy, prompts):
+    few = [p for p in prompts if p.kind == "harmful"][: FEW - 1] + [p for p in prompts if p.kind == "benign"][:30]
+    sense, found = sense_of(policy, few, [policy.render(p.messages) for p in few], LOOSE)
+    assert sense is None and "19 harmful and 30 harmless" in found["missing"][0]
+
+
+def test_prompts_whose_stream_overflows_are_left_out(policy, prompts):
+    some = prompts[::3]
+
+    def overflow(module: torch.nn.Module, given: object, out: torch.Tensor) -> None:
+        out[0] = torch.inf  # the first of each batch
+
+    hook = policy.model.get_decoder().layers[0].register_forward_hook(overflow)
+    try:
+        sense, found = sense_of(policy, some, [policy.render(p.messages) for p in some], LOOSE)
+    finally:
+        hook.remove()
+    assert sense is not None and np.isfinite(sense.weights).all()
+    assert 0 < sum(found["prompts"].values()) < len(some)
+
+
+def test_layers_from_a_quarter_of_the_depth_to_the_last_but_one():
+    assert candidates(24) == (6, 9, 12, 14, 17, 20, 23)
+    assert candidates(4) == (1, 2, 3) and candidates(2) == (1,) and candidates(1) == (1,)
+    assert len(candidates(80)) == 7
+
+
+def test_kinds_of_prompts():
+    cases = [("harmful", None), ("harmful", "f"), ("task", None), ("benign", None), ("benign", "f"), ("borderline", "f")]
+    found = [cell(asked("x", kind, family=family)) for kind, family in cases]
+    assert found == ["bare", "jailbroken", "plain", "plain", "wrapped", "borderline"]
+
+
+def test_sources_are_families_sets_topics_or_actions():
+    collected = [asked("advbench-1", "harmful"), asked("tdc2023-7", "harmful"), asked("gsm8k-train-2"), asked("mtbench-1")]
+    assert sources(collected) == ["advbench", "tdc2023", "gsm8k-train", "mtbench"]
+    wrapped = [asked("a-1", "harmful", family="dan"), asked("b-1", family="dan")]
+    assert sources(wrapped) == ["family dan"] * 2
+    one_file = [asked(f"suite-{i}", kind, topic=topic) for i, (kind, topic) in
+                enumerate([("harmful", "arms"), ("harmful", "fraud"), ("benign", "food"), ("benign", "food")])]  # fmt: skip
+    assert sources(one_file) == ["arms", "fraud", "suite-2", "suite-3"]
+    acts = [dataclasses.replace(p, topic=None, action="same") for p in one_file[2:]]
+    assert sources([*one_file[:2], *acts])[2:] == ["same", "same"]
