@@ -60,7 +60,8 @@ class Evaluator:
             named=suites.named,
             held=suites.validation,
             settings=settings,
-            **self.limits,
+            seed=self.seed,
+            max_tokens=self.max_tokens,
         )
 
     def stale(self, found: Calibration) -> bool:

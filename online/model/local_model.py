@@ -31,6 +31,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from guard.calibration import Conditions
 from guard.errors import SirlError
 from guard.openings import Tokens
+from online.model.attention import group_queries
 from online.model.chunked_logits import Logits
 from online.model.conditions import TemplateError, declared_quantization, quantization_of, template_of
 from online.model.shared_prefix import LaidOut, can_share, lay_out
@@ -50,6 +51,7 @@ class LocalModel:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model.eval().requires_grad_(False)
+        group_queries(model)
         model.config.vocab_size = model.config.get_text_config().vocab_size  # one that sees images has it there alone
         self.tokenizer, self.arguments = tokenizer, dict[str, Any]()
         ends = model.generation_config.eos_token_id if model.generation_config else None
@@ -235,7 +237,7 @@ class LocalModel:
                 logits = self.model(input_ids=ids, **inputs, use_cache=cache is not None).logits
             return Logits(logits.float(), _same, width)
         states, head, precision = (
-            self._states(ids, mask, places, cache),
+            self.hidden_states(ids, mask, places, cache),
             self.model.get_output_embeddings(),
             self._precision(),
         )
@@ -247,7 +249,7 @@ class LocalModel:
 
         return Logits(states[:, -keep:], read, width)
 
-    def _states(self, ids: Tensor, mask: Tensor, places: Tensor, cache: DynamicCache | None) -> Tensor:
+    def hidden_states(self, ids: Tensor, mask: Tensor, places: Tensor, cache: DynamicCache | None) -> Tensor:
         """Hidden states that the head reads, (batch, columns, hidden)."""
         inputs = {"attention_mask": mask, "position_ids": places, "past_key_values": cache}
         with self._recomputing(), self._precision():
@@ -321,7 +323,7 @@ class LocalModel:
 
     def _cached(self, ids: Tensor, mask: Tensor, places: Tensor) -> DynamicCache:
         cache = DynamicCache(config=self.model.config)
-        self._states(ids, mask, places, cache)
+        self.hidden_states(ids, mask, places, cache)
         return cache
 
 

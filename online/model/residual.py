@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from online.model.local_model import LocalModel, ModelError
-from online.model.token_rows import positions
 
 
 @torch.no_grad()
@@ -29,9 +28,9 @@ def residuals(policy: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequ
     width = policy.model.config.get_text_config().hidden_size
     found = torch.full((len(prompts), len(layers), width), torch.nan)
     for batch in policy.budget.passing.batches([(len(prompt),) for prompt in prompts]):
-        ids, mask = policy.left_padded([prompts[i] for i in batch])
+        laid = policy.laid_out([prompts[i] for i in batch])
         with streams(policy, layers, columns=(-1,)) as read:
-            policy.model.get_decoder()(input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False)
+            policy.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
         found[batch] = torch.stack([read[layer][:, 0] for layer in layers], 1).float().cpu()
     return found
 

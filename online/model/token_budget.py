@@ -81,7 +81,7 @@ class TokenBudget:
         return cls(
             room(graph, 4 * logits, most),  # logits, what their softmax keeps, and two gradients
             room(block, 3 * logits, most),
-            room(2 * layers * values * cached, 8 * logits, 4 * most),  # a token is drawn in fp64
+            room(2 * layers * values * cached, 5 * logits, 4 * most),  # logits, their exponentials, and blocks of them
         )
 
     def now(self) -> Room:

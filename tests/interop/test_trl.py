@@ -12,6 +12,7 @@ from online.model.chunked_logits import per_token
 from online.model.decoding import generate
 from online.model.entropy import token_entropy
 from online.model.local_model import LocalModel
+from online.model.token_rows import padded
 from online.training import objective
 from tests.interop.tools import HERE, run, venv
 from tests.online.tiny_model import save_tiny
@@ -34,7 +35,7 @@ def test_one_batch(tmp_path: Path) -> None:
     loss = loss + BETA * objective.masked_mean(objective.k3(logp, ref), mask).mean()
     loss.backward()
 
-    asked, real = policy._left_padded(prompts)
+    asked, real = padded(prompts, policy.model.device, left=True)
     batch = {"prompt_ids": asked, "prompt_mask": real, "completion_ids": tokens, "completion_mask": mask.long()}
     batch |= {"advantages": advantages, "old_per_token_logps": old, "ref_per_token_logps": ref}
     np.savez(tmp_path / "batch.npz", **{name: value.numpy() for name, value in batch.items()})

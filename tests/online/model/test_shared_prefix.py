@@ -29,8 +29,8 @@ def worth(monkeypatch: pytest.MonkeyPatch) -> None:
 def passed(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shape of ids of each pass."""
     shapes: list[tuple[int, ...]] = []
-    whole = policy._states
-    monkeypatch.setattr(policy, "_states", lambda ids, *rest: shapes.append(tuple(ids.shape)) or whole(ids, *rest))
+    whole = policy.hidden_states
+    monkeypatch.setattr(policy, "hidden_states", lambda ids, *rest: shapes.append(tuple(ids.shape)) or whole(ids, *rest))
     return shapes
 
 
