@@ -33,6 +33,7 @@ from guard.signals import log_odds
 from online.calibration.beginnings import beginnings, spelled
 from online.calibration.learned_openings import LabelledSamples, LearnedOpenings, learn_openings
 from online.calibration.reasoning import behind_reasoning, marks
+from online.calibration.sense import sense_of
 from online.model.chunked_logits import per_token
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
@@ -62,7 +63,7 @@ def calibrate(
     max_tokens: int = 128,
     bar: type[tqdm] = tqdm,
 ) -> Calibration:
-    """Openings, bands, entropy cut and rule of the policy as it answers now.
+    """Openings, bands, entropy cut, rule and harm sense of the policy as it answers now.
 
     adapter: "base" or "v<N>", the name on record; model: the base's fingerprint; named: the judge as settings spell it, for
     the record; held: more prompts, for the thresholds alone, whose promises need many distinct actions. Without a judge the
@@ -94,6 +95,7 @@ def calibrate(
     more = [p for p in held if p.kind != "harmful"]
     scored = _scored(policy, prompts, asked, samples, openings, anew, first=first.tolist())
     scored += _held(policy, more, openings, anew, settings, seed=seed, max_tokens=max_tokens)
+    sense, told = sense_of(policy, prompts, [policy.render(prompt.messages) for prompt in prompts], settings)
     refusal = _short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no])
     return Calibration(
         model=model,
@@ -110,7 +112,9 @@ def calibrate(
         suite=digest(prompts),
         refusal=refusal or tuple(policy.tokenizer.encode(FALLBACK, add_special_tokens=False)),
         fallback=not refusal,
+        sense=sense,
         figures={
+            "harm_sense": told,
             "prompts": len(prompts),
             "harmful": int(harmful.sum()),
             "samples": len(samples),

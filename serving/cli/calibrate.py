@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from serving.cli.command import command, installation
 
@@ -32,4 +34,17 @@ def run(args: argparse.Namespace) -> int:
         f"refusal mass low up to {made.serving_mass.low:.3f} and high from {made.serving_mass.high:.3f}, "
         f"entropy low up to {made.entropy_cut:.3f} nats. Under enforcement {promises}.{own}"
     )
+    for line in harm_sense(made.figures["harm_sense"]):
+        print(line)
     return 0
+
+
+def harm_sense(figures: Any) -> Iterator[str]:
+    """What the harm sense is worth on prompts it was not fitted on, and what it lacks, in sentences."""
+    if told := figures.get("auroc"):
+        each = ", ".join(f"{sides} {found['estimate']:.2f}" for sides, found in told.items())
+        layers = ", ".join(map(str, figures["layers"]))
+        yield f"The harm sense reads layers {layers}. On sources that it was not fitted on its AUROC is: {each}."
+    else:
+        yield "No harm sense was fitted."
+    yield from figures["missing"]
