@@ -53,8 +53,8 @@ bench-learner: setup  ## what learning costs, beside TRL and beside a serving lo
 bench-real: setup  ## what a real model costs here; PROMPTS is a folder of collected prompts (an hour and more)
 	@$(BIN)/pytest -q -m interop tests/interop/test_trl.py
 	@$(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct
-	@$(BIN)/python -m benchmarks.real_cost --prompts $(PROMPTS) \
-	  --model "$$($(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct | tail -n 1)" $(ARGS)
+	@for part in story cost; do $(BIN)/python -m benchmarks.real_$$part --prompts $(PROMPTS) \
+	  --model "$$($(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct | tail -n 1)" $(ARGS) || exit; done
 
 bench-sense: setup  ## what the model knows of harm beside what it says; PROMPTS is a folder of collected prompts (two hours)
 	@$(BIN)/sirl fetch qwen2.5-coder-0.5b-instruct

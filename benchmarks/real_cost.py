@@ -1,10 +1,10 @@
-"""What a real model costs here: calibrating it, a step of the learner and so an update, beside TRL's trainer.
+"""What a real model costs here by part: masses, answers and a step of the learner, and its trainer beside TRL's.
 
-    python -m benchmarks.real_cost --model FOLDER --prompts DIR [--parts calibrate step trl] [--prompts-each 40]
+    python -m benchmarks.real_cost --model FOLDER --prompts DIR [--parts step trl]
 
-Every part runs in a process of its own, whose peak of resident memory is taken, and is written to the results when it ends;
-one that is there already is not run again unless it is named by `--parts`. An update is not run whole: its seconds are those
-of its steps and of what its stages ask, by the arithmetic that stands beside them.
+The model was calibrated by `benchmarks.real_story`, whose state directory is read. Every part runs in a process of its own,
+whose peak of resident memory is taken, and is written to the results when it ends; one that is there already is not run
+again unless it is named by `--parts`.
 
 `--prompts`: a folder of collected prompts, as benchmarks/real.py reads them. The model's name is its folder's.
 """
@@ -17,40 +17,22 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from benchmarks import learner
-from benchmarks.real import SEEN, sorted_out, suite, written
+from benchmarks.real import SEEN, sorted_out, suite
 from guard.calibration import Calibration
 from online.state.files import write_atomic
 
 RESULT = Path("benchmarks/results/bench-real.json")
-PARTS = ("calibrate", "step", "trl")
+PARTS = ("step", "trl")
 SCORED, ANSWERED = 24, 24
 """Prompts whose masses and whose answers are timed."""
 TRL_STEPS, TRL_ROUNDS = 2, 1
 """Steps of a run beside TRL, of which the first warms up, and runs of each side."""
-
-
-def calibrate(model: Path, prompts: Path, each: int, state: Path) -> dict[str, Any]:
-    """`sirl calibrate`, as users run it."""
-    asked = state / "calibration.jsonl"
-    state.mkdir(parents=True, exist_ok=True)
-    kinds = {kind: found[:each] for kind, found in sorted_out(prompts)["calibration"].items()}
-    written(list(suite(kinds, SEEN)), asked)
-    command = [sys.executable, "-m", "serving", "calibrate", str(model), "--suite", str(asked), "--state-dir", str(state)]
-    began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - began
-    if done.returncode:
-        raise SystemExit(f"calibrating failed: {done.stderr.strip().splitlines()[-1]}")
-    found: dict[str, Any] = {"calibrate_prompts": len(asked.read_text().splitlines()), "calibrate_s": seconds}
-    found["calibrate_peak_gb"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
-    return found | {"calibrate_said": done.stdout.strip().splitlines()[-1]}
 
 
 def step(model: Path, prompts: Path, state: Path) -> dict[str, Any]:
@@ -59,17 +41,18 @@ def step(model: Path, prompts: Path, state: Path) -> dict[str, Any]:
 
     from benchmarks.gpu.learner import step as measured
     from online.model.local_model import LocalModel
+    from online.model.precision import precision_for
     from online.settings.groups import UpdateSettings
 
     torch.set_num_threads(os.cpu_count() or 1)
-    policy, settings = LocalModel.load(model), UpdateSettings()
+    policy, settings = LocalModel.load(model, dtype=precision_for(model).torch), UpdateSettings()
     path = state / "registry" / "base" / "calibration.json"
     openings = Calibration.load(path).openings
     asked = [policy.render(prompt.messages) for prompt in suite(sorted_out(prompts)["traffic"], SEEN)]
     found = measured(policy, asked[: settings.screened_per_step], openings, settings, scored=SCORED, answered=ANSWERED)
     found["step_prompt_tokens"] = sum(map(len, asked[: settings.screened_per_step])) / settings.screened_per_step
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {"update_s": 60 * found.pop("update_minutes"), "peak_gb": peak, "update": found}
+    return {"step_peak_gb": peak, "step": found}
 
 
 def beside_trl(model: Path, prompts: Path, state: Path) -> dict[str, Any]:
@@ -89,15 +72,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="what a real model costs here")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--prompts", type=Path, required=True)
-    parser.add_argument("--prompts-each", type=int, default=40, help="prompts of each kind that it is calibrated on")
-    parser.add_argument("--state", type=Path, default=Path(".cache/bench-real"), help="where calibrations are kept")
+    parser.add_argument("--state", type=Path, default=Path(".cache/real-story"), help="where calibrations are kept")
     parser.add_argument("--parts", nargs="*", choices=PARTS)
     parser.add_argument("--json", type=Path, default=RESULT)
     parser.add_argument("--alone", choices=PARTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     state = (args.state / args.model.name).resolve()
     works: dict[str, Callable[[], dict[str, Any]]] = {
-        "calibrate": lambda: calibrate(args.model, args.prompts, args.prompts_each, state),
         "step": lambda: step(args.model, args.prompts, state),
         "trl": lambda: beside_trl(args.model, args.prompts, state),
     }

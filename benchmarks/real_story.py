@@ -119,6 +119,8 @@ def main() -> None:
 
     def note(stage: str, found: dict[str, Any]) -> None:
         story[stage] = found | {"date": str(date.today()), "cpus": os.cpu_count()}
+        if stage in ("calibrate", "update"):
+            every[name] |= {f"{stage}_s": found["seconds"]} | ({"peak_gb": found["peak_gb"]} if stage == "update" else {})
         write_atomic(args.json, json.dumps(every, indent=1) + "\n")
         print(stage, json.dumps({key: value for key, value in found.items() if key != "said"}), flush=True)
 

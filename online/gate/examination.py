@@ -71,7 +71,7 @@ class _Part(Generic[T]):
     def ask(self, look: Look, rows: Rows, of: Any) -> None:
         """Add what a look adds."""
         self.look = look
-        if len(rows.asked) or len(rows.traffic):
+        if not self.rows or len(rows.asked) or len(rows.traffic):
             self.rows.append(rows)
             for name in self.names:
                 self.found.setdefault(name, []).append(of(name, rows))
