@@ -41,8 +41,9 @@ from online.model.opening_trees import node_masses
 from online.model.sample import Sample
 from online.settings.groups import CalibrateSettings
 
-SAMPLES = 2
-"""Responses to each prompt that openings and bands are learned from; one to each that only thresholds are set on."""
+SAMPLES, HARMFUL_SAMPLES = 2, 4
+"""Responses to each prompt that openings and bands are learned from, more to harmful ones: refusals begin in many ways, of
+which each must be met twice. One to each prompt that only thresholds are set on."""
 REFUSAL_TOKENS = 40
 """Longest refusal that the guard would speak in the model's place."""
 FALLBACK = "I'm sorry, but I can't help with that."
@@ -72,8 +73,9 @@ def calibrate(
     """
     settings = settings or CalibrateSettings()
     asked, known = _contexts(policy, prompts, marks(policy.tokenizer), settings, seed)
-    with bar(total=SAMPLES * len(asked), desc="asking", unit="answer") as shown:
-        samples = generate(policy, asked, SAMPLES, max_tokens=max_tokens, seed=seed, ended=shown.update)
+    counts = [HARMFUL_SAMPLES if prompt.kind == "harmful" else SAMPLES for prompt in prompts]
+    with bar(total=sum(counts), desc="asking", unit="answer") as shown:
+        samples = generate(policy, asked, counts, max_tokens=max_tokens, seed=seed, ended=shown.update)
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts])
     of_harmful = harmful[[s.prompt for s in samples]]
     refused, garbled = _judged(policy, prompts, samples, judge)
