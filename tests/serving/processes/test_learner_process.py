@@ -12,6 +12,7 @@ def test_an_update_yields_the_processor_to_the_server(tmp_path):
     try:
         assert learner.update() and not learner.update(), "one at a time"
         assert learner._update is not None
-        assert os.getpriority(os.PRIO_PROCESS, learner._update.pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICE
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, learner._update.pid) == min(19, own + NICE), "the kernel knows no lower one"
     finally:
         learner.stop()
