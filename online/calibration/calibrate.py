@@ -95,7 +95,8 @@ def calibrate(
     others = of_harmful & ~matched if (of_harmful & ~matched).any() else ~matched
     tree_bands = fit_bands(tree[harmful], tree[~harmful])
     more = [p for p in held if p.kind != "harmful"]
-    scored = _scored(policy, prompts, asked, samples, openings, anew, first=first.tolist())
+    harmless = [s for s in samples if prompts[s.prompt].kind != "harmful"]  # promises are about these alone
+    scored = _scored(policy, prompts, asked, harmless, openings, anew, first=first.tolist())
     scored += _held(policy, more, openings, anew, settings, seed=seed, max_tokens=max_tokens)
     sense, told = sense_of(policy, prompts, [policy.render(prompt.messages) for prompt in prompts], settings)
     refusal = _short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no])
