@@ -18,13 +18,15 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.sense_bundled import bundled
 from benchmarks.sense_figures import LIMITS, Chosen, Direction, areas, share_over
 from benchmarks.sense_prompts import Row
 from benchmarks.sense_signals import Read, direction, parted, read
-from online.calibration.read_out import fit, validated
+from online.calibration.read_out import fit, spreads, validated
+from online.calibration.sense import candidates
 
 RESULT = Path("benchmarks/results/sense.json")
 PLACES = ("last token of the prompt", "end of the user's turn", "last token of the user's words")
@@ -48,22 +50,37 @@ GROUPS: tuple[tuple[str, Chosen], ...] = tuple(
 )
 
 
+def linear(seen: Read, streams: NDArray[np.float16]) -> dict[str, Any]:
+    """AUROC of a read-out of all of these streams together, (rows, streams, hidden), of the two halves."""
+    directions = []
+    for half in (0, 1):
+        fitted, tested = parted(seen.rows, [row.half for row in seen.rows], half)
+        examples = seen.examples(fitted, streams)
+        every = tuple(range(streams.shape[1]))
+        read_out = fit(examples, every, (validated(examples, every).penalty,))[0]
+        scores = read_out.of(streams[tested].astype(np.float32))
+        directions.append(Direction([], [seen.rows[i] for i in tested], {}, {"h": scores}))
+    return {name: areas(directions, "h", low, high).to_dict() for name, high, low in COMPARED}
+
+
 def by_layer(seen: Read) -> list[dict[str, Any]]:
-    """AUROC of single layers at each place."""
+    """Of single layers at each place."""
+    layers = range(4, seen.streams.shape[2] + 1, 2)
+    todo = [(place, layer) for place in range(len(PLACES)) for layer in layers]
+    return [
+        {"place": PLACES[place], "layer": layer, **linear(seen, seen.streams[:, place, [layer - 1]])}
+        for place, layer in tqdm(todo, "layers", unit="layer")
+    ]
+
+
+def by_place(seen: Read) -> list[dict[str, Any]]:
+    """Of the widest spread of layers, at each place and at the prompt's end with one of the others."""
+    layers = candidates(seen.streams.shape[2])
+    spread = [layers[i] - 1 for i in spreads(len(layers))[-1]]
     found = []
-    depth = seen.streams.shape[2]
-    for place, title in enumerate(PLACES):
-        for layer in tqdm(range(4, depth + 1, 2), title, unit="layer"):
-            directions = []
-            for half in (0, 1):
-                fitted, tested = parted(seen.rows, [row.half for row in seen.rows], half)
-                examples = seen.examples(fitted, place, (layer,))
-                penalty = validated(examples, (0,)).penalty
-                scores = fit(examples, (0,), (penalty,))[0].of(seen.examples(tested, place, (layer,)).streams)
-                rows = [seen.rows[i] for i in tested]
-                directions.append(Direction([], rows, {}, {"h": scores}))
-            row = {name: areas(directions, "h", low, high).to_dict() for name, high, low in COMPARED}
-            found.append({"place": title, "layer": layer, **row})
+    for places in ((0,), (1,), (2,), (0, 1), (0, 2)):
+        streams = np.concatenate([seen.streams[:, place][:, spread] for place in places], 1)
+        found.append({"places": [PLACES[place] for place in places], **linear(seen, streams)})
     return found
 
 
@@ -146,6 +163,7 @@ def main() -> None:
         "all prompts": table(directions, whole),
         "prompts that all signals were read of": table([only_where_all_are_read(d) for d in directions], names),
         "other halves": other_halves(seen),
+        "by place": by_place(seen),
         "by layer": by_layer(seen),
         "bundled model": bundled(),
     }

@@ -21,7 +21,7 @@ from evaluation.judges.refusals import is_refusal
 from guard.rule import fit_score
 from guard.signals import log_odds
 from online.calibration.read_out import Examples
-from online.calibration.sense import candidates, fit_label_free, fit_sense
+from online.calibration.sense import SURE, candidates, fit_label_free, fit_sense
 from online.settings.groups import CalibrateSettings
 
 KEYWORDS = re.compile(
@@ -44,11 +44,11 @@ class Read:
     refused: NDArray[np.float64]
     others: dict[str, NDArray[np.float64]]
 
-    def examples(self, index: NDArray[np.int64], place: int, layers: Sequence[int]) -> Examples:
+    def examples(self, index: NDArray[np.int64], streams: NDArray[np.float16]) -> Examples:
+        """The rows of this index, with these streams of all rows, (rows, streams, hidden)."""
         rows = [self.rows[i] for i in index]
-        streams = self.streams[index, place][:, [layer - 1 for layer in layers]].astype(np.float32)
         texts = [r.shape for r in rows], [r.source for r in rows], [r.goal for r in rows]
-        return Examples(streams, np.array([r.harmful for r in rows]), *texts)
+        return Examples(streams[index].astype(np.float32), np.array([r.harmful for r in rows]), *texts)
 
     def masses(self, fitted: NDArray[np.int64]) -> NDArray[np.float64]:
         """First-token refusal mass, (rows,): shares weighed by how often answers that began so refused among the fitted."""
@@ -82,6 +82,7 @@ def read(model: Path, prompts: Path) -> tuple[Read, int]:
         "mean entropy of an answer": entropy,
         "log perplexity of an answer": perplexity,
     }
+    others = {name: x for name, x in others.items() if np.isfinite(x).any()}  # a stage may not have been run
     return Read(rows, streams, first["tokens"].tolist(), shares, begun, refused, others), len(every) - len(rows)
 
 
@@ -97,7 +98,8 @@ def direction(seen: Read, halves: Sequence[int], half: int) -> tuple[Direction, 
     fitted, tested = parted(seen.rows, halves, half)
     settings = CalibrateSettings(borderline=5.0)
     layers = candidates(seen.streams.shape[2])
-    examples, others = seen.examples(fitted, 0, layers), seen.examples(tested, 0, layers)
+    streams = seen.streams[:, 0][:, [layer - 1 for layer in layers]]
+    examples, others = seen.examples(fitted, streams), seen.examples(tested, streams)
     classes = {name: getattr(settings, name) for name in ("plain", "wrapped", "borderline")}
     found = fit_sense(examples, layers, classes, settings)
     assert found is not None, "a half has many sources"
@@ -109,9 +111,9 @@ def direction(seen: Read, halves: Sequence[int], half: int) -> tuple[Direction, 
     known["mass + h"], scores["mass + h"] = both(known, scores, examples.harmful)
     for name, values in seen.others.items():
         known[name], scores[name] = values[fitted], values[tested]
-    answered = fitted[np.isfinite(seen.refused[fitted])]
-    plain = seen.examples(answered, 0, layers)
-    free = fit_label_free(plain.streams, layers, seen.masses(fitted)[answered], seen.refused[answered], settings)
+    weighed = seen.masses(fitted)[fitted]
+    refused = np.where(np.isfinite(seen.refused[fitted]), seen.refused[fitted], weighed >= SURE)  # not all were answered
+    free = fit_label_free(examples.streams, layers, weighed, refused, settings)
     if free is not None:
         at = list(free.choice.layers)
         for kept, some in ((known, examples), (scores, others)):
@@ -119,7 +121,7 @@ def direction(seen: Read, halves: Sequence[int], half: int) -> tuple[Direction, 
     counts = Counter(row.shape for row in (seen.rows[i] for i in tested))
     told = {"fitted": len(fitted), "tested": dict(counts), "layers": list(found.sense.layers),
             "penalty": found.choice.penalty, "criterion": found.choice.criterion,
-            "without_labels": None if free is None else {"prompts": len(free.h), "layers": list(free.sense.layers)},
+            "surely_refused": int(((weighed >= SURE) & (refused == 1)).sum()),
             "missing": list(found.missing)}  # fmt: skip
     return Direction([seen.rows[i] for i in fitted], [seen.rows[i] for i in tested], known, scores), told
 
