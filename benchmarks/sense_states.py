@@ -8,7 +8,6 @@ One file a prompt and stage under `.cache/sense/`; a run that is stopped goes on
 from __future__ import annotations
 
 import argparse
-import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,14 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
-from transformers import DynamicCache
 
 from benchmarks.sense_prompts import Row, chosen
 from guard.openings import Tokens
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
 from online.model.residual import decoder_layers, streams
-from online.model.token_rows import positions
 
 CACHE = Path(".cache/sense")
 LONGEST = 512
@@ -91,9 +88,9 @@ def read_streams(policy: LocalModel, rows: Sequence[Row], asked: Sequence[Tokens
     todo, at = left(rows, asked, "streams"), places(policy)
     with tqdm(total=sum(len(asked[i]) for i in todo), desc="streams", unit="token") as bar:
         for batch in batches(todo, asked, TOKENS, 64):
-            ids, mask = policy.left_padded([asked[i] for i in batch])
+            laid = policy.laid_out([asked[i] for i in batch])
             with streams(policy, every, at) as read:
-                policy.model.get_decoder()(input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False)
+                policy.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
             whole = torch.stack([read[layer] for layer in every], 2).float()  # (batch, places, layers, hidden)
             for n, i in enumerate(batch):
                 keep("streams", rows[i], states=whole[n].numpy().astype(np.float16), tokens=np.array(len(asked[i])))
@@ -135,17 +132,10 @@ def read_asked(policy: LocalModel, rows: Sequence[Row]) -> None:
         w: [policy.tokenizer.encode(form, add_special_tokens=False)[0] for form in (w, w.title())] for w in ("yes", "no")
     }
     todo = left(rows, asked, "asked")
-    same = next(n for n in range(len(asked[0])) if len({tokens[n] for tokens in asked}) > 1)  # all begin with the question
-    begun = DynamicCache(config=policy.model.config)
-    start = torch.tensor([asked[0][:same]])
-    policy.forward(start, torch.ones_like(start), torch.arange(same)[None], keep=1, cache=begun)
     with tqdm(total=len(todo), desc="asked", unit="prompt") as bar:
         for batch in batches(todo, asked, TOKENS, 64):
-            ids, mask = policy.left_padded([asked[i][same:] for i in batch])
-            mask = torch.cat([mask.new_ones(len(mask), same), mask], 1)
-            cache = copy.deepcopy(begun)
-            cache.batch_repeat_interleave(len(batch))
-            logits = policy.forward(ids, mask, positions(mask)[:, same:], keep=1, cache=cache)[:, -1]
+            laid = policy.laid_out([asked[i] for i in batch])  # the question that all begin with is passed once
+            logits = policy.forward(laid.ids, laid.mask, laid.places(), keep=1, cache=laid.cache)[:, -1]
             odds = logits[:, word["yes"]].logsumexp(1) - logits[:, word["no"]].logsumexp(1)
             for i, value in zip(batch, odds.tolist(), strict=True):
                 keep("asked", rows[i], odds=np.array(value))
