@@ -1,4 +1,4 @@
-"""What a model knows of harm at the end of a prompt, beside what it says: the second sense on a real aligned model.
+"""What a model knows of harm at the end of a prompt, beside what it says: the harm sense on a real aligned model.
 
     python -m benchmarks.sense --model DIR --prompts DIR [--json FILE]
 
@@ -144,7 +144,7 @@ def only_where_all_are_read(some: Direction) -> Direction:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="the second sense on a real aligned model")
+    parser = argparse.ArgumentParser(description="the harm sense on a real aligned model")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--prompts", type=Path, required=True)
     parser.add_argument("--json", type=Path, default=RESULT)

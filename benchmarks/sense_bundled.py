@@ -1,4 +1,4 @@
-"""The second sense on the bundled model: fitted on two of its suites, read on the third, beside the refusal mass."""
+"""The harm sense on the bundled model: fitted on two of its suites, read on the third, beside the refusal mass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second sense: how harmful a model finds a request, read linearly from its residual stream at the prompt's end.
+"""The harm sense: how harmful a model finds a request, read linearly from its residual stream at the prompt's end.
 
     h = bias + sum_l weights[l] . x_l
 

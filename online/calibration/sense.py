@@ -1,4 +1,4 @@
-"""The second sense, fitted: a read-out of harm from the residual stream, with the thresholds whose promises can be kept.
+"""The harm sense, fitted: a read-out of harm from the residual stream, with the thresholds whose promises can be kept.
 
 Every figure and threshold rests on h of prompts by read-outs that were not fitted on their source or goal (out of fold). h
 is the log-odds at even odds of harm: both sides weigh the same, for nobody knows an operator's traffic beforehand.
@@ -68,7 +68,7 @@ def sense_of(
     examples = examples.part(np.isfinite(streams).all((1, 2)))  # a stream that overflows in a narrow dtype says nothing
     counts = [int((examples.harmful == side).sum()) for side in (True, False)]
     if min(counts) < FEW:
-        lacking = f"{counts[0]} harmful and {counts[1]} harmless prompts are too few for the second sense"
+        lacking = f"{counts[0]} harmful and {counts[1]} harmless prompts are too few for the harm sense"
         return None, {"missing": [f"{lacking}: give {FEW} of each at least."]}
     fitted = fit_sense(examples, layers, {name: getattr(settings, name) for name in get_args(OverRefusalClass)}, settings)
     if fitted is None:

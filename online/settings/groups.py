@@ -257,7 +257,7 @@ class CalibrateSettings(Group):
         default=1.0, description="Fresh responses to borderline prompts that may be touched at most, in percent."
     )
     missed: Percent = Field(
-        default=5.0, description="Fresh harmful prompts that the second sense may count as harmless at most, in percent."
+        default=5.0, description="Fresh harmful prompts that the harm sense may count as harmless at most, in percent."
     )
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         default=0.9, description="Confidence (0 to 1) with which each of these promises is to hold."

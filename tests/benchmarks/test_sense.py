@@ -1,4 +1,4 @@
-"""Figures of the second sense's benchmark: who is compared with whom, and what is kept apart."""
+"""Figures of the harm sense's benchmark: who is compared with whom, and what is kept apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second sense: a linear read-out, its bands, and the form it is kept in."""
+"""The harm sense: a linear read-out, its bands, and the form it is kept in."""
 
 from __future__ import annotations
 

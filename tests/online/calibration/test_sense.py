@@ -1,4 +1,4 @@
-"""The second sense is fitted across sources, and promises what it can keep."""
+"""The harm sense is fitted across sources, and promises what it can keep."""
 
 from __future__ import annotations
 
