@@ -197,7 +197,7 @@ def tiny(kind: str, tokenizer) -> torch.nn.Module:
     if kind == "one tensor":
         return GPT2LMHeadModel(GPT2Config(n_positions=2048, n_embd=128, n_layer=4, n_head=2, **ids))
     sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "head_dim": 64, "sliding_window": 1024}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "query_pre_attn_scalar": 64}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "query_pre_attn_scalar": 64, "attn_logit_softcapping": None}
     return Gemma2ForCausalLM(Gemma2Config(max_position_embeddings=2048, pad_token_id=0, **sizes, **heads, **ids))
 
 
