@@ -40,6 +40,7 @@ from online.model.local_model import LocalModel
 from online.model.opening_trees import node_masses
 from online.model.sample import Sample
 from online.settings.groups import CalibrateSettings
+from online.training.entropy_gap import Gap
 
 SAMPLES, HARMFUL_SAMPLES = 2, 4
 """Responses to each prompt that openings and bands are learned from, more to harmful ones: refusals begin in many ways, of
@@ -98,7 +99,8 @@ def calibrate(
     harmless = [s for s in samples if prompts[s.prompt].kind != "harmful"]  # promises are about these alone
     scored = _scored(policy, prompts, asked, harmless, openings, anew, first=first.tolist())
     scored += _held(policy, more, openings, anew, settings, seed=seed, max_tokens=max_tokens)
-    sense, told = sense_of(policy, prompts, [policy.render(prompt.messages) for prompt in prompts], settings)
+    every = [*prompts, *held]
+    sense, told = sense_of(policy, every, [policy.render(prompt.messages) for prompt in every], settings)
     refusal = _short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no])
     return Calibration(
         model=model,
@@ -118,6 +120,7 @@ def calibrate(
         sense=sense,
         figures={
             "harm_sense": told,
+            "entropy_gap": None if judge is None else asdict(_gap(prompts, samples, refused, garbled)),
             "prompts": len(prompts),
             "harmful": int(harmful.sum()),
             "samples": len(samples),
@@ -260,6 +263,16 @@ def _judged(
     judged = outcomes(judge, [prompts[s.prompt] for s in samples], [policy.text(s.tokens) for s in samples])
     refused, garbled = (np.array([found is kind for found in judged]) for kind in (Outcome.REFUSAL, Outcome.GARBLED))
     return refused, garbled
+
+
+def _gap(prompts: Sequence[Prompt], samples: Sequence[Sample], refused: np.ndarray, garbled: np.ndarray) -> Gap:
+    """The entropy gap of the first response to each harmful prompt, as judged."""
+    firsts = dict[int, int]()
+    for at, sample in enumerate(samples):
+        if prompts[sample.prompt].kind == "harmful":
+            firsts.setdefault(sample.prompt, at)
+    sides = [[samples[at].entropy for at in firsts.values() if side[at]] for side in (refused, ~refused & ~garbled)]
+    return Gap.between(*sides)
 
 
 def _learned(

@@ -6,8 +6,9 @@ model less safe: on the flipped control defence fell from 40% to 6%. So the gap 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,11 @@ class Gap:
         both = len(refusals) and len(compliances)
         mean_gap = float(np.mean(compliances) - np.mean(refusals)) if both else float("nan")
         return cls(auroc(refusals, compliances), mean_gap, len(refusals), len(compliances))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Gap:
+        """As `dataclasses.asdict` gave it."""
+        return cls(**{**data, "auroc": Figure(**data["auroc"])})
 
 
 def entropy_gap(policy: LocalModel, prompts: Sequence[Prompt], judge: Judge, *, seed: int = 0, max_tokens: int = 128) -> Gap:

@@ -42,7 +42,7 @@ from online.settings.groups import UpdateSettings
 from online.settings.settings import Settings
 from online.state.cores import idle_cores
 from online.state.directory import StateDir
-from online.training.entropy_gap import entropy_gap, may_learn
+from online.training.entropy_gap import Gap, entropy_gap, may_learn
 from online.training.learning_rate import learning_rate
 from online.training.ledger import Ledger
 from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutSource
@@ -205,7 +205,7 @@ class _Run:
         )
         self.story["settings"] = learn.model_dump(mode="json")
         self._try_out(policy, learn, suites)
-        gap = entropy_gap(policy, suites.calibration, suites.judge, **evaluator.limits)
+        gap = self._gap(evaluator)
         self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
             raise UpdateRefused(reason)
@@ -273,6 +273,15 @@ class _Run:
             policy.drop_adapter(OFFERED)
         if reason:
             raise UpdateRefused(f"The engine at {engine.url} serves no adapter such as would be learned: {reason}")
+
+    def _gap(self, evaluator: Evaluator) -> Gap:
+        """The base's entropy gap, which its calibration saw where it had the same judge and suite."""
+        known, suites = self._known_calibration(), evaluator.suites
+        if known is not None and not evaluator.stale(known):
+            told: Any = known.figures.get("entropy_gap")
+            if told:
+                return Gap.from_json(told)
+        return entropy_gap(evaluator.policy, suites.calibration, suites.judge, **evaluator.limits)
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
