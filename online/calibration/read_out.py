@@ -58,15 +58,13 @@ class Examples:
 
     def folds(self) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
         """(fitted on, left out) of each part, (prompts,) both; none where every cut would leave one side empty."""
-        sizes = Counter(self.sources)
-        load = np.zeros((FOLDS, 2))
-        place: dict[str, int] = {}
-        for source in sorted(sizes, key=lambda name: (-sizes[name], name)):
-            of_source = np.array([name == source for name in self.sources])
-            sides = np.array([(of_source & ~self.harmful).sum(), (of_source & self.harmful).sum()])
-            place[source] = int(np.argmin(((load + sides) ** 2).sum(1)))
-            load[place[source]] += sides
-        folds = np.array([place[source] for source in self.sources])
+        names, which = np.unique(np.array(self.sources), return_inverse=True)
+        sides = np.stack([np.bincount(which, of_side, len(names)) for of_side in (~self.harmful, self.harmful)], 1)
+        load, place = np.zeros((FOLDS, 2)), np.zeros(len(names), dtype=np.int64)
+        for source in np.argsort(-sides.sum(1), kind="stable"):  # the largest first, each to where it unbalances least
+            place[source] = np.argmin(((load + sides[source]) ** 2).sum(1))
+            load[place[source]] += sides[source]
+        folds = place[which]
         goals = np.array(self.goals)
         for fold in range(FOLDS):
             out = folds == fold
