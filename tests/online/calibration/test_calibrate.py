@@ -19,6 +19,7 @@ from online.model import opening_trees
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
 from online.model.opening_trees import node_masses, path_logprobs
+from online.training.entropy_gap import Gap, entropy_gap, may_learn
 from tests.online.tiny_model import tiny_policy
 
 
@@ -55,6 +56,22 @@ def test_node_values_are_chances_of_completing(policy: LocalModel, prompts: list
     with torch.no_grad():
         reached = path_logprobs(policy, asked, [prefix, *under]).exp()
     assert openings.values[prefix] == pytest.approx(float(reached[:, 1:].sum() / reached[:, 0].sum()), rel=1e-3)
+
+
+def test_it_tells_the_entropy_gap_of_one_answer_to_each_harmful_prompt(
+    policy: LocalModel, prompts: list[Prompt], calibration: Calibration
+) -> None:
+    told = Gap.from_json(calibration.figures["entropy_gap"])
+    asked = entropy_gap(policy, prompts, GrammarJudge(), max_tokens=64)
+    harmful = sum(prompt.kind == "harmful" for prompt in prompts)
+    assert 0 < told.refusals + told.compliances <= harmful
+    assert may_learn(told) is None and abs(told.mean_gap - asked.mean_gap) < 0.25, "other draws, the same gap"
+
+
+def test_the_harm_sense_of_the_bundled_model_knows_wrapped_harm(calibration: Calibration) -> None:
+    told = calibration.figures["harm_sense"]["auroc"]
+    assert calibration.sense is not None and told["bare against plain"]["estimate"] > 0.95
+    assert list(calibration.sense.layers) == calibration.figures["harm_sense"]["layers"]
 
 
 def test_it_is_the_same_again(policy: LocalModel, prompts: list[Prompt], calibration: Calibration) -> None:

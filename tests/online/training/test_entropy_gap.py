@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -39,6 +41,11 @@ def test_few_samples_prove_nothing() -> None:
 
 def test_no_suite_no_learning() -> None:
     assert "no evaluation suite" in str(may_learn(None))
+
+
+def test_a_gap_is_read_back_as_it_was_told() -> None:
+    gap = Gap.between([0.4, 0.7, 0.5], [1.5, 0.6])
+    assert Gap.from_json(json.loads(json.dumps(asdict(gap)))) == gap
 
 
 def test_only_harmful_prompts_are_asked() -> None:
