@@ -22,11 +22,11 @@ def test_the_report_has_the_fields_promised(calibrated):
     body = calibrated.chat("What is the capital of France?", n=2, seed=1)
     assert [entry["index"] for entry in body["guard"]] == [0, 1]
     for entry in body["guard"]:
-        assert set(entry) == {"index", "verdict", "action", "entropy", "refusal_mass", "adapter", "event_id"}
+        assert set(entry) == {"index", "verdict", "action", "entropy", "refusal_mass", "harm", "adapter", "event_id"}
         assert set(entry["entropy"]) == {"mean", "max", "tokens"}
         assert entry["verdict"] in VERDICTS - {"uncalibrated"} and entry["action"] == "none"
         assert 0 <= entry["refusal_mass"] <= 1 and 0 <= entry["entropy"]["mean"] <= entry["entropy"]["max"]
-        assert entry["adapter"] == "base"
+        assert entry["adapter"] == "base" and entry["harm"] is None, "the bundled calibration has no harm sense"
 
 
 def test_headers_of_a_whole_answer(calibrated):
