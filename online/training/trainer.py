@@ -172,7 +172,7 @@ class Trainer:
         counts = [settings.group_size] * len(contested) + [1] * len(anchors)
         limits = [settings.max_tokens] * len(contested) + [self._anchor_tokens] * len(anchors)
         drawn = self._sample(asked, counts, limits) if asked else []
-        samples, along = drawn[: sum(counts[: len(contested)])], drawn[sum(counts[: len(contested)]) :]
+        samples, along = drawn[: sum(counts) - len(anchors)], drawn[sum(counts) - len(anchors) :]
         if contested:
             refused = self._look(samples, metrics)
             if self.rollouts.elsewhere:
