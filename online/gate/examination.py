@@ -1,7 +1,8 @@
 """An examination: candidate and references are asked look by look, until the decision stands.
 
-Scores come first: they take a forward pass a prompt, and prove what is to be proved. Answers are asked of a candidate alone
-that the scores let pass, and only as many as it takes to see that they contradict nothing.
+Scores come first: they take a forward pass a prompt, and prove what is to be proved. Where they reject, no answer is asked.
+Where they let a candidate pass, only as many are asked as it takes to see that they contradict nothing. Where they decide
+nothing, those of one look are, for they may still reject.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ def examine(
         if scored.final:
             break
     answered: Findings | None = None
-    if scored.passed:
+    if not scored.reject:
         backed = backed_by_likelihood(scores.seen.prompts, *_split(scores.joined(Scores)))
         for look, rows in looks(held_out, settings.looks, luck):
             answers.ask(look, rows, examined.answer)
             answered = by_answers(answers.seen, *_split(answers.joined(Answers)), backed, settings, look)
-            if answered.final:
+            if answered.final or not scored.passed:
                 break
     return decided(scored, answered, _figures(scores, answers), scores.look or ONLY, answers.look)
 

@@ -81,6 +81,18 @@ def test_answers_are_asked_of_as_few_prompts_as_agree_however_many_the_scores_to
     assert report.answered.number == 1 and exam.asked["base"] <= len(prompts) / 4
 
 
+def test_where_scores_decide_nothing_the_answers_of_one_look_may_still_reject() -> None:
+    prompts = suite(12)
+    held_out = HeldOut(prompts, {}, {"theirs": prompts[-1:]})
+    both = held_out.asked
+    base, same = measured(both), measured(both)
+    wrong = changed(same, greedy=(*same.answers.greedy[: len(prompts)], Outcome.WRONG))
+    exam = Exam({"base": base, "candidate": wrong}, held_out)
+    report = examine(held_out, exam, ["base"], GateSettings(), "a")
+    assert report.decision == "reject" and "theirs has a veto" in " ".join(report.reasons)
+    assert report.answered.number == 1 and exam.asked["base"] < len(both)
+
+
 def test_at_the_last_look_all_was_asked_and_the_report_is_the_whole_exam_s() -> None:
     """With all the error: of one look, what is asked in parts is what is asked at once."""
     prompts = suite(60)
