@@ -74,13 +74,14 @@ def exact(policy: LocalModel, samples: Sequence[Sample], most: int) -> None:
         assert count == most or one.tokens[-1] in policy.ends.tolist(), "the end token is part of a response"
 
 
+def drawn(source, policy, prompts, n, tokens):
+    """`n` responses to each prompt, of so many tokens at most."""
+    return source.sample(policy, NAME, prompts, [n] * len(prompts), max_tokens=[tokens] * len(prompts), seed=0)
+
+
 def test_they_are_the_adapters_own_measured_exactly(engine, policy):
-    samples = engine.sample(
-        policy, NAME, asked(policy), [6] * len(asked(policy)), max_tokens=[24] * len(asked(policy)), seed=5
-    )
-    again = engine.sample(
-        policy, NAME, asked(policy), [6] * len(asked(policy)), max_tokens=[24] * len(asked(policy)), seed=5
-    )
+    samples = drawn(engine, policy, asked(policy), 6, 24)
+    again = drawn(engine, policy, asked(policy), 6, 24)
     assert len({one.tokens for one in samples}) > 6, "each draw has its own luck"
     assert {one.tokens for one in again} != {one.tokens for one in samples}, "and so has each batch"
     exact(policy, [*samples, *again], 24)
@@ -93,7 +94,7 @@ def test_clients_go_on_and_see_nothing_of_it(endpoint, engine, policy):
     before = endpoint.metric("sirl_verdicts_total")
     live = endpoint.get("/guard/v1/status").json()
     with ThreadPoolExecutor(2) as pool:
-        drawing = pool.submit(lambda: engine.sample(policy, NAME, asked(policy) * 8, 8, max_tokens=48, seed=1))
+        drawing = pool.submit(lambda: drawn(engine, policy, asked(policy) * 8, 8, 48))
         answers = [endpoint.chat(TEXTS[0], seed=i, priority=-5) for i in range(12)]
         assert len(drawing.result()) == 24 * 8
     assert all(answer["guard"][0]["adapter"] == "base" for answer in answers)
@@ -108,10 +109,10 @@ def test_no_number_of_them_makes_metrics_grow(endpoint, engine, policy):
     def series() -> set[str]:
         return {line.rpartition(" ")[0] for line in endpoint.get("/metrics").text.splitlines() if not line.startswith("#")}
 
-    engine.sample(policy, NAME, asked(policy), 1, max_tokens=2, seed=0)
+    drawn(engine, policy, asked(policy), 1, 2)
     before = series()
-    for seed in range(3):
-        engine.sample(policy, NAME, asked(policy), 2, max_tokens=2, seed=seed)
+    for _ in range(3):
+        drawn(engine, policy, asked(policy), 2, 2)
     assert {line for line in series() - before if "http_" not in line} == set()
     assert any(line.startswith("vllm:lora_requests_info") for line in before)
 
@@ -147,7 +148,7 @@ def test_a_learner_that_goes_away_leaves_nothing_behind(endpoint, engine, policy
                 await client.post(endpoint.url + PATH, json=body, headers=endpoint.internal)
 
     asyncio.run(give_up())
-    assert engine.sample(policy, NAME, asked(policy), 1, max_tokens=4, seed=0)
+    assert drawn(engine, policy, asked(policy), 1, 4)
 
 
 @pytest.mark.nightly
@@ -156,7 +157,7 @@ def test_an_updates_own_engine_draws_as_exactly_and_goes_with_it(engine, policy,
     with own_engine(settings, models.bundled()) as state:
         own = EngineRollouts.found(state)
         assert own is not None and own.url != engine.url
-        exact(policy, own.sample(policy, NAME, asked(policy), 6, max_tokens=24, seed=5), 24)
+        exact(policy, drawn(own, policy, asked(policy), 6, 24), 24)
     assert EngineRollouts.found(state) is None
 
 
@@ -168,7 +169,7 @@ def test_an_own_engine_that_does_not_start_says_why(tmp_path):
 
 def test_a_server_whose_parent_is_gone_stops_though_a_batch_is_being_drawn(endpoint, engine, policy):
     with ThreadPoolExecutor(1) as pool:
-        batch = pool.submit(engine.sample, policy, NAME, asked(policy), 256, max_tokens=512, seed=1)
+        batch = pool.submit(drawn, engine, policy, asked(policy), 256, 512)
         endpoint.wait(lambda: endpoint.metric("vllm:num_requests_running") > 0)
         endpoint.process.stdin.close()
         assert endpoint.process.wait(90) == 0
