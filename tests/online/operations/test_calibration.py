@@ -13,7 +13,7 @@ import models
 from evaluation import load_suite
 from guard.calibration import Calibration
 from guard.errors import SirlError
-from online.calibration.calibrate import digest
+from online.calibration.calibrate import HARMFUL_SAMPLES, digest
 from online.operations.calibration import calibrate
 from online.operations.installation import Installation
 from online.settings.load import load
@@ -48,7 +48,7 @@ def test_rules_read_the_answers_of_a_model_that_is_not_ours(here: Installation, 
     suite = tmp_path / "suite.jsonl"
     suite.write_text("".join(json.dumps(row) + "\n" for row in chosen))
     made = calibrate(Installation.of(here.settings, model), "base", suite).calibration
-    assert made.judge == "rules" and made.figures["refusals"] < 2 * 30, "some harmful prompts are answered"
+    assert made.judge == "rules" and made.figures["refusals"] < HARMFUL_SAMPLES * 30, "some harmful prompts are answered"
 
 
 def test_without_prompts_or_a_version_it_is_not_begun(here: Installation, tmp_path: Path) -> None:
