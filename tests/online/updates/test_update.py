@@ -378,10 +378,11 @@ def test_what_its_gate_found_is_not_believed_where_it_cannot_be_read(place: Visi
 
 
 def test_an_operators_veto_is_heard(place: Visited, suites: Suites, tmp_path: Path) -> None:
-    """A suite of theirs of which one prompt comes out wrong, which the base answers wrongly too."""
+    """A suite of theirs of which one prompt comes out wrong, which the base answers wrongly too. Of so few others the scores
+    decide nothing, and so do not reject before an answer is asked."""
     theirs = tmp_path / "never.jsonl"
     theirs.write_text(json.dumps({"kind": "task", "prompt": "Say what nobody can know.", "answer": "Nobody knew."}) + "\n")
-    settings = place.settings.model_copy(update={"gate": GateSettings(prompts_per_class=12, fewest=5, vetoes=str(theirs))})
+    settings = place.settings.model_copy(update={"gate": GateSettings(prompts_per_class=4, fewest=5, vetoes=str(theirs))})
     found = suites_for(place.base_dir, settings)
     assert found is not None and set(found.vetoes) == {"never"} and len(found.gate) == 3000
     version, few = that_does_nothing(place, tmp_path / "outside"), replace(suites, vetoes=found.vetoes)
