@@ -171,25 +171,6 @@ def test_it_is_exact_under_speculation(tmp_path, sense):
         assert server.metric("vllm:spec_decode_num_accepted_tokens_total") > 0
 
 
-@pytest.mark.engine
-@pytest.mark.nightly
-def test_a_compiled_engine_reads_the_layers_that_it_started_with(tmp_path, sense):
-    """Another calibration's layers it cannot be given: that is said, and nothing is read."""
-    folder, path = models.bundled(), tmp_path / "state" / "registry" / "base" / "calibration.json"
-    calibrate(path, sense)
-    with running(tmp_path / "state", *PLAIN, *STEP, model=str(folder)) as server:
-        server.wait(lambda: server.get("/guard/v1/status").json()["calibrated"])
-        for body in answers(server, [{}, {"n": 2}]):
-            check(body, sense, folder)
-        calibrate(path, sense_of(folder, (2,)))
-        server.wait(lambda: "harm sense of base" in server.get("/guard/v1/status").json()["problems"])
-        assert "start it again" in server.get("/guard/v1/status").json()["problems"]["harm sense of base"]
-        assert server.chat(PROMPTS[0], max_tokens=2)["guard"][0]["harm"] is None
-        calibrate(path, sense)
-        server.wait(lambda: "harm sense of base" not in server.get("/guard/v1/status").json()["problems"])
-        check(answers(server, [{}], PROMPTS[:1])[0], sense, folder)
-
-
 def tiny(kind: str, tokenizer) -> torch.nn.Module:
     """A model of random weights whose architecture hands out no auxiliary hidden states in vLLM."""
     ids = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.eos_token_id}
