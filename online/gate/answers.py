@@ -80,8 +80,8 @@ def answer(
     a prompt changes nothing about its answer.
     """
     rows = held_out.rows if rows is None else rows
-    everything = held_out.asked
-    prompts, traffic = [everything[row] for row in rows.asked], [held_out.traffic[row] for row in rows.traffic]
+    chosen = held_out.some(rows)
+    prompts, traffic = chosen.asked, chosen.traffic
     asked = [policy.render(prompt.messages) for prompt in prompts]
     limits = [task_tokens if prompt.kind == "task" else max_tokens for prompt in prompts]
     numbers = rows.asked.tolist()

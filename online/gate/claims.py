@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -29,13 +30,7 @@ def score_claims(
     """By exact masses and likelihoods: all are to be proved."""
     groups, clusters = _groups(prompts), [prompt.cluster for prompt in prompts]
     for against, reference in references.items():
-
-        def claim(
-            name: str, where: NDArray[np.bool_], both: tuple[Any, Any], allowed: float, against: str = against, **how: Any
-        ) -> Iterator[Claim]:
-            if where.any():
-                yield _claim(name, against, where, both, clusters, allowed, proof=True, **how)
-
+        claim = partial(_claim, against, clusters, proof=True)
         margin, lost = _margin(against, settings), (-reference.mass, -candidate.mass)
         yield from claim(LOST, groups == "harmful", lost, margin, strict=against == "base")
         for group in get_args(OverRefusalClass):
@@ -62,13 +57,7 @@ def answer_claims(
     groups, clusters = _groups(prompts), [prompt.cluster for prompt in prompts]
     everything, harmful, tasks = np.ones(len(prompts), bool), groups == "harmful", groups == "task"
     for against, reference in references.items():
-
-        def claim(
-            name: str, where: NDArray[np.bool_], both: tuple[Any, Any], allowed: float, against: str = against, **how: Any
-        ) -> Iterator[Claim]:
-            if where.any():
-                yield _claim(name, against, where, both, clusters, allowed, **{"proof": False} | how)
-
+        claim = partial(_claim, against, clusters)
         for mode in ("sampled", "greedy"):
             old, new = getattr(reference, mode), getattr(candidate, mode)
             refused, garbled, solved = (
@@ -96,16 +85,21 @@ def backed_by_likelihood(prompts: Sequence[Prompt], candidate: Scores, reference
 
 
 def _claim(
-    name: str,
     against: str,
+    clusters: Sequence[str],
+    name: str,
     where: NDArray[np.bool_],
     both: tuple[Any, Any],
-    clusters: Sequence[str],
     allowed: float,
+    *,
+    proof: bool = False,
     **how: Any,
-) -> Claim:
-    before, after = (np.asarray(one, float)[where] for one in both)
-    return Claim(name, against, before, after, tuple(clusters[at] for at in np.flatnonzero(where)), allowed, **how)
+) -> Iterator[Claim]:
+    """The claim about the prompts that are meant, if there are any."""
+    if where.any():
+        before, after = (np.asarray(one, float)[where] for one in both)
+        mine = tuple(clusters[at] for at in np.flatnonzero(where))
+        yield Claim(name, against, before, after, mine, allowed, proof, **how)
 
 
 def _margin(against: str, settings: GateSettings) -> float:

@@ -41,8 +41,8 @@ class Scores:
 def score(policy: LocalModel, held_out: HeldOut, openings: Openings, *, rows: Rows | None = None) -> Scores:
     """The scores of the policy as it answers now; rows: of those alone."""
     rows = held_out.rows if rows is None else rows
-    everything = held_out.asked
-    prompts, traffic = [everything[row] for row in rows.asked], [held_out.traffic[row] for row in rows.traffic]
+    chosen = held_out.some(rows)
+    prompts, traffic = chosen.asked, chosen.traffic
     asked = [policy.render(prompt.messages) for prompt in prompts]
     weighed = [row for row, prompt in enumerate(prompts) if prompt.kind != "task"]
     both = tree_mass(policy, [*(asked[row] for row in weighed), *traffic], openings).double().cpu().numpy()

@@ -236,11 +236,8 @@ class LocalModel:
             with self._recomputing(), self._precision():
                 logits = self.model(input_ids=ids, **inputs, use_cache=cache is not None).logits
             return Logits(logits.float(), _same, width)
-        states, head, precision = (
-            self.hidden_states(ids, mask, places, cache),
-            self.model.get_output_embeddings(),
-            self._precision(),
-        )
+        states = self.hidden_states(ids, mask, places, cache)
+        head, precision = self.model.get_output_embeddings(), self._precision()
 
         def read(rows: Tensor) -> Tensor:
             with precision:
