@@ -42,11 +42,12 @@ class LaidOut:
 def shared_length(prompts: Sequence[Sequence[int]], device: torch.device, size: int) -> int:
     """Tokens that all prompts begin with, one of each left over; 0 where they are not worth a pass of their own through a
     model of so many parameters."""
-    first = prompts[0]
+    first, worth = prompts[0], max(1, WORTH.get(device.type, WORTH["cuda"]) / size)
     most = min(map(len, prompts)) - 1
+    if most * (len(prompts) - 1) < worth:  # however alike they are
+        return 0
     found = sum(1 for _ in takewhile(lambda at: all(prompt[at] == first[at] for prompt in prompts), range(most)))
-    saved = found * (len(prompts) - 1)
-    return found if saved and saved * size >= WORTH.get(device.type, WORTH["cuda"]) else 0
+    return found if found * (len(prompts) - 1) >= worth else 0
 
 
 def can_share(config: PreTrainedConfig) -> bool:
