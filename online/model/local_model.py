@@ -34,6 +34,7 @@ from guard.openings import Tokens
 from online.model.attention import group_queries
 from online.model.chunked_logits import Logits
 from online.model.conditions import TemplateError, declared_quantization, quantization_of, template_of
+from online.model.lora_layers import two_products
 from online.model.shared_prefix import LaidOut, can_share, lay_out
 from online.model.token_budget import MOST, TokenBudget, memory_for, return_freed
 from online.model.token_rows import padded
@@ -123,6 +124,7 @@ class LocalModel:
                 self._peft = PeftModel(self.model, config, adapter_name=name)
             else:
                 self._peft.add_adapter(name, config)
+        two_products(self._peft)
         self._switch(self._active)
         return [p for key, p in self._peft.named_parameters() if f".{name}." in key]
 
@@ -149,6 +151,7 @@ class LocalModel:
                 self._peft.load_adapter(path, name, torch_device=where, autocast_adapter_dtype=False)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(f"The adapter at {path} does not fit: {str(error).splitlines()[0]}") from error
+        two_products(self._peft)
         self._switch(self._active)
 
     def drop_adapter(self, name: str) -> None:
