@@ -354,8 +354,7 @@ class UpdateSettings(Group):
     seed: NonNegativeInt = Field(default=0, description="Seed of all random draws of an update.")
     threads: Annotated[PositiveInt | None, NoneAware] = Field(
         default=None,
-        description="CPU threads an update may use; none: as many as physical cores are idle when it begins, one less where "
-        "an endpoint runs on the state directory.",
+        description="CPU threads an update may use; none: as many as physical cores are idle when it begins.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",

@@ -6,14 +6,14 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from online.state.directory import StateDir
-
 GROUP = Path("/sys/fs/cgroup")
 """Where Linux says what this process's control group may have."""
 CPUS = Path("/sys/devices/system/cpu")
 """Where Linux says which logical CPUs are threads of one core."""
-LOOK_S = 1.0
+LOOK_S = 2.0
 """For which is looked at what the cores do."""
+LIGHT = 0.3
+"""Share of a core that others may use of those that count as idle: an endpoint with few requests, which goes first."""
 
 
 def cores() -> int:
@@ -21,8 +21,8 @@ def cores() -> int:
     return max(1, int(min(_physical(_allowed()), _quota())))
 
 
-def idle_cores(state: StateDir) -> int:
-    """Those of them that are idle over a second, less one where an endpoint runs on the state directory; at least one.
+def idle_cores() -> int:
+    """Those of them that are idle over LOOK_S, an endpoint's among them; at least one.
 
     Threads that find no core of their own are no help but harm: each of a product's waits for the last. Beside six busy
     processes on two cores three steps of the bundled model took 14 s with one thread, and 45 to 316 s with two.
@@ -31,8 +31,8 @@ def idle_cores(state: StateDir) -> int:
 
     allowed = _allowed()
     busy = psutil.cpu_percent(interval=LOOK_S, percpu=True)
-    idle: int = round(sum(1 - share / 100 for core, share in enumerate(busy) if core in allowed))
-    return max(1, min(idle, cores() - state.endpoint_path.exists()))
+    idle = sum(1 - share / 100 for core, share in enumerate(busy) if core in allowed)
+    return max(1, min(int(idle + LIGHT), cores()))
 
 
 def _allowed() -> set[int]:

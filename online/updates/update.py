@@ -254,7 +254,7 @@ class _Run:
 
     def _threads(self, learn: UpdateSettings) -> int:
         """As set, or as many as it began with: their number decides the last digits of sums."""
-        return learn.threads or self.record.threads or idle_cores(self.state)
+        return learn.threads or self.record.threads or idle_cores()
 
     def _try_out(self, policy: LocalModel, learn: UpdateSettings, suites: Suites) -> None:
         """Offer a fresh adapter, which changes nothing, to the engine that serves, if one runs: raises UpdateRefused where

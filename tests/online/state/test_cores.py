@@ -9,7 +9,6 @@ import pytest
 
 from online.state import cores as module
 from online.state.cores import cores, idle_cores
-from online.state.directory import StateDir
 
 
 def test_cores_are_those_we_may_use() -> None:
@@ -63,27 +62,24 @@ def test_where_no_process_has_an_affinity_all_cores_are_ours(tmp_path: Path, mon
     monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     monkeypatch.setattr("psutil.cpu_percent", lambda interval, percpu: [0.0] * 16)
-    assert cores() == idle_cores(StateDir(tmp_path)) == 8
+    assert cores() == idle_cores() == 8
 
 
 @pytest.mark.parametrize(
-    ("busy", "alone", "beside"),
+    ("busy", "idle"),
     [
-        ([0.0] * 8, 8, 7),
-        ([0.0, 3.0], 2, 1),
-        ([100.0, 20.0], 1, 1),
-        ([100.0] * 4, 1, 1),
-        ([2.0], 1, 1),
-        ([90.0, 0.0, 0.0, 5.0], 3, 3),
+        ([0.0] * 8, 8),
+        ([0.0, 3.0], 2),
+        ([10.0, 15.0], 2),  # an endpoint with few requests
+        ([60.0, 10.0], 1),
+        ([100.0, 20.0], 1),
+        ([100.0] * 4, 1),
+        ([2.0], 1),
+        ([90.0, 0.0, 0.0, 5.0], 3),
     ],
 )
-def test_those_count_that_are_idle_and_one_is_left_to_an_endpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: list[float], alone: int, beside: int
-) -> None:
+def test_those_count_that_hardly_anybody_uses(monkeypatch: pytest.MonkeyPatch, busy: list[float], idle: int) -> None:
     monkeypatch.setattr(module, "cores", lambda: len(busy))
     monkeypatch.setattr("psutil.cpu_percent", lambda interval, percpu: [*busy, 0.0])
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(len(busy))))
-    state = StateDir(tmp_path)
-    assert idle_cores(state) == alone
-    state.endpoint_path.write_text('{"url": "http://127.0.0.1:8000"}')
-    assert idle_cores(state) == beside
+    assert idle_cores() == idle

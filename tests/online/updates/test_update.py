@@ -179,7 +179,7 @@ def test_an_own_engine_that_does_not_start_leaves_the_draws_to_the_learner(place
 
 
 def test_threads_are_as_set_or_as_it_began_with_or_what_is_idle(place: Visited, monkeypatch) -> None:
-    monkeypatch.setattr("online.updates.update.idle_cores", lambda state: 5)
+    monkeypatch.setattr("online.updates.update.idle_cores", lambda: 5)
     record = UpdateRecord.new(place.state.updates)
     run = _Run(place.settings, place.state, place.registry, place.base_dir, None, Quiet, record)
     assert run._threads(UpdateSettings()) == 5

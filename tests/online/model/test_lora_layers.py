@@ -1,0 +1,94 @@
+"""LoRA layers of two products against PEFT's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import LoraConfig
+from peft.tuners.lora.layer import Linear
+
+from online.model import lora_layers
+from online.model.local_model import LocalModel
+from tests.online.model.paths import LORA, disturbed
+from tests.online.tiny_model import tiny_policy
+
+STATES = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(1))
+
+
+def layer_of(policy: LocalModel) -> Linear:
+    """The first LoRA layer that reads the residual stream."""
+    return next(m for m in policy.model.modules() if isinstance(m, Linear) and m.in_features == 32)
+
+
+def both(policy: LocalModel, states: torch.Tensor = STATES) -> tuple[torch.Tensor, torch.Tensor]:
+    layer = layer_of(policy)
+    return layer(states), Linear.forward(layer, states)
+
+
+def test_every_lora_layer_computes_so(policy: LocalModel) -> None:
+    disturbed(policy, "a")
+    layers = [m for m in policy.model.modules() if isinstance(m, Linear)]
+    assert layers and all(layer.forward.func is lora_layers.forward for layer in layers)
+
+
+def test_the_products_and_their_gradients_are_pefts(policy: LocalModel) -> None:
+    parameters = disturbed(policy, "a")
+    with policy.adapter("a"):
+        ours, pefts = both(policy)
+        mine = [p for p in parameters if any(p is q for q in layer_of(policy).parameters())]
+        gradients = [torch.autograd.grad(out.square().sum(), mine) for out in (ours, pefts)]
+    torch.testing.assert_close(ours, pefts)
+    assert len(mine) == 2
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_in_bfloat16_it_is_as_near_to_the_exact_sum_as_peft() -> None:
+    policy = tiny_policy(dtype=torch.bfloat16)
+    disturbed(policy, "a")
+    states = STATES.bfloat16()
+    with policy.adapter("a"), torch.no_grad():
+        ours, pefts = both(policy, states)
+        layer = layer_of(policy)
+        exact = states.double() @ (layer.base_layer.weight.double() + layer.get_delta_weight("a").double()).T
+    assert ours.dtype == torch.bfloat16
+    apart = [(one.double() - exact).square().mean().sqrt().item() for one in (ours, pefts)]
+    assert apart[0] < 1.5 * apart[1]
+
+
+def test_the_matrices_stay_in_float32_and_so_do_their_gradients() -> None:
+    policy = tiny_policy(dtype=torch.bfloat16)
+    parameters = disturbed(policy, "a")
+    with policy.adapter("a"):
+        read, _, _ = policy.response_logits([(5, 6)], [(7, 8)])
+        read.whole().square().mean().backward()
+    assert {p.dtype for p in parameters} == {torch.float32}
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 and p.grad.abs().sum() > 0 for p in parameters)
+
+
+def test_without_an_adapter_it_is_the_base_to_the_bit(policy: LocalModel) -> None:
+    disturbed(policy, "a")
+    layer = layer_of(policy)
+    with policy.adapter(None):
+        assert torch.equal(layer(STATES), layer.base_layer(STATES))
+
+
+@pytest.mark.filterwarnings("ignore:.*lora_bias=True")
+@pytest.mark.parametrize("kind", [{"use_dora": True}, {"lora_dropout": 0.5}, {"lora_bias": True}])
+def test_what_is_no_plain_lora_is_left_to_peft(policy: LocalModel, kind: dict, monkeypatch) -> None:
+    policy.add_adapter("a", LoraConfig(**{**LORA.to_dict(), "target_modules": ["q_proj"], **kind}))
+    layer, asked = layer_of(policy), []
+    monkeypatch.setattr(Linear, "forward", lambda self, states, *more, **named: asked.append(self) or states)
+    with policy.adapter("a"):
+        layer(STATES)
+    assert asked == [layer]
+
+
+def test_two_adapters_at_once_are_left_to_peft(policy: LocalModel) -> None:
+    disturbed(policy, "a", 1)
+    disturbed(policy, "b", 2)
+    layer = layer_of(policy)
+    with policy.adapter("a"):
+        layer.set_adapter(["a", "b"])
+        torch.testing.assert_close(*both(policy))
+        assert not torch.allclose(layer(STATES), layer.base_layer(STATES))
