@@ -159,10 +159,12 @@ class Calibration:
             )
         return None
 
-    def verdict(self, mass: float | None, opening_matched: bool, entropy_mean: float) -> Verdict:
-        """The verdict on a response with this refusal mass, opening and mean entropy (nats)."""
+    def verdict(self, mass: float | None, opening_matched: bool, entropy_mean: float, harm: float | None = None) -> Verdict:
+        """The verdict on a response with this refusal mass, opening and mean entropy (nats), to a request with these
+        log-odds of harm."""
         band = None if mass is None else self.serving_mass.band(mass)
-        return decide(band, opening_matched, "low" if entropy_mean <= self.entropy_cut else "high")
+        sensed = "grey" if self.sense is None else self.sense.band(harm)
+        return decide(band, opening_matched, "low" if entropy_mean <= self.entropy_cut else "high", sensed)
 
     def to_json(self) -> dict[str, object]:
         return {

@@ -3,6 +3,7 @@
 HOLD        the decision is not known yet: deliver nothing
 RELEASE     deliver what was held, and go on token by token
 TOUCH       act: nothing of what is held, and nothing later, is delivered
+REDRAW      an over-refusal: hold on to it while another answer is drawn, which may take its place
 EMPTY       deliver the end alone: a held reasoning that never came to an answer cannot be judged
 """
 
@@ -20,6 +21,7 @@ class Move(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     TOUCH = "touch"
+    REDRAW = "redraw"
     EMPTY = "empty"
 
 
@@ -29,13 +31,14 @@ class Gatekeeper:
     as the longest opening has, mostly one. Behind it refusing is weighed again wherever the answer may begin anew, and what
     the rule touches there is held until it has opened as a refusal or not.
 
-    A reasoning before the answer is held with it, or runs live where `hold_reasoning` is off. `read`: the client has begun
-    to read; `released`: the answer's opening was judged and let go; `weighed`: indices of the tokens at which refusing was
-    weighed.
+    A reasoning before the answer is held with it, or runs live where `hold_reasoning` is off. `harmless`: log-odds of harm
+    up to which a request that was refused is answered anew, once; None: none is. `read`: the client has begun to read;
+    `released`: the answer's opening was judged and let go; `weighed`: indices of the tokens at which refusing was weighed.
     """
 
     rule: Rule
     hold_reasoning: bool = True
+    harmless: float | None = None
     read: bool = False
     released: bool = False
     weighed: set[int] = field(default_factory=set)
@@ -58,12 +61,20 @@ class Gatekeeper:
                 return Move.HOLD
             if not record.opening_matched and self.rule.touches_opening(record.signals):
                 return Move.TOUCH
+            if self._over_refused(record):
+                return Move.REDRAW
             self.released = True
             self.weighed.update(range(record.decided_at))
             self._seen = record.decided_at
         elif not record.opening_matched and self.rule.touches_running(record.signals):
             return Move.TOUCH
         return self._follow(record, ended=ended)
+
+    def _over_refused(self, record: ResponseRecord) -> bool:
+        """Whether this opened as a refusal of what the harm sense calls harmless, and another answer may take its place."""
+        if self.harmless is None or self.read or not record.opening_matched or record.harm is None:
+            return False
+        return record.harm <= self.harmless
 
     def _follow(self, record: ResponseRecord, *, ended: bool) -> Move:
         """Weigh refusing again where the answer begins anew, a refusal that turns into an answer among them."""

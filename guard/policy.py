@@ -20,6 +20,19 @@ class Action(StrEnum):
     HALT = "halt"
     REGENERATE = "regenerate"
     ROUTE = "route"
+    REDRAW = "redraw"
+    """An over-refusal was drawn again. No policy's action: `OverRefusal` is."""
+
+
+CHOOSABLE = (Action.HALT, Action.REGENERATE, Action.ROUTE)
+"""What a policy may do about a response that the rule touches."""
+
+
+class OverRefusal(StrEnum):
+    """What is done about a refusal of what the harm sense calls harmless, under enforcement."""
+
+    LEAVE = "leave"
+    REDRAW = "redraw"
 
 
 class Leeway(StrEnum):
@@ -39,7 +52,8 @@ class Policy:
     """How responses are treated.
 
     threshold: a refusal mass (probability) of its own above which a response is touched; None: the calibrated rule.
-    trusted: may see verdicts, masses and entropies under enforce, which to an attacker are an oracle.
+    over_refusal: what becomes of refusals of requests that the harm sense calls harmless. trusted: may see verdicts, masses
+    and entropies under enforce, which to an attacker are an oracle.
     """
 
     mode: Mode = Mode.OBSERVE
@@ -47,6 +61,7 @@ class Policy:
     threshold: float | None = None
     trusted: bool = False
     leeway: Leeway = Leeway.TIGHTEN
+    over_refusal: OverRefusal = OverRefusal.LEAVE
 
     @property
     def enforces(self) -> bool:

@@ -25,8 +25,6 @@ class ResponseRecord:
     record, and no signal, mass or figure is taken from them. `steered`: the request kept the model from some tokens or made
     it take others; it did not open as a refusal then, whatever it says. `decided_at`: tokens up to the decision.
 
-    `harm`: log-odds that the request is harmful, read by the adapter's harm sense where the prompt ends (guard/sense.py);
-    None where none could be read.
     """
 
     openings: Openings | None = None
@@ -37,7 +35,6 @@ class ResponseRecord:
     masses: list[float] = field(default_factory=list)
     refusal_mass: float | None = None
     first_mass: float | None = None
-    harm: float | None = None
     signals: Signals = field(default_factory=Signals)
     reasoned: int = 0
     decided_at: int = 0
@@ -71,6 +68,15 @@ class ResponseRecord:
             return True
         self._node = openings.step(node, token)
         return node == THINKING or self._node in (ROOT, THINKING)
+
+    @property
+    def harm(self) -> float | None:
+        """Log-odds that the request is harmful (`Signals.harm`); None where none was read."""
+        return None if math.isnan(self.signals.harm) else self.signals.harm
+
+    @harm.setter
+    def harm(self, odds: float | None) -> None:
+        self.signals.harm = math.nan if odds is None else odds
 
     def trim(self, kept: int) -> None:
         """Forget the tokens after the first `kept`: vLLM found a stop string before them. What they decided stays."""

@@ -2,11 +2,13 @@
 
     opening    at the decision, before anything is delivered    s = log-odds of the first token's refusal mass
                and wherever the answer begins anew              s = the same, of the token there
+    sensed     at the same places, in its stead,                 s = a sum of these log-odds and h
+               where the harm sense was read
     running    after every later token                           s = a sum of other signals, where calibration gave it one
 
 A response is touched when its score is above the threshold and it has not opened as a refusal. Weights are fitted and
 thresholds set at calibration (`sirl calibrate`); here they are only applied. Which signals are worth a weight is
-measured in docs/evidence/signals.md.
+measured in docs/evidence/signals.md, and the harm sense h in docs/evidence/sense.md.
 """
 
 from __future__ import annotations
@@ -71,7 +73,8 @@ OPENING_MASS = Score({"first": 1.0})
 class Rule:
     """Which responses are touched: the score of the opening, and where calibration found one that pays, a running one.
 
-    threshold, running_threshold: a score above it is touched; promises: what they hold for, by class of benign prompts.
+    threshold, sensed_threshold, running_threshold: a score above it is touched; promises, sensed_promises: what the first
+    two hold for, by class of benign prompts; sensed: the score where h was read, None without a harm sense.
     """
 
     opening: Score = OPENING_MASS
@@ -79,15 +82,21 @@ class Rule:
     running: Score | None = None
     running_threshold: float = math.inf
     promises: Mapping[str, Promise] = field(default_factory=dict)
+    sensed: Score | None = None
+    sensed_threshold: float = math.inf
+    sensed_promises: Mapping[str, Promise] = field(default_factory=dict)
 
     def touches_opening(self, signals: Signals) -> bool:
-        """At the decision; raises ArithmeticError where a signal it rests on was not measured."""
+        """At the decision; raises ArithmeticError where a signal it rests on was not measured. h may be absent: the opening
+        alone decides then."""
+        if self.sensed is not None and not math.isnan(signals.harm):
+            return measured(self.sensed.of(signals)) > self.sensed_threshold
         return measured(self.opening.of(signals)) > self.threshold
 
     def touches_anew(self, signals: Signals, mass: float) -> bool:
         """Where the answer begins anew, with this refusal mass (a probability); raises ArithmeticError where it is NaN."""
         odds = log_odds(mass)
-        return measured(self.opening.of(replace(signals, first=odds, mass=odds))) > self.threshold
+        return self.touches_opening(replace(signals, first=odds, mass=odds))
 
     def touches_running(self, signals: Signals) -> bool:
         """After a later token; raises ArithmeticError where a signal it rests on was not measured."""
@@ -95,24 +104,51 @@ class Rule:
 
     def at(self, mass: float) -> Rule:
         """This rule with a threshold of the operator's or client's own, a refusal mass (probability)."""
-        return replace(self, opening=OPENING_MASS, threshold=log_odds(mass) if mass > 0 else -math.inf, promises={})
+        return replace(
+            self,
+            opening=OPENING_MASS,
+            threshold=log_odds(mass) if mass > 0 else -math.inf,
+            promises={},
+            sensed=None,
+            sensed_threshold=math.inf,
+            sensed_promises={},
+        )
 
     def to_json(self) -> dict[str, object]:
         running = None if self.running is None else asdict(self.running)
-        return {
+        found: dict[str, object] = {
             "opening": asdict(self.opening),
             "threshold": number(self.threshold),
             "running": running,
             "running_threshold": number(self.running_threshold),
-            "promises": {name: {**asdict(p), "threshold": number(p.threshold)} for name, p in self.promises.items()},
+            "promises": _told(self.promises),
         }
+        if self.sensed is not None:
+            found["sensed"] = asdict(self.sensed)
+            found["sensed_threshold"], found["sensed_promises"] = number(self.sensed_threshold), _told(self.sensed_promises)
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Rule:
-        promises = {name: Promise(**{**p, "threshold": limit(p["threshold"])}) for name, p in data["promises"].items()}
-        running = None if data["running"] is None else Score(**data["running"])
-        thresholds = limit(data["threshold"]), limit(data["running_threshold"])
-        return cls(Score(**data["opening"]), thresholds[0], running, thresholds[1], promises)
+        scores = {name: None if data.get(name) is None else Score(**data[name]) for name in ("running", "sensed")}
+        return cls(
+            opening=Score(**data["opening"]),
+            threshold=limit(data["threshold"]),
+            running=scores["running"],
+            running_threshold=limit(data["running_threshold"]),
+            promises=_promises(data["promises"]),
+            sensed=scores["sensed"],
+            sensed_threshold=limit(data.get("sensed_threshold")),
+            sensed_promises=_promises(data.get("sensed_promises", {})),
+        )
+
+
+def _told(promises: Mapping[str, Promise]) -> dict[str, object]:
+    return {name: {**asdict(p), "threshold": number(p.threshold)} for name, p in promises.items()}
+
+
+def _promises(data: Mapping[str, Any]) -> dict[str, Promise]:
+    return {name: Promise(**{**p, "threshold": limit(p["threshold"])}) for name, p in data.items()}
 
 
 def measured(score: float) -> float:

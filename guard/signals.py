@@ -12,7 +12,7 @@ from dataclasses import dataclass
 CLIP = 1e-6
 """Probabilities are kept this far from 0 and 1 before their log-odds are taken: the transport resolves 6e-5."""
 
-NAMES = ("first", "mass", "second_look", "along", "mean", "max", "slope")
+NAMES = ("first", "mass", "second_look", "along", "mean", "max", "slope", "harm")
 
 
 def log_odds(probability: float) -> float:
@@ -34,7 +34,9 @@ class Signals:
     mass: the same at the decision (the deepest node of the opening tree that was reached);
     second_look: how much those log-odds rise behind a safety reminder, NaN until it was asked for;
     along: log-odds of the largest mass of opening a refusal after the decision;
-    mean, max: of the token entropies, in nats; slope: of their least-squares line, in nats a token.
+    mean, max: of the token entropies, in nats; slope: of their least-squares line, in nats a token;
+    harm: log-odds that the request is harmful, by the harm sense where the prompt ends (guard/sense.py); NaN where none
+    could be read.
     """
 
     first: float = math.nan
@@ -44,6 +46,7 @@ class Signals:
     mean: float = math.nan
     max: float = math.nan
     slope: float = 0.0
+    harm: float = math.nan
     count: int = 0
     _sum: float = 0.0
     _weighted: float = 0.0

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from evaluation import Judge, Outcome, Prompt, outcomes
@@ -23,13 +24,13 @@ from evaluation.statistics import auroc
 from evaluation.suite import OverRefusalClass
 from guard.beginnings import WINDOW, Beginnings, Weighing, places_left
 from guard.calibration import Calibration, CalibrationError, fit_bands, fit_entropy_cut
-from guard.conformal import promise, strictest
+from guard.conformal import Promise, promise, strictest
 from guard.drift import deciles
 from guard.openings import ROOT, Openings, Tokens
 from guard.reasoning import Reasoning
 from guard.record import ResponseRecord
-from guard.rule import Rule
-from guard.signals import log_odds
+from guard.rule import Rule, Score, fit_score
+from guard.signals import Signals, log_odds
 from online.calibration.beginnings import beginnings, spelled
 from online.calibration.learned_openings import LabelledSamples, LearnedOpenings, learn_openings
 from online.calibration.reasoning import behind_reasoning, marks
@@ -95,12 +96,13 @@ def calibrate(
     entropy = np.array([s.entropy for s in samples])
     others = of_harmful & ~matched if (of_harmful & ~matched).any() else ~matched
     tree_bands = fit_bands(tree[harmful], tree[~harmful])
-    more = [p for p in held if p.kind != "harmful"]
+    every, more = [*prompts, *held], [at for at, prompt in enumerate(held) if prompt.kind != "harmful"]
+    sense, told, harm = sense_of(policy, every, [policy.render(prompt.messages) for prompt in every], settings)
     harmless = [s for s in samples if prompts[s.prompt].kind != "harmful"]  # promises are about these alone
-    scored = _scored(policy, prompts, asked, harmless, openings, anew, first=first.tolist())
-    scored += _held(policy, more, openings, anew, settings, seed=seed, max_tokens=max_tokens)
-    every = [*prompts, *held]
-    sense, told = sense_of(policy, every, [policy.render(prompt.messages) for prompt in every], settings)
+    scored = _scored(policy, prompts, asked, harmless, openings, anew, harm=harm, first=first.tolist())
+    left, odds = [held[at] for at in more], harm[len(prompts) :][more]
+    scored += _held(policy, left, openings, anew, odds, settings, seed=seed, max_tokens=max_tokens)
+    weights = None if sense is None else fit_sensed(first.double().cpu().numpy(), harm[: len(prompts)], harmful)
     refusal = _short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no])
     return Calibration(
         model=model,
@@ -110,7 +112,7 @@ def calibrate(
         tree_mass=tree_bands,
         entropy_cut=fit_entropy_cut(entropy[matched], entropy[others]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        rule=fit_rule(scored, settings),
+        rule=fit_rule(scored, settings, weights),
         root=deciles(first.cpu().numpy()[~harmful]) if (~harmful).any() else (),
         conditions=policy.conditions,
         judge=named,
@@ -142,22 +144,61 @@ def digest(prompts: Sequence[Prompt]) -> str:
     return f"sha256:{hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()}"
 
 
-Scored = tuple[Prompt, float, bool]
-"""A response: its prompt, the largest refusal mass at a place where it went on without refusing, whether there was none."""
+class Scored(NamedTuple):
+    """A response: its prompt, the largest refusal mass at a place where it went on without refusing, whether there was none,
+    and the prompt's h (out of fold; NaN where there is none)."""
+
+    prompt: Prompt
+    mass: float
+    refused: bool
+    harm: float = math.nan
+
+    def by(self, score: Score) -> float:
+        """Its score, -inf where it refused."""
+        return -math.inf if self.refused else score.of(Signals(first=log_odds(self.mass), harm=self.harm))
 
 
-def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings) -> Rule:
-    """The rule whose threshold keeps the promise of every benign class that was seen; checkable tasks count as plain."""
+def fit_sensed(first: NDArray[np.float64], harm: NDArray[np.float64], harmful: NDArray[np.bool_]) -> Score | None:
+    """The weights of mass and harm sense together: logistic regression of harmful against other prompts.
+
+    first, harm, harmful: mass at the first token, h out of fold, and side of each prompt. None where h is no evidence of
+    harm; a mass that is none has no weight.
+    """
+    rows = np.stack([[log_odds(mass) for mass in first.tolist()], harm], 1)
+    known = np.isfinite(rows).all(1)
+    sides = rows[known & harmful], rows[known & ~harmful]
+    if not min(map(len, sides)):
+        return None
+    score = fit_score(("first", "harm"), *sides)
+    if score.weights["first"] <= 0:
+        score = fit_score(("harm",), *(side[:, 1:] for side in sides))
+    return score if score.weights["harm"] > 0 else None
+
+
+def fit_rule(scored: Sequence[Scored], settings: CalibrateSettings, sensed: Score | None = None) -> Rule:
+    """The rule whose thresholds keep the promise of every benign class that was seen; checkable tasks count as plain.
+    sensed: what decides where h was read, from `fit_sensed`."""
+    rule = Rule()
+    promises = _promised(scored, rule.opening, settings)
+    rule = replace(rule, threshold=strictest(promises), promises=promises)
+    if sensed is None:
+        return rule
+    read = _promised([one for one in scored if one.refused or not math.isnan(one.harm)], sensed, settings)
+    return replace(rule, sensed=sensed, sensed_threshold=strictest(read), sensed_promises=read)
+
+
+def _promised(scored: Sequence[Scored], score: Score, settings: CalibrateSettings) -> dict[str, Promise]:
+    """By class of the benign prompts."""
     promises = {}
     for name in get_args(OverRefusalClass):
         of_class = [
-            (prompt.cluster, -math.inf if refused else log_odds(mass))
-            for prompt, mass, refused in scored
-            if (prompt.over_refusal_class or ("plain" if prompt.kind == "task" else None)) == name
+            (one.prompt.cluster, one.by(score))
+            for one in scored
+            if (one.prompt.over_refusal_class or ("plain" if one.prompt.kind == "task" else None)) == name
         ]
         if of_class:
             promises[name] = promise(of_class, getattr(settings, name) / 100, settings.confidence)
-    return Rule(threshold=strictest(promises), promises=promises)
+    return promises
 
 
 @torch.no_grad()
@@ -166,17 +207,18 @@ def _held(
     prompts: Sequence[Prompt],
     openings: Openings,
     anew: Beginnings,
+    harm: NDArray[np.float64],
     settings: CalibrateSettings,
     *,
     seed: int,
     max_tokens: int,
 ) -> list[Scored]:
-    """One response to each prompt, as far as the answer may begin anew."""
+    """One response to each prompt, as far as the answer may begin anew. harm: h of each prompt."""
     if not prompts:
         return []
     asked, _ = _contexts(policy, prompts, openings.reasoning, settings, seed + 1)
     samples = generate(policy, asked, max_tokens=min(max_tokens, WINDOW + openings.depth), seed=seed + 1)
-    return _scored(policy, prompts, asked, samples, openings, anew)
+    return _scored(policy, prompts, asked, samples, openings, anew, harm=harm)
 
 
 @torch.no_grad()
@@ -188,10 +230,11 @@ def _scored(
     openings: Openings,
     anew: Beginnings,
     *,
+    harm: NDArray[np.float64] | None = None,
     first: Sequence[float] | None = None,
 ) -> list[Scored]:
     """Each response as the guard will judge it: at its first token, and wherever it begins anew; read as far as that is.
-    first: the mass at the first token of each prompt, where it is known."""
+    harm: h of each prompt; first: the mass at the first token of each, where it is known."""
     places = [weighed_places(openings, anew, s.tokens) for s in samples]
     known = [{} if first is None else {0: first[s.prompt]} for s in samples]
     rows = [i for i, at in enumerate(places) if not known[i].keys() >= set(at)]
@@ -202,7 +245,10 @@ def _scored(
         for i, row in zip(batch, read.tolist(), strict=True):
             known[rows[i]] = dict(enumerate(row)) | known[rows[i]]
     largest = [max((masses[at] for at in here), default=-math.inf) for here, masses in zip(places, known, strict=True)]
-    return [(prompts[s.prompt], mass, mass == -math.inf) for s, mass in zip(samples, largest, strict=True)]
+    return [
+        Scored(prompts[s.prompt], mass, mass == -math.inf, math.nan if harm is None else float(harm[s.prompt]))
+        for s, mass in zip(samples, largest, strict=True)
+    ]
 
 
 @torch.no_grad()

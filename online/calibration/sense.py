@@ -55,8 +55,9 @@ class Fitted:
 
 def sense_of(
     policy: LocalModel, prompts: Sequence[Prompt], asked: Sequence[Tokens], settings: CalibrateSettings
-) -> tuple[Sense | None, dict[str, object]]:
-    """The sense of the policy as it answers now, with figures for people to read.
+) -> tuple[Sense | None, dict[str, object], NDArray[np.float64]]:
+    """The sense of the policy as it answers now, figures for people to read, and h of each prompt out of fold (NaN where
+    there is none).
 
     asked: token ids of each prompt as it is rendered, without a reasoning behind it, for h is read at the prompt's end. No
     sense where there are too few prompts of a side, or none that could be left out: the figures then say what is missing.
@@ -65,17 +66,18 @@ def sense_of(
     streams = residuals(policy, asked, layers).numpy()
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts], dtype=bool)
     examples = Examples(streams, harmful, [cell(p) for p in prompts], sources(prompts), [p.cluster for p in prompts])
-    examples = examples.part(np.isfinite(streams).all((1, 2)))  # a stream that overflows in a narrow dtype says nothing
+    sound = np.isfinite(streams).all((1, 2))  # a stream that overflows in a narrow dtype says nothing
+    examples, h = examples.part(sound), np.full(len(prompts), np.nan)
     counts = [int((examples.harmful == side).sum()) for side in (True, False)]
     if min(counts) < FEW:
         lacking = f"{counts[0]} harmful and {counts[1]} harmless prompts are too few for the harm sense"
-        return None, {"missing": [f"{lacking}: give {FEW} of each at least."]}
+        return None, {"missing": [f"{lacking}: give {FEW} of each at least."]}, h
     fitted = fit_sense(examples, layers, {name: getattr(settings, name) for name in get_args(OverRefusalClass)}, settings)
     if fitted is None:
-        return None, {
-            "missing": ["The prompts are of one source or goal, and none can be left out: give prompts of several."]
-        }
-    return fitted.sense, figures(fitted, examples)
+        missing = ["The prompts are of one source or goal, and none can be left out: give prompts of several."]
+        return None, {"missing": missing}, h
+    h[sound] = fitted.h
+    return fitted.sense, figures(fitted, examples), h
 
 
 def fit_sense(

@@ -51,7 +51,7 @@ class Event:
         id: see `new_event_id`.
         time: unix time, seconds.
         adapter: "base" or "v<N>".
-        verdict: refusal, risky, contested, plain or uncalibrated.
+        verdict: refusal, over_refusal, risky, contested, plain or uncalibrated.
         prompt, response: text; prompt_tokens, response_tokens: the model's token ids.
         entropies: nats, one a response token, kept as float32; entropy_mean: nats, NaN if none was measured.
         refusal_mass: probability, None without a calibration.

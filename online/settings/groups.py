@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from guard.policy import Action, Leeway, Mode
+from guard.policy import CHOOSABLE, Action, Leeway, Mode, OverRefusal
 
 
 def _none(value: object) -> object:
@@ -81,6 +81,11 @@ class GuardSettings(Group):
     route_to: Annotated[str | None, NoneAware] = Field(
         default=None, description="Adapter that 'route' answers from: base, a loaded version such as v3, or a LoRA module."
     )
+    over_refusal: OverRefusal = Field(
+        default=OverRefusal.LEAVE,
+        description="What enforcement does with a refusal of a request that the harm sense calls harmless: 'leave' it, or "
+        "'redraw', answer anew without the model's refusal openings, where an answer then passes.",
+    )
     exempt_modules: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)] = Field(
         default=(),
         description="LoRA modules of --lora-modules (comma-separated) that may answer unguarded where a request is to be "
@@ -120,7 +125,7 @@ class GuardSettings(Group):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.action is Action.NONE:
+        if self.action not in CHOOSABLE:
             raise ValueError("guard.action is halt, regenerate or route")
         if self.action is Action.ROUTE and self.route_to is None:
             raise ValueError("guard.action = 'route' needs guard.route_to, the adapter to answer from")

@@ -35,7 +35,10 @@ cores with the learner: vLLM's worker keeps one busy for a second after every st
 POLL_S = 1.0
 """Seconds between two looks at the update."""
 SHOWN = 8
-COLOURS = {"refusal": "green", "risky": "red", "contested": "yellow", "plain": "cyan", "uncalibrated": "magenta"}
+COLOURS = {
+    **{"refusal": "green", "over_refusal": "blue", "risky": "red"},
+    **{"contested": "yellow", "plain": "cyan", "uncalibrated": "magenta"},
+}
 
 
 AT_ONCE = ("--release-shadow", "0", "--release-canary", "0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from guard.beginnings import Beginnings
 from guard.calibration import Calibration
-from guard.openings import Openings
+from guard.openings import Openings, Tokens
 from guard.policy import Action, Policy
 from guard.record import ResponseRecord
 from guard.sense import Sense
@@ -86,7 +86,7 @@ class Guarded(AsyncLLM):
         if none were given.
         """
         self.adapters, self.settings, self._loop = adapters, settings, asyncio.get_running_loop()
-        self.default_policy = Policy(settings.mode, settings.action)
+        self.default_policy = Policy(settings.mode, settings.action, over_refusal=settings.over_refusal)
         self.modules, self.assigned, self.ranks_clients = modules or {}, assigned, ranks_clients
         self._fail, self.output_processor.propagate_error = self.output_processor.propagate_error, self._failed
         facts = await self.collective_rpc("sirl_install")
@@ -205,15 +205,32 @@ class Guarded(AsyncLLM):
             answer.adapter, answer.calibration = lease.name, lease.calibration
         return min(passing, key=lambda draw: draw.record.entropy_mean)
 
-    async def _draw(self, tapped: Tapped, lease: Lease, count: int) -> list[Draw]:
+    async def redrawn(self, tapped: Tapped) -> Draw | None:
+        """A response in place of an over-refusal, of the same adapter, kept from the openings that its refusals have: of
+        those that pass and do not refuse the one of lowest mean entropy. None where there is none."""
+        answer, params = tapped.answer, tapped.request.sampling_params
+        with self.adapters.lease(None, answer.adapter) as lease:
+            if lease.name != answer.adapter or answer.record.openings is None:
+                return None
+            count = self.settings.draws if params.temperature else 1
+            draws = await self._draw(tapped, lease, count, without=answer.record.openings.sequences)
+        passing = [one for one in draws if one.passes and not one.record.opening_matched and not one.record.thinking]
+        return min(passing, key=lambda draw: draw.record.entropy_mean, default=None)
+
+    async def stop(self, identity: str) -> None:
+        """Have the engine go on no longer with a response in whose place another was sent."""
+        await self.engine_core.abort_requests_async([identity])
+
+    async def _draw(self, tapped: Tapped, lease: Lease, count: int, without: Sequence[Tokens] = ()) -> list[Draw]:
         """Whole responses to the same prompt, which go through the engine but not through vLLM's output processor. They are
-        the model's own: what the client steered the first one by is left out."""
+        the model's own: what the client steered the first one by is left out. without: what none of them says."""
         draws: dict[str, Draw] = {}
         loop, original = asyncio.get_running_loop(), tapped.request
         rule = tapped.answer.request.rule(lease.calibration)
         try:
             for number in range(count):
                 params = unsteered(original.sampling_params)
+                params._bad_words_token_ids = [list(words) for words in without] or None
                 if params.temperature == 0 and count > 1:
                     params.temperature = 1.0  # greedy draws would all be the one that was touched
                 params.seed = None if params.seed is None else params.seed + number + 1

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from vllm.sampling_params import RequestOutputKind
@@ -77,12 +77,17 @@ class Tapped:
     delivered: int = 0
     """Tokens that vLLM has been given of it."""
     redraw: asyncio.Task | None = None
+    refused: bool = False
+    """Whether it is an over-refusal that is held until it is known whether another answer takes its place."""
 
 
 class Redrawer(Protocol):
-    """Who can draw a response anew: regenerate from the same adapter, or route to another; None where no draw passes."""
+    """Who can draw a response anew: regenerate from the same adapter, or route to another (`drawn`), or answer what was
+    refused without need (`redrawn`); None where no draw passes."""
 
     async def drawn(self, tapped: Tapped) -> Draw | None: ...
+    async def redrawn(self, tapped: Tapped) -> Draw | None: ...
+    async def stop(self, identity: str) -> None: ...
     def record_stats(self, stats: object) -> None: ...
 
 
@@ -134,11 +139,12 @@ class Tap:
             answer.params, answer.multimodal = params, bool(request.mm_features)
             answer.record.begin(answer.prompt_tokens)
             answer.record.steered = steered(params)
-            self.live[request.request_id] = Tapped(answer, only, request, self.gatekeeper(answer.rule, answer.record))
+            gatekeeper = self.gatekeeper(answer.rule, answer.record, answer.harmless)
+            self.live[request.request_id] = Tapped(answer, only, request, gatekeeper)
 
-    def gatekeeper(self, rule: Rule | None, record: ResponseRecord) -> Gatekeeper | None:
+    def gatekeeper(self, rule: Rule | None, record: ResponseRecord, harmless: float | None = None) -> Gatekeeper | None:
         """What holds a response to a rule, if it is held to one."""
-        return None if rule is None else Gatekeeper(rule, self.hold_reasoning or record.steered)
+        return None if rule is None else Gatekeeper(rule, self.hold_reasoning or record.steered, harmless)
 
     def process_outputs(self, outputs, *args, **kwargs):
         """Take the words off, let vLLM process what the gatekeeper lets through, and report what ended."""
@@ -162,15 +168,23 @@ class Tap:
 
     def admit(self, tapped: Tapped, output: EngineCoreOutput, stopped: list[str]) -> list[EngineCoreOutput]:
         """What of a choice vLLM may see now; ids of requests that the engine must stop go into `stopped`."""
-        if tapped.redraw is not None:
+        if tapped.redraw is not None and not tapped.refused:
             return []
         record = tapped.answer.record
         measure(output, record, tapped.entropy_only)
         if tapped.gatekeeper is None:
             return [output]
         tapped.held.append(output)
-        move = self.decided(tapped, tapped.gatekeeper, ended=output.finish_reason is not None)
-        if move is Move.HOLD:
+        return [] if tapped.refused else self.judged(tapped, tapped.gatekeeper, stopped)
+
+    def judged(self, tapped: Tapped, gatekeeper: Gatekeeper, stopped: list[str]) -> list[EngineCoreOutput]:
+        """What of the held outputs of a choice vLLM may see now; `stopped` as in `admit`."""
+        output = tapped.held[-1]
+        move = self.decided(tapped, gatekeeper, ended=output.finish_reason is not None)
+        if move is Move.REDRAW:
+            tapped.refused = True
+            self.begin(tapped, self.answer_anew(tapped))
+        if move in (Move.HOLD, Move.REDRAW):
             return []
         held, tapped.held = tapped.held, []
         if move is Move.RELEASE:
@@ -180,11 +194,15 @@ class Tap:
         if output.finish_reason is None:
             stopped.append(output.request_id)
         action = tapped.answer.request.policy.action
-        if action is Action.HALT or tapped.gatekeeper.read:  # what a client has begun to read cannot be drawn anew
+        if action is Action.HALT or gatekeeper.read:  # what a client has begun to read cannot be drawn anew
             return [self.halted(tapped, held[0])]
-        tapped.redraw = asyncio.get_running_loop().create_task(self.replace(tapped, held[0], action))
-        tapped.redraw.add_done_callback(lambda task: self.surface(task, output.request_id))
+        self.begin(tapped, self.replace(tapped, held[0], action))
         return []
+
+    def begin(self, tapped: Tapped, redraw: Coroutine[Any, Any, None]) -> None:
+        """Draw a choice anew while the loop that hands out tokens goes on."""
+        tapped.redraw = asyncio.get_running_loop().create_task(redraw)
+        tapped.redraw.add_done_callback(lambda task: self.surface(task, tapped.request.request_id))
 
     def let_go(self, tapped: Tapped, held: list[EngineCoreOutput]) -> list[EngineCoreOutput]:
         """What was held, as its client may have it: how likely other tokens were where refusing was weighed would tell how
@@ -263,7 +281,6 @@ class Tap:
     async def replace(self, tapped: Tapped, first: EngineCoreOutput, action: Action) -> None:
         """Let another response take this one's place: draw it whole, then send it under this one's id. Where that fails the
         choice is halted, for what was held is gone."""
-        identity = first.request_id
         try:
             draw = await self.drawer.drawn(tapped)
         except Exception as error:
@@ -272,12 +289,42 @@ class Tap:
             outputs = [self.halted(tapped, first)]
         else:
             outputs = [self.halted(tapped, first)] if draw is None else self.taken(tapped, draw, first, action)
+        self.send(tapped, outputs)
+
+    async def answer_anew(self, tapped: Tapped) -> None:
+        """Let another answer take the place of an over-refusal, which is held meanwhile, and goes out where none passes."""
+        ended = False
+        try:
+            draw = await self.drawer.redrawn(tapped)
+        except Exception as error:
+            log.error("an over-refusal could not be drawn anew, and stands: %r", error)
+            self.watcher.failed(tapped.answer)
+            draw = None
+        held, gatekeeper, stopped = tapped.held, tapped.gatekeeper, []
+        tapped.refused = False
+        if draw is not None:
+            ended, tapped.held = held[-1].finish_reason is not None, []
+            outputs = self.taken(tapped, draw, held[0], Action.REDRAW)
+            stopped = [] if ended else [tapped.request.request_id]
+        else:
+            assert gatekeeper is not None, "it asked for another answer"
+            gatekeeper.harmless, tapped.redraw = None, None
+            outputs = self.judged(tapped, gatekeeper, stopped)
+        self.send(tapped, outputs)
+        for identity in stopped:
+            await self.drawer.stop(identity)
+
+    def send(self, tapped: Tapped, outputs: list[EngineCoreOutput]) -> None:
+        """Hand vLLM outputs of a choice beside the engine's loop, and report the answer if it has ended."""
+        if not outputs:
+            return
+        identity = tapped.request.request_id
         state = self.processor.request_states[identity]
         stats = iteration_stats() if self.processor.log_stats else None
         self._process(outputs, stats.iteration_timestamp if stats else None, stats)
         if stats:
             self.drawer.record_stats(stats)
-        if self.live.pop(identity, None):
+        if identity not in self.processor.request_states and self.live.pop(identity, None):
             self.end_of(tapped, state, outputs)
 
     def taken(self, tapped: Tapped, draw: Draw, first: EngineCoreOutput, action: Action) -> list[EngineCoreOutput]:

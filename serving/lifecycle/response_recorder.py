@@ -94,7 +94,7 @@ class ResponseRecorder:
         if slot is None or slot.calibration is None or not answer.record.entropies:
             return Verdict.UNCALIBRATED
         record = answer.record
-        return slot.calibration.verdict(record.refusal_mass, record.opening_matched, record.entropy_mean)
+        return slot.calibration.verdict(record.refusal_mass, record.opening_matched, record.entropy_mean, record.harm)
 
     def hesitated(self, answer: ServedAnswer) -> bool:
         """Whether the mass lay over the low band. The gap is taken among these by how they opened, entropy aside: a gap

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 from guard.calibration import Calibration
 from guard.errors import SirlError
+from guard.policy import OverRefusal
 from online.events.redaction import Preparation
 from online.events.writer import BufferWriter
 from online.operations.installation import Installation
@@ -246,6 +247,14 @@ class Service:
         unguarded = live.calibration is None and self.policies.default.enforces
         trouble = f"No calibration fits {live.name}: its responses pass unguarded though guard.mode is enforce."
         self.problems.note("enforcement", trouble if unguarded else None)
+        redraws = self.policies.default.enforces and self.policies.default.over_refusal is OverRefusal.REDRAW
+        sense = live.calibration.sense if live.calibration else None
+        unknown = redraws and (sense is None or sense.harmless is None)
+        trouble = (
+            f"The harm sense of {live.name} calls nothing harmless, so no over-refusal is drawn again: calibrate it with "
+            "more harmful prompts (`sirl calibrate` says how many)."
+        )
+        self.problems.note("over-refusals", trouble if unknown else None)
 
     def close(self) -> None:
         """Stop the learner, write what was acknowledged."""

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from guard.calibration import Calibration
-from guard.policy import Action, Policy
+from guard.policy import Action, OverRefusal, Policy
 from guard.record import ResponseRecord, mean
 from guard.rule import Rule
 from guard.signals import probability
@@ -45,6 +45,13 @@ class ServedAnswer:
     def rule(self) -> Rule | None:
         """The rule that this answer is held to under enforcement; None: it is observed."""
         return self.request.rule(self.calibration)
+
+    @property
+    def harmless(self) -> float | None:
+        """Log-odds of harm up to which a refusal is drawn again; None: none is."""
+        if self.rule is None or self.request.policy.over_refusal is OverRefusal.LEAVE or self.calibration is None:
+            return None
+        return None if self.calibration.sense is None else self.calibration.sense.harmless
 
     @property
     def verdict_name(self) -> str:

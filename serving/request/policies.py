@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from guard.policy import Action, Leeway, Mode, Policy
+from guard.policy import Action, Leeway, Mode, OverRefusal, Policy
 from online.settings.groups import GuardSettings
 from online.settings.load import SettingsError
 
@@ -22,10 +22,11 @@ class KeyPolicy(BaseModel):
     allow: bool = False
     """Never touched, whatever else is said."""
     mode: Mode | None = None
-    action: Action | None = None
+    action: Literal["halt", "regenerate", "route"] | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     trusted: bool = False
     leeway: Leeway | None = None
+    over_refusal: OverRefusal | None = None
 
 
 class PoliciesFile(BaseModel):
@@ -39,17 +40,18 @@ class Policies:
 
     def __init__(self, settings: GuardSettings) -> None:
         self.route_to = settings.route_to
-        self.default = Policy(settings.mode, settings.action, leeway=settings.leeway)
+        self.default = Policy(settings.mode, settings.action, leeway=settings.leeway, over_refusal=settings.over_refusal)
         self.keys = {digest.lower(): self._of(given) for digest, given in read(settings.policies).items()}
 
     def _of(self, given: KeyPolicy) -> Policy:
         default = self.default
         return Policy(
             mode=Mode.OBSERVE if given.allow else given.mode or default.mode,
-            action=given.action or default.action,
+            action=Action(given.action) if given.action else default.action,
             threshold=given.threshold,
             trusted=given.trusted,
             leeway=Leeway.NOTHING if given.allow and given.leeway is None else given.leeway or default.leeway,
+            over_refusal=given.over_refusal or default.over_refusal,
         )
 
     def of(self, key: bytes) -> Policy:

@@ -50,8 +50,26 @@ def test_every_row(row, verdict):
     assert decide(*row) is Verdict(verdict)
 
 
+def sensed(row: tuple, harm: str) -> Verdict:
+    """What the table says where the harm sense was read."""
+    mass, matched, entropy = row
+    if mass is None or entropy is None:
+        return Verdict.UNCALIBRATED
+    if harm == "harmless" and matched:
+        return Verdict.OVER_REFUSAL
+    if harm == "harmful" and not matched:
+        return Verdict.RISKY
+    return Verdict(TABLE[row])
+
+
+@pytest.mark.parametrize("harm", ["harmless", "grey", "harmful"])
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_every_row_where_the_harm_sense_was_read(row, harm):
+    assert decide(*row, harm) is sensed(row, harm)
+
+
 def test_every_verdict_is_reached():
-    assert {decide(*row) for row in TABLE} == set(Verdict)
+    assert {decide(*row, harm) for row in TABLE for harm in ("harmless", "grey", "harmful")} == set(Verdict)
 
 
 def test_entropy_alone_decides_no_calibrated_row():
@@ -61,5 +79,7 @@ def test_entropy_alone_decides_no_calibrated_row():
 
 
 def test_verdicts_and_actions_are_their_names_on_the_wire():
-    assert [str(verdict) for verdict in Verdict] == ["refusal", "risky", "contested", "plain", "uncalibrated"]
-    assert [str(action) for action in Action] == ["none", "halt", "regenerate", "route"]
+    assert [str(verdict) for verdict in Verdict] == [
+        *("refusal", "over_refusal", "risky", "contested", "plain", "uncalibrated")
+    ]
+    assert [str(action) for action in Action] == ["none", "halt", "regenerate", "route", "redraw"]

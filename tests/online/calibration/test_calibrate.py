@@ -111,13 +111,13 @@ def test_places_are_read_from_cut_answers_as_from_whole_ones(
     cut = _scored(policy, prompts, asked, samples, openings, anew, first=first)
     with torch.no_grad():
         whole = masses_along(policy, [asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
-    for sample, row, (prompt, mass, refused) in zip(samples, whole.tolist(), cut, strict=True):
+    for sample, row, (prompt, mass, refused, _) in zip(samples, whole.tolist(), cut, strict=True):
         places = weighed_places(openings, anew, sample.tokens)
         assert mass == pytest.approx(max((row[at] for at in places), default=-math.inf), rel=1e-4)
         assert (prompt, refused) == (prompts[sample.prompt], not places)
-    assert any(refused for *_, refused in cut) and any(len(weighed_places(openings, anew, s.tokens)) > 1 for s in samples)
+    assert any(one.refused for one in cut) and any(len(weighed_places(openings, anew, s.tokens)) > 1 for s in samples)
     without = _scored(policy, prompts, asked, samples, openings, anew)
-    assert [mass for _, mass, _ in without] == pytest.approx([mass for _, mass, _ in cut], rel=1e-4)
+    assert [one.mass for one in without] == pytest.approx([one.mass for one in cut], rel=1e-4)
 
 
 def test_a_short_refusal_is_the_model_s_own(policy: LocalModel, calibration: Calibration) -> None:
