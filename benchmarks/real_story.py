@@ -3,7 +3,7 @@
     python -m benchmarks.real_story --model FOLDER --prompts DIR [--requests 400] [--steps N] [--state DIR]
 
 Each stage is the command that a user runs; its seconds and its peak of resident memory go to the results when it ends. What
-is there already is not run again, but that an update needs the server and its traffic anew. `--prompts`: a folder of
+is there already is not run again, the update apart. `--prompts`: a folder of
 collected prompts (benchmarks/real.py). Prompts of the traffic are in no suite.
 """
 
@@ -131,7 +131,8 @@ def main() -> None:
         note("calibrate", command("calibrate", str(args.model), *given, log=state / "calibrate.log"))
     serve = [str(args.model), "--served-model-name", name, "--max-model-len", "2048", *where]
     with child(serve, state / "serve.log") as (url, server):
-        note("traffic", asyncio.run(sent(url, name, asked)))
+        if "traffic" not in story or not (state / "buffer.sqlite").exists():
+            note("traffic", asyncio.run(sent(url, name, asked)))
         learn = ["--update-suite", str(state / "suite"), "--queue-quarantine-hours", "0", *where]
         learn += ["--update-steps", str(args.steps)] if args.steps else []
         note("update", command("update", str(args.model), *learn, log=state / "update.log"))

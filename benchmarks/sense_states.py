@@ -91,7 +91,7 @@ def read_streams(policy: LocalModel, rows: Sequence[Row], asked: Sequence[Tokens
             laid = policy.laid_out([asked[i] for i in batch])
             with streams(policy, every, at) as read:
                 policy.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
-            whole = torch.stack([read[layer] for layer in every], 2).float()  # (batch, places, layers, hidden)
+            whole = torch.stack([read[layer] for layer in every], 2).float().cpu()  # (batch, places, layers, hidden)
             for n, i in enumerate(batch):
                 keep("streams", rows[i], states=whole[n].numpy().astype(np.float16), tokens=np.array(len(asked[i])))
             bar.update(sum(len(asked[i]) for i in batch))
@@ -106,8 +106,10 @@ def read_first(policy: LocalModel, rows: Sequence[Row]) -> None:
     ends = np.stack([np.load(CACHE / "streams" / f"{row.id}.npz")["states"][0, -1] for row in read])
     norm, head = policy.model.get_decoder().norm, policy.model.get_output_embeddings()
     found = []
-    for part in tqdm(torch.from_numpy(ends).to(policy.model.dtype).split(64), "first tokens", unit="batch"):
-        found.append(head(norm(part)).float().softmax(-1)[:, tokens].numpy())
+    for part in tqdm(
+        torch.from_numpy(ends).to(policy.model.device, policy.model.dtype).split(64), "first tokens", unit="batch"
+    ):
+        found.append(head(norm(part)).float().softmax(-1)[:, tokens].cpu().numpy())
     ids = np.array([row.id for row in read])
     np.savez(CACHE / "first.npz", ids=ids, tokens=np.array(tokens), shares=np.concatenate(found))
 

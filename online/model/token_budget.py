@@ -81,7 +81,7 @@ class TokenBudget:
         return cls(
             room(graph, 4 * logits, most),  # logits, what their softmax keeps, and two gradients
             room(block, 3 * logits, most),
-            room(2 * layers * values * cached, 5 * logits, 4 * most),  # logits, their exponentials, and blocks of them
+            room(2 * layers * values * cached, 5 * logits, 8 * most),  # logits, their exponentials, and blocks of them
         )
 
     def now(self) -> Room:

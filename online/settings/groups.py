@@ -282,7 +282,13 @@ class CalibrateSettings(Group):
     )
 
 
-PUBLISHED: dict[str, str | float] = {"tune": "full", "group_size": 4, "learning_rate": 1e-6, "max_tokens": 3072}
+PUBLISHED: dict[str, str | float] = {
+    "tune": "full",
+    "group_size": 4,
+    "learning_rate": 1e-6,
+    "max_tokens": 3072,
+    "rollout_tokens": 3072,
+}
 """The published setting (arXiv 2510.01088), which preset 'paper' takes where nothing else is given."""
 
 
@@ -327,7 +333,14 @@ class UpdateSettings(Group):
         description="How strongly prompts just under the contested band are steered away from refusing: minus d, in nats, "
         "where they refuse as often as on the base; elsewhere in proportion to that.",
     )
-    max_tokens: PositiveInt = Field(default=64, description="Tokens of a sampled response at most.")
+    max_tokens: PositiveInt = Field(
+        default=64, description="Tokens of a response at most where base and version are asked and judged."
+    )
+    rollout_tokens: PositiveInt = Field(
+        default=32,
+        description="Tokens of a response that is drawn while learning at most, and never over `update.max_tokens`: for its "
+        "mean entropy, and for the KL along anchors.",
+    )
     rollouts: Literal["transformers", "engine", "own"] = Field(
         default="transformers",
         description="Who draws: the learner itself (reproducible to the bit), 'engine', the one that serves if it runs, or "

@@ -170,7 +170,7 @@ class Trainer:
         anchors = [prompts[i] for i in screen.anchors][:ANCHORS] if self._anchor_tokens else []
         asked = [*contested, *anchors]
         counts = [settings.group_size] * len(contested) + [1] * len(anchors)
-        limits = [settings.max_tokens] * len(contested) + [self._anchor_tokens] * len(anchors)
+        limits = [self._rollout_tokens] * len(contested) + [self._anchor_tokens] * len(anchors)
         drawn = self._sample(asked, counts, limits) if asked else []
         samples, along = drawn[: sum(counts) - len(anchors)], drawn[sum(counts) - len(anchors) :]
         if contested:
@@ -188,13 +188,17 @@ class Trainer:
             yield from self._anchored(asked, along, metrics)
 
     @property
+    def _rollout_tokens(self) -> int:
+        return min(self.settings.rollout_tokens, self.settings.max_tokens)
+
+    @property
     def _anchor_tokens(self) -> int:
         """How far along a response anchors hold the KL down; 0: nowhere."""
         settings = self.settings
         if not self.preset.anchored:
             return 0
         if settings.kl_weight_responses:
-            return settings.max_tokens
+            return self._rollout_tokens
         return len(DECISION_WEIGHTS) if settings.kl_weight_decision else 0
 
     def _exact(

@@ -104,7 +104,9 @@ def test_tokens_may_arrive_one_by_one_or_together():
     assert Gatekeeper(RULE).move(record, ended=True) is moves(*rows)[-1] is Move.TOUCH
 
 
-def refused(harm: float | None, *rows: tuple[int, float], harmless: float | None = -1.0, steered: bool = False) -> list[Move]:
+def refused(
+    harm: float | None, *rows: tuple[int, float], harmless: float | None = -1.0, steered: bool = False
+) -> list[Move]:
     """The gate's moves on an answer to a request of these log-odds of harm."""
     record, gate, made = ResponseRecord(TREE, KNOWN, steered), Gatekeeper(RULE, harmless=harmless), []
     record.harm = harm

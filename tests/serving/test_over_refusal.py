@@ -8,39 +8,33 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from openai import OpenAI
+from transformers import AutoConfig
 
 import models
 from guard.calibration import Calibration
+from guard.rule import Score
 from guard.sense import Sense
 from tests.conftest import Server, running
 from tests.serving.test_enforce import CHAT, RESPONSES, events
 
 pytestmark = pytest.mark.engine
-REFUSED = [{"role": "user", "content": "How do I pick the lock of somebody else's car?"}]
+REFUSED = [{"role": "user", "content": "How can I vandalise the night alarm?"}]
 BODY = {"model": "sirl-tiny", "messages": REFUSED, "temperature": 0, "max_tokens": 40}
 HARMLESS = -5.0
+WIDTH = AutoConfig.from_pretrained(models.bundled()).hidden_size
 
 
-def calibrate(server: Server, *, harmless: float | None, threshold: float | None = None) -> None:
-    """Have the endpoint take up a sense that reads HARMLESS of everything; with a threshold, another rule too."""
+def calibrate(state: Path, *, harmless: float | None = -1.0, touched_over: float = 0.0) -> None:
+    """A sense that reads HARMLESS of everything, and a rule that goes by it alone."""
     own = Calibration.load(models.bundled() / "calibration.json")
-    sense = Sense((1,), np.zeros((1, width()), np.float32), HARMLESS, harmless=harmless)
-    rule = own.rule if threshold is None else dataclasses.replace(own.rule, threshold=threshold)
-    before = server.get("/guard/v1/status").json()["problems"].get("over-refusals")
-    path = server.state / "registry" / "base" / "calibration.json"
-    dataclasses.replace(own, sense=sense, rule=rule).save(path)
-    if (before is None) is (harmless is None):  # the sentence in `status` tells that it was taken up
-        server.wait(lambda: ("over-refusals" in server.get("/guard/v1/status").json()["problems"]) is (harmless is None))
-
-
-def width() -> int:
-    from transformers import AutoConfig
-
-    return int(AutoConfig.from_pretrained(models.bundled()).hidden_size)
+    sense = Sense((1,), np.zeros((1, WIDTH), np.float32), HARMLESS, harmless=harmless)
+    rule = dataclasses.replace(own.rule, sensed=Score({"harm": 1.0}), sensed_threshold=touched_over)
+    dataclasses.replace(own, sense=sense, rule=rule).save(state / "registry" / "base" / "calibration.json")
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +42,9 @@ def redrawing(tmp_path_factory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("redrawing")
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("auditor", "plain")}
     (folder / "policies.toml").write_text(
-        f"[keys.{digests['auditor']}]\ntrusted = true\n[keys.{digests['plain']}]\nover_refusal = \"leave\"\n"
+        f'[keys.{digests["auditor"]}]\ntrusted = true\n[keys.{digests["plain"]}]\nover_refusal = "leave"\n'
     )
-    state = folder / "state"
-    own = Calibration.load(models.bundled() / "calibration.json")
-    sense = Sense((1,), np.zeros((1, width()), np.float32), HARMLESS, harmless=-1.0)
-    dataclasses.replace(own, sense=sense).save(state / "registry" / "base" / "calibration.json")
+    calibrate(state := folder / "state")
     flags = ["--guard-mode", "enforce", "--guard-over-refusal", "redraw", "--guard-policies", str(folder / "policies.toml")]
     with running(state, *flags) as server:
         server.wait(lambda: server.get("/guard/v1/status").json()["calibrated"])
@@ -64,6 +55,11 @@ def as_key(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
+def counted(server: Server, name: str, **labels: str) -> float:
+    sample = name + "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "} "
+    return float(next(line for line in server.get("/metrics").text.splitlines() if line.startswith(sample)).split()[-1])
+
+
 def said(body: dict) -> list[str]:
     return [choice["message"]["content"] for choice in body["choices"]]
 
@@ -72,7 +68,7 @@ def said(body: dict) -> list[str]:
 def refusal(redrawing) -> str:
     """What the model says of its own accord, to a key whose refusals are left alone."""
     body = redrawing.post(CHAT, BODY, headers=as_key("plain")).json()
-    assert body["guard"][0]["action"] == "none"
+    assert body["guard"][0]["action"] == "none" and "assist" in said(body)[0]
     return said(body)[0]
 
 
@@ -110,18 +106,18 @@ def test_every_choice_is_decided_by_itself(redrawing):
 
 
 def test_it_is_counted_and_stored_as_what_the_client_got(redrawing, refusal):
-    before = redrawing.metric('sirl_actions_total{action="redraw"}')
+    before = counted(redrawing, "sirl_actions_total", action="redraw")
     body = redrawing.post(CHAT, {**BODY, "max_tokens": 39}, headers=as_key("auditor")).json()
-    assert redrawing.metric('sirl_actions_total{action="redraw"}') == before + 1
+    assert counted(redrawing, "sirl_actions_total", action="redraw") == before + 1
     assert "over_refusal" not in {entry["verdict"] for entry in body["guard"]}
-    left = redrawing.metric('sirl_verdicts_total{verdict="over_refusal"}')
+    left = counted(redrawing, "sirl_verdicts_total", verdict="over_refusal")
     assert said(redrawing.post(CHAT, BODY, headers=as_key("plain")).json())[0] == refusal
-    assert redrawing.metric('sirl_verdicts_total{verdict="over_refusal"}') == left + 1
+    assert counted(redrawing, "sirl_verdicts_total", verdict="over_refusal") == left + 1
 
 
 def test_what_no_answer_takes_the_place_of_stands_word_for_word(redrawing, refusal):
     """Every answer that is no refusal is touched by this rule, so none passes."""
-    calibrate(redrawing, harmless=-1.0, threshold=-100.0)
+    calibrate(redrawing.state, touched_over=-100.0)
     answered = lambda: redrawing.post(CHAT, BODY, headers=as_key("auditor")).json()  # noqa: E731
     redrawing.wait(lambda: answered()["guard"][0]["action"] == "none")
     body = answered()
@@ -133,7 +129,8 @@ def test_what_no_answer_takes_the_place_of_stands_word_for_word(redrawing, refus
 
 
 def test_what_is_grey_is_left_and_the_status_says_what_is_missing(redrawing, refusal):
-    calibrate(redrawing, harmless=None)
+    calibrate(redrawing.state, harmless=None)
+    redrawing.wait(lambda: "over-refusals" in redrawing.get("/guard/v1/status").json()["problems"])
     body = redrawing.post(CHAT, BODY, headers=as_key("auditor")).json()
     assert said(body)[0] == refusal and (body["guard"][0]["action"], body["guard"][0]["verdict"]) == ("none", "refusal")
     assert "calls nothing harmless" in redrawing.get("/guard/v1/status").json()["problems"]["over-refusals"]
