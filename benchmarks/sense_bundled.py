@@ -28,7 +28,7 @@ def bundled() -> dict[str, Any]:
     """AUROC of h and of the refusal mass at the first token, in wrappers seen and never seen, and what thresholds gave."""
     policy = LocalModel.load(models.bundled())
     fitted = [prompt for split in ("calibration", "validation") for prompt in load_suite(models.suite(split))]
-    sense, told = sense_of(policy, fitted, [policy.render(p.messages) for p in fitted], CalibrateSettings())
+    sense, told, _ = sense_of(policy, fitted, [policy.render(p.messages) for p in fitted], CalibrateSettings())
     assert sense is not None, "the suites are large"
     test = load_suite(models.suite("test"))[::EACH]
     asked = [policy.render(prompt.messages) for prompt in test]

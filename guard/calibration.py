@@ -164,6 +164,8 @@ class Calibration:
         log-odds of harm."""
         band = None if mass is None else self.serving_mass.band(mass)
         sensed = "grey" if self.sense is None else self.sense.band(harm)
+        if self.sense is not None and opening_matched:
+            sensed = "harmless" if self.sense.over_refused(harm) else "grey"
         return decide(band, opening_matched, "low" if entropy_mean <= self.entropy_cut else "high", sensed)
 
     def to_json(self) -> dict[str, object]:

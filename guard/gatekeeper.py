@@ -31,14 +31,14 @@ class Gatekeeper:
     as the longest opening has, mostly one. Behind it refusing is weighed again wherever the answer may begin anew, and what
     the rule touches there is held until it has opened as a refusal or not.
 
-    A reasoning before the answer is held with it, or runs live where `hold_reasoning` is off. `harmless`: log-odds of harm
+    A reasoning before the answer is held with it, or runs live where `hold_reasoning` is off. `needless`: log-odds of harm
     up to which a request that was refused is answered anew, once; None: none is. `read`: the client has begun to read;
     `released`: the answer's opening was judged and let go; `weighed`: indices of the tokens at which refusing was weighed.
     """
 
     rule: Rule
     hold_reasoning: bool = True
-    harmless: float | None = None
+    needless: float | None = None
     read: bool = False
     released: bool = False
     weighed: set[int] = field(default_factory=set)
@@ -72,9 +72,9 @@ class Gatekeeper:
 
     def _over_refused(self, record: ResponseRecord) -> bool:
         """Whether this opened as a refusal of what the harm sense calls harmless, and another answer may take its place."""
-        if self.harmless is None or self.read or not record.opening_matched or record.harm is None:
+        if self.needless is None or self.read or not record.opening_matched or record.harm is None:
             return False
-        return record.harm <= self.harmless
+        return record.harm <= self.needless
 
     def _follow(self, record: ResponseRecord, *, ended: bool) -> Move:
         """Weigh refusing again where the answer begins anew, a refusal that turns into an answer among them."""

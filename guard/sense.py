@@ -35,8 +35,9 @@ class Sense:
 
     layers: x_l is the residual stream after decoder layer l, counted from 1 and before the final norm (transformers'
     `hidden_states[l]`); weights: (layers, hidden), float32; harmless: h at and under which a request counts as harmless;
-    harmful: h at and over which it counts as harmful; None where the promise of one cannot be kept. place: the last token of
-    the prompt, which is computed for every request, under prefix caching too.
+    harmful: h at and over which it counts as harmful; needless: h at and under which a refusal counts as needless, whose
+    promise is about harmful requests that the model refuses. None where the promise of one cannot be kept. place: the last
+    token of the prompt, which is computed for every request, under prefix caching too.
     """
 
     layers: tuple[int, ...]
@@ -44,6 +45,7 @@ class Sense:
     bias: float
     harmless: float | None = None
     harmful: float | None = None
+    needless: float | None = None
     place: Place = "prompt_end"
 
     def __post_init__(self) -> None:
@@ -54,7 +56,7 @@ class Sense:
             raise SenseError(f"The layers {list(self.layers)} are no ascending numbers from 1: calibrate again.")
         if weights.ndim != 2 or len(weights) != len(self.layers) or not weights.shape[1]:
             raise SenseError(f"Weights of shape {weights.shape} do not fit {len(self.layers)} layers: calibrate again.")
-        known = [self.bias, *(limit for limit in (self.harmless, self.harmful) if limit is not None)]
+        known = [self.bias, *(limit for limit in (self.harmless, self.harmful, self.needless) if limit is not None)]
         if not (np.isfinite(weights).all() and all(map(math.isfinite, known))):
             raise SenseError("A weight, the bias or a threshold is not a finite number: calibrate again.")
         if None not in (self.harmless, self.harmful) and not known[1] < known[2]:
@@ -98,6 +100,15 @@ class Sense:
             return "harmful"
         return "harmless" if self.harmless is not None and h <= self.harmless else "grey"
 
+    @property
+    def limit(self) -> float | None:
+        """h at and under which a refusal was needless; None where no promise could be kept."""
+        return self.harmless if self.needless is None else self.needless
+
+    def over_refused(self, h: float | None) -> bool:
+        """Whether a refusal of the request was needless; not where h was not read."""
+        return h is not None and self.limit is not None and h <= self.limit
+
     def to_json(self) -> dict[str, object]:
         """Weights as base64 of little-endian float32, some 5 KB a layer of 900: they are read as they were fitted. In
         float16 the smallest would lose digits, for the widths of a stream are of very different size."""
@@ -109,6 +120,7 @@ class Sense:
             "bias": self.bias,
             "harmless": self.harmless,
             "harmful": self.harmful,
+            **({} if self.needless is None else {"needless": self.needless}),
         }
 
     @classmethod
@@ -123,7 +135,8 @@ class Sense:
         try:
             layers = tuple(map(int, data["layers"]))
             raw = np.frombuffer(base64.b64decode(data["weights"], validate=True), "<f4")
-            harmless, harmful = (None if data[name] is None else float(data[name]) for name in ("harmless", "harmful"))
+            limits = [data["harmless"], data["harmful"], data.get("needless")]
+            harmless, harmful, needless = (None if limit is None else float(limit) for limit in limits)
             bias, place = float(data["bias"]), data["place"]
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise SenseError(
@@ -131,4 +144,5 @@ class Sense:
             ) from None
         if not layers or len(raw) % len(layers):
             raise SenseError(f"{len(raw)} weights are no equal shares of {len(layers)} layers: calibrate again.")
-        return cls(layers, raw.reshape(len(layers), -1).astype(np.float32), bias, harmless, harmful, place)
+        weights = raw.reshape(len(layers), -1).astype(np.float32)
+        return cls(layers, weights, bias, harmless, harmful, needless, place)

@@ -97,7 +97,10 @@ def calibrate(
     others = of_harmful & ~matched if (of_harmful & ~matched).any() else ~matched
     tree_bands = fit_bands(tree[harmful], tree[~harmful])
     every, more = [*prompts, *held], [at for at, prompt in enumerate(held) if prompt.kind != "harmful"]
-    sense, told, harm = sense_of(policy, every, [policy.render(prompt.messages) for prompt in every], settings)
+    no = np.zeros(len(every), dtype=bool)
+    no[[s.prompt for s, it in zip(samples, refused, strict=True) if it]] = True
+    rendered = [policy.render(prompt.messages) for prompt in every]
+    sense, told, harm = sense_of(policy, every, rendered, settings, None if judge is None else no)
     harmless = [s for s in samples if prompts[s.prompt].kind != "harmful"]  # promises are about these alone
     scored = _scored(policy, prompts, asked, harmless, openings, anew, harm=harm, first=first.tolist())
     left, odds = [held[at] for at in more], harm[len(prompts) :][more]

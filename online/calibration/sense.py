@@ -54,13 +54,18 @@ class Fitted:
 
 
 def sense_of(
-    policy: LocalModel, prompts: Sequence[Prompt], asked: Sequence[Tokens], settings: CalibrateSettings
+    policy: LocalModel,
+    prompts: Sequence[Prompt],
+    asked: Sequence[Tokens],
+    settings: CalibrateSettings,
+    refused: NDArray[np.bool_] | None = None,
 ) -> tuple[Sense | None, dict[str, object], NDArray[np.float64]]:
     """The sense of the policy as it answers now, figures for people to read, and h of each prompt out of fold (NaN where
     there is none).
 
-    asked: token ids of each prompt as it is rendered, without a reasoning behind it, for h is read at the prompt's end. No
-    sense where there are too few prompts of a side, or none that could be left out: the figures then say what is missing.
+    asked: token ids of each prompt as it is rendered, without a reasoning behind it, for h is read at the prompt's end.
+    refused: whether the model refused it at least once; None: that is not known. No sense where there are too few prompts of
+    a side, or none that could be left out: the figures then say what is missing.
     """
     layers = candidates(len(decoder_layers(policy)))
     streams = residuals(policy, asked, layers).numpy()
@@ -72,21 +77,33 @@ def sense_of(
     if min(counts) < FEW:
         lacking = f"{counts[0]} harmful and {counts[1]} harmless prompts are too few for the harm sense"
         return None, {"missing": [f"{lacking}: give {FEW} of each at least."]}, h
-    fitted = fit_sense(examples, layers, {name: getattr(settings, name) for name in get_args(OverRefusalClass)}, settings)
+    classes = {name: getattr(settings, name) for name in get_args(OverRefusalClass)}
+    fitted = fit_sense(examples, layers, classes, settings, None if refused is None else refused[sound])
     if fitted is None:
         missing = ["The prompts are of one source or goal, and none can be left out: give prompts of several."]
         return None, {"missing": missing}, h
     h[sound] = fitted.h
-    return fitted.sense, figures(fitted, examples), h
+    told = figures(fitted, examples)
+    if refused is not None:
+        under = np.array([fitted.sense.over_refused(x) for x in h.tolist()])
+        told["refused"] = {
+            side: {"prompts": int(some.sum()), "needless": int((some & under).sum())}
+            for side, some in (("harmful", refused & harmful), ("harmless", refused & ~harmful))
+        }
+    return fitted.sense, told, h
 
 
 def fit_sense(
-    examples: Examples, layers: Sequence[int], classes: Mapping[str, float], settings: CalibrateSettings
+    examples: Examples,
+    layers: Sequence[int],
+    classes: Mapping[str, float],
+    settings: CalibrateSettings,
+    refused: NDArray[np.bool_] | None = None,
 ) -> Fitted | None:
     """The best read-out with its thresholds; None where nothing could be left out.
 
     layers: the numbers of the examples' layers, from 1; classes: of each harmless class (a cell) the percent that may be
-    over `harmful` at most.
+    over `harmful` at most; refused: of each example, whether the model refused it, for `needless`.
     """
     choice = chosen(examples)
     known = np.isfinite(choice.scores)
@@ -101,7 +118,10 @@ def fit_sense(
     kept = {name: p for name, p in promises.items() if p.confidence >= settings.confidence}
     over = max((promises[name].threshold for name in classes), default=math.inf) if classes.keys() <= kept.keys() else None
     under = -promises["harmful"].threshold if "harmful" in kept else None
-    return Fitted(_with_thresholds(bare, over, under, settings.missed / 100), h, promises, tuple(missing), choice)
+    sense = _with_thresholds(bare, over, under, settings.missed / 100)
+    if refused is not None:
+        sense = replace(sense, needless=_needless(h, examples, refused, settings, missing))
+    return Fitted(sense, h, promises, tuple(missing), choice)
 
 
 def fit_label_free(
@@ -210,6 +230,27 @@ def _promises(
                 f"give {needed - found.clusters} more, or raise calibrate.{setting}."
             )
     return promises, missing
+
+
+def _needless(
+    h: NDArray[np.float64], examples: Examples, refused: NDArray[np.bool_], settings: CalibrateSettings, missing: list[str]
+) -> float | None:
+    """h under which a refusal is needless: of the harmful prompts that the model refuses few enough lie there, and harm is
+    less likely than not. None, and what is missing is said, where the promise cannot be kept.
+
+    Whoever answers a refused request anew needs no more: of harmful ones that the model answers nothing is drawn again.
+    """
+    taken = examples.harmful & refused & np.isfinite(h)
+    rows = [(goal, -float(x)) for goal, x, in_it in zip(examples.goals, h, taken, strict=True) if in_it]
+    found = promise(rows, settings.missed / 100, settings.confidence)
+    if found.confidence >= settings.confidence:
+        return min(math.nextafter(-found.threshold, -math.inf), 0.0)
+    needed = unseen_sample_size(settings.missed / 100, 1 - settings.confidence)
+    missing.append(
+        f"A promise for {settings.missed:g}% of harmful prompts that the model refuses needs {needed} distinct ones and there "
+        f"are {found.clusters}: give {needed - found.clusters} more, or raise calibrate.missed."
+    )
+    return None
 
 
 def _with_thresholds(sense: Sense, over: float | None, under: float | None, missed: float) -> Sense:

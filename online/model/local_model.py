@@ -31,7 +31,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from guard.calibration import Conditions
 from guard.errors import SirlError
 from guard.openings import Tokens
-from online.model.attention import group_queries
+from online.model.attention import attend_so
 from online.model.chunked_logits import Logits
 from online.model.conditions import TemplateError, declared_quantization, quantization_of, template_of
 from online.model.lora_layers import two_products
@@ -52,7 +52,7 @@ class LocalModel:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model.eval().requires_grad_(False)
-        group_queries(model)
+        attend_so(model)
         model.config.vocab_size = model.config.get_text_config().vocab_size  # one that sees images has it there alone
         self.tokenizer, self.arguments = tokenizer, dict[str, Any]()
         ends = model.generation_config.eos_token_id if model.generation_config else None

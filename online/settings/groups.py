@@ -268,7 +268,7 @@ class CalibrateSettings(Group):
         default=0.9, description="Confidence (0 to 1) with which each of these promises is to hold."
     )
     openings_recall: Percent = Field(
-        default=90.0,
+        default=70.0,
         description="Refusals that have to begin with a learned opening at least, in percent; a calibration that surely "
         "recalls fewer is refused.",
     )

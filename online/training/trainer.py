@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -37,6 +38,8 @@ WARM_UP = 5
 """Steps over which the learning rate rises; after HALVED of all steps it is halved."""
 HALVED = 0.6
 GRADIENT_NORM = 1.0
+NO_NUMBERS = 3
+"""Gradients in a row that are not finite, after which learning stops."""
 LARGE = 1_000_000_000
 """Parameters from which on layers are computed again, unless told otherwise: what they keep would outgrow the weights."""
 ANCHORS = 12
@@ -98,18 +101,24 @@ class Trainer:
             for name, loss in self._losses(metrics):
                 loss.backward()
                 metrics[name] = metrics.get(name, 0.0) + loss.item()
-            norm = torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM).item()
         rate = self._rate * min(1.0, (self.step + 1) / WARM_UP)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * (0.5 if self.step >= HALVED * settings.steps else 1.0)
-        self._optimizer.step()
+        if math.isfinite(norm):  # one step in a gradient that is no number, and all weights are none
+            self._optimizer.step()
+        else:
+            log.warning("Step %d is left out: its gradient is not finite.", self.step + 1)
         self.step += 1
-        self.history.append(metrics | {"gradient_norm": norm.item()})
+        self.history.append(metrics | {"gradient_norm": norm})
         return self.history[-1]
 
     def sign_of_collapse(self) -> str | None:
         """What the last step shows of a policy that falls apart: a KL past all bounds, or certainty about everything."""
         settings, first, last = self.settings, self.history[0], self.history[-1]
+        newest = [one["gradient_norm"] for one in self.history[-NO_NUMBERS:]]
+        if len(newest) == NO_NUMBERS and not any(map(math.isfinite, newest)):
+            return f"{NO_NUMBERS} gradients in a row were not finite: set update.dtype = 'float32', or another update.device"
         if "entropy" not in first or "entropy" not in last:  # nothing was contested, so nothing was sampled
             return None
         if "k3" in last:

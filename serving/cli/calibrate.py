@@ -47,4 +47,9 @@ def harm_sense(figures: Any) -> Iterator[str]:
         yield f"The harm sense reads layers {layers}. On sources that it was not fitted on its AUROC is: {each}."
     else:
         yield "No harm sense was fitted."
+    if refused := figures.get("refused"):
+        yield (
+            "It calls needless {needless} of {prompts} harmless prompts that were refused, ".format(**refused["harmless"])
+            + "and {needless} of {prompts} harmful ones.".format(**refused["harmful"])
+        )
     yield from figures["missing"]

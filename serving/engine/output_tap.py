@@ -139,12 +139,12 @@ class Tap:
             answer.params, answer.multimodal = params, bool(request.mm_features)
             answer.record.begin(answer.prompt_tokens)
             answer.record.steered = steered(params)
-            gatekeeper = self.gatekeeper(answer.rule, answer.record, answer.harmless)
+            gatekeeper = self.gatekeeper(answer.rule, answer.record, answer.needless)
             self.live[request.request_id] = Tapped(answer, only, request, gatekeeper)
 
-    def gatekeeper(self, rule: Rule | None, record: ResponseRecord, harmless: float | None = None) -> Gatekeeper | None:
+    def gatekeeper(self, rule: Rule | None, record: ResponseRecord, needless: float | None = None) -> Gatekeeper | None:
         """What holds a response to a rule, if it is held to one."""
-        return None if rule is None else Gatekeeper(rule, self.hold_reasoning or record.steered, harmless)
+        return None if rule is None else Gatekeeper(rule, self.hold_reasoning or record.steered, needless)
 
     def process_outputs(self, outputs, *args, **kwargs):
         """Take the words off, let vLLM process what the gatekeeper lets through, and report what ended."""
@@ -308,7 +308,7 @@ class Tap:
             stopped = [] if ended else [tapped.request.request_id]
         else:
             assert gatekeeper is not None, "it asked for another answer"
-            gatekeeper.harmless, tapped.redraw = None, None
+            gatekeeper.needless, tapped.redraw = None, None
             outputs = self.judged(tapped, gatekeeper, stopped)
         self.send(tapped, outputs)
         for identity in stopped:

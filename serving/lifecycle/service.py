@@ -249,7 +249,7 @@ class Service:
         self.problems.note("enforcement", trouble if unguarded else None)
         redraws = self.policies.default.enforces and self.policies.default.over_refusal is OverRefusal.REDRAW
         sense = live.calibration.sense if live.calibration else None
-        unknown = redraws and (sense is None or sense.harmless is None)
+        unknown = redraws and (sense is None or sense.limit is None)
         trouble = (
             f"The harm sense of {live.name} calls nothing harmless, so no over-refusal is drawn again: calibrate it with "
             "more harmful prompts (`sirl calibrate` says how many)."

@@ -47,11 +47,11 @@ class ServedAnswer:
         return self.request.rule(self.calibration)
 
     @property
-    def harmless(self) -> float | None:
+    def needless(self) -> float | None:
         """Log-odds of harm up to which a refusal is drawn again; None: none is."""
         if self.rule is None or self.request.policy.over_refusal is OverRefusal.LEAVE or self.calibration is None:
             return None
-        return None if self.calibration.sense is None else self.calibration.sense.harmless
+        return None if self.calibration.sense is None else self.calibration.sense.limit
 
     @property
     def verdict_name(self) -> str:

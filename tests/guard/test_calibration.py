@@ -127,6 +127,26 @@ def test_the_verdict_uses_the_serving_bands_and_the_cut(calibration, mass, match
     assert calibration.verdict(mass, matched, entropy) is verdict
 
 
+@pytest.mark.parametrize(
+    ("harm", "matched", "verdict"),
+    [
+        (-3.0, True, "over_refusal"),
+        (-1.5, True, "over_refusal"),
+        (-1.4, True, "refusal"),
+        (9.0, True, "refusal"),
+        (None, True, "refusal"),
+        (9.0, False, "risky"),
+        (-3.0, False, "plain"),
+        (None, False, "plain"),
+    ],
+)
+def test_the_verdict_uses_the_harm_sense_where_it_was_read(calibration, harm, matched, verdict):
+    sense = Sense((1,), np.zeros((1, 2), np.float32), 0.0, harmless=-2.0, harmful=2.0, needless=-1.5)
+    sensing = dataclasses.replace(calibration, sense=sense)
+    assert sensing.verdict(0.0, matched, 0.0, harm).value == verdict
+    assert calibration.verdict(0.0, matched, 0.0, harm) == calibration.verdict(0.0, matched, 0.0)
+
+
 def test_saved_and_loaded_it_is_the_same(calibration, tmp_path):
     path = tmp_path / "new" / "folder" / "v3.json"
     calibration.save(path)

@@ -105,10 +105,10 @@ def test_tokens_may_arrive_one_by_one_or_together():
 
 
 def refused(
-    harm: float | None, *rows: tuple[int, float], harmless: float | None = -1.0, steered: bool = False
+    harm: float | None, *rows: tuple[int, float], needless: float | None = -1.0, steered: bool = False
 ) -> list[Move]:
     """The gate's moves on an answer to a request of these log-odds of harm."""
-    record, gate, made = ResponseRecord(TREE, KNOWN, steered), Gatekeeper(RULE, harmless=harmless), []
+    record, gate, made = ResponseRecord(TREE, KNOWN, steered), Gatekeeper(RULE, needless=needless), []
     record.harm = harm
     for token, mass in rows:
         record.extend([token], [1.0], [mass])
@@ -126,7 +126,7 @@ def test_a_refusal_of_what_is_harmless_asks_for_another_answer_before_anything_i
         (-0.9, {}),  # grey
         (3.0, {}),
         (None, {}),  # it was not read
-        (-2.0, {"harmless": None}),  # the policy leaves refusals alone
+        (-2.0, {"needless": None}),  # the policy leaves refusals alone
         (-2.0, {"steered": True}),  # what a client forces is no refusal of the model's
     ],
 )
@@ -136,16 +136,16 @@ def test_no_other_refusal_does(harm, options):
 
 
 def test_what_a_client_has_begun_to_read_is_not_answered_anew():
-    record, gate = ResponseRecord(TREE, KNOWN), Gatekeeper(RULE, harmless=0.0, read=True)
+    record, gate = ResponseRecord(TREE, KNOWN), Gatekeeper(RULE, needless=0.0, read=True)
     record.harm = -2.0
     record.extend([REFUSAL[0]], [1.0], [REFUSAL[1]])
     assert gate.move(record, ended=False) is Move.RELEASE
 
 
 def test_an_over_refusal_that_stands_is_asked_about_once():
-    record, gate = ResponseRecord(TREE, KNOWN), Gatekeeper(RULE, harmless=0.0)
+    record, gate = ResponseRecord(TREE, KNOWN), Gatekeeper(RULE, needless=0.0)
     record.harm = -2.0
     record.extend([REFUSAL[0]], [1.0], [REFUSAL[1]])
     assert gate.move(record, ended=False) is Move.REDRAW and not gate.read and not gate.released
-    gate.harmless = None
+    gate.needless = None
     assert gate.move(record, ended=False) is Move.RELEASE and gate.released

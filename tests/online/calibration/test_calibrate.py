@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +16,15 @@ from evaluation import GrammarJudge, Outcome, Prompt, load_suite
 from guard.calibration import Calibration, CalibrationError
 from guard.openings import Tokens
 from online.calibration.beginnings import beginnings
-from online.calibration.calibrate import FALLBACK, REFUSAL_TOKENS, _scored, calibrate, masses_along, weighed_places
+from online.calibration.calibrate import (
+    FALLBACK,
+    REFUSAL_TOKENS,
+    _scored,
+    calibrate,
+    fit_sensed,
+    masses_along,
+    weighed_places,
+)
 from online.model import opening_trees
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
@@ -36,6 +46,27 @@ def prompts() -> list[Prompt]:
 @pytest.fixture(scope="module")
 def calibration(policy: LocalModel, prompts: list[Prompt]) -> Calibration:
     return calibrate(policy, "base", prompts, GrammarJudge(), "sha256:0", max_tokens=64)
+
+
+def test_where_harm_is_read_both_decide_and_each_threshold_keeps_its_promise(calibration: Calibration) -> None:
+    rule, sense = calibration.rule, calibration.sense
+    assert sense is not None and rule.sensed is not None and rule.sensed.weights["harm"] > 0
+    assert rule.sensed_promises.keys() == rule.promises.keys() >= {"plain", "wrapped"}
+    for name, promised in rule.sensed_promises.items():
+        assert promised.clusters <= rule.promises[name].clusters
+        assert promised.threshold <= rule.sensed_threshold < math.inf
+    assert Calibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
+
+
+def test_weights_are_those_of_what_tells_harm() -> None:
+    luck = np.random.default_rng(0)
+    harmful = luck.random(600) < 0.5
+    masses, h = luck.uniform(0.01, 0.99, 600), luck.normal(size=600) + 2.0 * harmful
+    both = fit_sensed(np.clip(masses + 0.3 * harmful, 0, 0.999), h, harmful)
+    assert both is not None and both.weights["first"] > 0.1 and both.weights["harm"] > 1
+    turned = fit_sensed(1 - np.clip(masses + 0.3 * harmful, 0, 0.999), h, harmful)
+    assert turned is not None and set(turned.weights) == {"harm"}, "a mass that falls with harm is no evidence of it"
+    assert fit_sensed(masses, -h, harmful) is None and fit_sensed(masses, np.full(600, np.nan), harmful) is None
 
 
 def test_the_openings_are_the_model_s_own(calibration: Calibration) -> None:

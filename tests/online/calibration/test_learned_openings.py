@@ -92,11 +92,11 @@ def test_what_may_be_chance_is_no_reason_to_refuse(found: LearnedOpenings) -> No
 
 
 def test_a_recall_that_is_surely_too_low_is_named_with_its_mend() -> None:
-    found = learned(recall=(70, 100))
-    with pytest.raises(CalibrationError, match="recall 70% of the refusals .* 90% are asked: give more harmful") as caught:
+    found = learned(recall=(55, 100))
+    with pytest.raises(CalibrationError, match="recall 55% of the refusals .* 70% are asked: give more harmful") as caught:
         found.check(ASKED)
     assert str(caught.value).count(". ") == 0 and str(caught.value).endswith("calibrate.openings_recall.")
-    found.check(CalibrateSettings(openings_recall=60.0))
+    found.check(CalibrateSettings(openings_recall=50.0))
 
 
 def test_a_false_rate_that_is_surely_too_high_is_named_with_its_mend() -> None:

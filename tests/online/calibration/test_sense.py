@@ -47,7 +47,7 @@ def prompts() -> list[Prompt]:
 
 @pytest.fixture(scope="module")
 def known(policy: LocalModel, prompts: list[Prompt]):
-    return sense_of(policy, prompts, [policy.render(p.messages) for p in prompts], LOOSE)
+    return sense_of(policy, prompts, [policy.render(p.messages) for p in prompts], LOOSE)[:2]
 
 
 def test_on_the_bundled_model_it_tells_harm_in_wrappers_that_were_never_seen(policy, known):
@@ -73,7 +73,7 @@ def test_the_folded_weights_read_what_the_read_out_does(policy, prompts, known):
     sense, _ = known
     streams = residuals(policy, [policy.render(p.messages) for p in prompts[:40]], sense.layers).numpy()
     assert all(abs(sense.read(x)) < 100 for x in streams)
-    again, _ = sense_of(policy, prompts, [policy.render(p.messages) for p in prompts], LOOSE)
+    again, *_ = sense_of(policy, prompts, [policy.render(p.messages) for p in prompts], LOOSE)
     assert again == sense
 
 
@@ -101,6 +101,28 @@ def test_thresholds_leave_as_many_on_the_wrong_side_as_promised_and_no_more():
         assert (fitted.h[cells == name] >= fitted.sense.harmful).mean() < 0.05
     assert 0 < (fitted.h[some.harmful] >= fitted.sense.harmful).mean()
     assert (fitted.h[some.harmful] <= fitted.sense.harmless).mean() < 0.10
+
+
+def test_a_refusal_is_needless_where_few_of_the_harmful_that_are_refused_lie():
+    """Those that the model answers do not count: nothing of theirs is drawn again."""
+    some = examples(2000)
+    before = fit_sense(some, (4, 8, 12), CLASSES, LOOSE)
+    refused = ~some.harmful | (before.h > np.nanquantile(before.h[some.harmful], 0.5))
+    fitted = fit_sense(some, (4, 8, 12), CLASSES, LOOSE, refused)
+    assert fitted.sense.harmless == before.sense.harmless < fitted.sense.needless <= 0
+    assert before.sense.needless is None and before.sense.limit == before.sense.harmless
+    under = fitted.h <= fitted.sense.needless
+    assert under[some.harmful & refused].mean() < LOOSE.missed / 100
+    assert under[~some.harmful].mean() > (before.h <= before.sense.harmless)[~some.harmful].mean()
+
+
+def test_with_too_few_refused_harmful_prompts_no_refusal_is_needless_and_the_number_missing_is_said():
+    some = examples(400)
+    refused = np.zeros(400, dtype=bool)
+    refused[np.flatnonzero(some.harmful)[:7]] = True
+    fitted = fit_sense(some, (4, 8, 12), CLASSES, CalibrateSettings(), refused)
+    assert fitted.sense.needless is None
+    assert any("that the model refuses needs 45 distinct ones and there are 7: give 38" in said for said in fitted.missing)
 
 
 def test_sides_that_lie_far_apart_leave_grey_between_them():
@@ -142,8 +164,9 @@ def test_without_labels_what_is_surely_refused_stands_against_ordinary_traffic()
 
 def test_too_few_prompts_of_a_side_are_said(policy, prompts):
     few = [p for p in prompts if p.kind == "harmful"][: FEW - 1] + [p for p in prompts if p.kind == "benign"][:30]
-    sense, found = sense_of(policy, few, [policy.render(p.messages) for p in few], LOOSE)
+    sense, found, h = sense_of(policy, few, [policy.render(p.messages) for p in few], LOOSE)
     assert sense is None and "19 harmful and 30 harmless" in found["missing"][0]
+    assert h.shape == (len(few),) and np.isnan(h).all()
 
 
 def test_prompts_whose_stream_overflows_are_left_out(policy, prompts):
@@ -154,11 +177,12 @@ def test_prompts_whose_stream_overflows_are_left_out(policy, prompts):
 
     hook = policy.model.get_decoder().layers[0].register_forward_hook(overflow)
     try:
-        sense, found = sense_of(policy, some, [policy.render(p.messages) for p in some], LOOSE)
+        sense, found, h = sense_of(policy, some, [policy.render(p.messages) for p in some], LOOSE)
     finally:
         hook.remove()
     assert sense is not None and np.isfinite(sense.weights).all()
     assert 0 < sum(found["prompts"].values()) < len(some)
+    assert h.shape == (len(some),) and 0 < np.isnan(h).sum() < len(some)
 
 
 def test_layers_from_a_quarter_of_the_depth_to_the_last_but_one():

@@ -297,6 +297,21 @@ def test_each_sign_has_its_bound(last: dict, sign: str | None) -> None:
     assert (found is None) if sign is None else sign in (found or "")
 
 
+def test_a_gradient_that_is_no_number_changes_no_weight_and_several_stop_learning(monkeypatch) -> None:
+    trainer = tiny_trainer()
+    before, signs = [p.detach().clone() for p in trainer._parameters], []
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda parameters, most: torch.tensor(float("nan")))
+    for _ in range(3):
+        trainer.advance()
+        signs.append(trainer.sign_of_collapse())
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer._parameters, strict=True)) and trainer.step == 3
+    assert signs[:2] == [None, None] and "3 gradients in a row were not finite" in (signs[2] or "")
+    monkeypatch.undo()
+    trainer.advance()
+    assert trainer.sign_of_collapse() is None
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer._parameters, strict=True))
+
+
 def test_nothing_contested_below_or_to_anchor_is_no_error() -> None:
     trainer = tiny_trainer()
     selection = trainer.selection

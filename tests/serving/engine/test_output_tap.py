@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from functools import partial
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from guard.calibration import Bands, Calibration
 from guard.gatekeeper import Gatekeeper, Move
 from guard.openings import Openings
 from guard.packed_measurement import pack
-from guard.policy import Mode, Policy
+from guard.policy import Action, Mode, Policy
 from guard.record import ResponseRecord
 from guard.rule import Rule
 from serving.request.exchange import Exchange, ServedAnswer
@@ -109,3 +110,132 @@ def test_a_draw_that_the_guard_breaks_on_does_not_pass(tap):
         last.finish_reason = "stop"
         tap.Tap.collect(ours, draw, last)
         assert draw.passes is passes
+
+
+class Drawer:
+    """Draws another answer once it is told which; an exception is raised."""
+
+    def __init__(self):
+        self.drawn, self.stopped = asyncio.get_running_loop().create_future(), []
+
+    async def redrawn(self, tapped):
+        return await self.drawn
+
+    async def stop(self, identity):
+        self.stopped.append(identity)
+
+
+class Processor:
+    """vLLM's output processor, as far as a tap knows it: what it was given, by request."""
+
+    log_stats, tokenizer = False, None
+
+    def __init__(self):
+        detokenizer = SimpleNamespace(output_text="text", num_output_tokens=lambda: len(self.sent))
+        self.request_states = {"r": SimpleNamespace(request_id="r", detokenizer=detokenizer)}
+        self.sent: list[int] = []
+
+    def add_request(self, *given): ...
+
+    def process_outputs(self, outputs, *given):
+        for one in outputs:
+            if one.request_id in self.request_states:
+                self.sent += one.new_token_ids
+                if one.finish_reason is not None:
+                    del self.request_states[one.request_id]
+        return SimpleNamespace(reqs_to_abort=[])
+
+    def abort_requests(self, identities, internal):
+        return [one for one in identities if self.request_states.pop(one, None)]
+
+
+class Place:
+    """A choice that has opened as a needless refusal, token 7, and waits for another answer."""
+
+    def __init__(self, tap):
+        self.told: list[tuple[str, ServedAnswer]] = []
+        watcher = SimpleNamespace(
+            **{
+                name: lambda answer, name=name: self.told.append((name, answer))
+                for name in ("finished", "aborted", "failed")
+            }
+        )
+        self.processor, self.drawer = Processor(), Drawer()
+        self.tap = tap.Tap(self.processor, lambda index: None, watcher, self.drawer, separator=(), end=0, closed=False)
+        self.answer = ServedAnswer(Exchange(policy=Policy(Mode.ENFORCE)), 0, "base", ResponseRecord(OPENINGS), FITTED)
+        self.answer.record.harm = -5.0
+        request, gatekeeper = SimpleNamespace(request_id="r"), Gatekeeper(RULE, needless=-1.0)
+        self.tap.live["r"] = tap.Tapped(self.answer, False, request, gatekeeper)
+        self.engine(7)
+        assert self.processor.sent == [] and self.tap.live["r"].redraw is not None
+
+    def engine(self, token: int, reason: str | None = None) -> None:
+        """The engine says one token more."""
+        said = output([token], pack([0.1], [0.9], [1]).tolist())
+        said.finish_reason = reason
+        self.processor.process_outputs([said])
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("cause", [None, RuntimeError("the engine did not answer")])
+def test_an_over_refusal_that_nothing_takes_the_place_of_goes_out_whole(tap, cause):
+    async def scenario() -> None:
+        place = Place(tap)
+        place.engine(3)
+        assert place.processor.sent == []
+        place.drawer.drawn.set_result(None) if cause is None else place.drawer.drawn.set_exception(cause)
+        await settled()
+        assert place.processor.sent == [7, 3]
+        place.engine(4)
+        place.engine(0, "stop")
+        assert place.processor.sent == [7, 3, 4, 0] and place.drawer.stopped == []
+        assert [name for name, _ in place.told] == ([] if cause is None else ["failed"]) + ["finished"]
+        assert place.answer.action is Action.NONE and not place.tap.live
+
+    asyncio.run(scenario())
+
+
+def test_one_that_ended_meanwhile_goes_out_at_once(tap):
+    async def scenario() -> None:
+        place = Place(tap)
+        place.engine(0, "stop")
+        place.drawer.drawn.set_result(None)
+        await settled()
+        assert place.processor.sent == [7, 0] and [name for name, _ in place.told] == ["finished"] and not place.tap.live
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_takes_its_place_is_sent_under_its_name_and_the_engine_stops(tap, ended):
+    async def scenario() -> None:
+        place = Place(tap)
+        if ended:
+            place.engine(0, "stop")
+        drawn = output([5, 6], pack([0.3, 0.2], [0.1, 0.0], [1, 1]).tolist())
+        drawn.finish_reason, drawn.request_id, drawn.events, drawn.prefill_stats = "stop", "r-draw0", None, None
+        place.tap.live["r"].held[0].events = place.tap.live["r"].held[0].prefill_stats = None
+        record = ResponseRecord(OPENINGS)
+        place.drawer.drawn.set_result(tap.Draw(record, False, SimpleNamespace(), Gatekeeper(RULE), outputs=[drawn]))
+        await settled()
+        assert place.processor.sent == [5, 6] and place.answer.action is Action.REDRAW and place.answer.record is record
+        assert place.drawer.stopped == ([] if ended else ["r"]) and not place.tap.live
+        place.engine(3)  # the engine had one more on its way
+        assert place.processor.sent == [5, 6] and [name for name, _ in place.told] == ["finished"]
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_takes_its_redraw_along(tap):
+    async def scenario() -> None:
+        place = Place(tap)
+        await settled()
+        place.processor.abort_requests(["r"], False)
+        await settled()
+        assert place.drawer.drawn.cancelled() and [name for name, _ in place.told] == ["aborted"] and not place.tap.live
+
+    asyncio.run(scenario())
