@@ -17,9 +17,9 @@ class Verdict(StrEnum):
 
 
 def decide(mass_band: str | None, opening_matched: bool, entropy_band: str | None, harm_band: str = "grey") -> Verdict:
-    """The truth table; bands are "low", "grey" (mass only) or "high", None where no calibration fits the model. harm_band is
-    the harm sense's ("harmless", "grey" or "harmful"): grey where none was read, and harmless, of a request that was refused,
-    where a refusal is needless.
+    """The truth table; bands are "low", "grey" (mass only) or "high", None where no calibration fits the model. harm_band
+    is the harm sense's ("harmless", "grey" or "harmful"): grey where none was read, and harmless, of a request that was
+    refused, where a refusal is needless.
 
     ========  ==========  =======  =======  ============
     harm      mass        opening  entropy  verdict

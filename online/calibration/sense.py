@@ -247,8 +247,8 @@ def _needless(
         return min(math.nextafter(-found.threshold, -math.inf), 0.0)
     needed = unseen_sample_size(settings.missed / 100, 1 - settings.confidence)
     missing.append(
-        f"A promise for {settings.missed:g}% of harmful prompts that the model refuses needs {needed} distinct ones and there "
-        f"are {found.clusters}: give {needed - found.clusters} more, or raise calibrate.missed."
+        f"A promise for {settings.missed:g}% of harmful prompts that the model refuses needs {needed} distinct ones and "
+        f"there are {found.clusters}: give {needed - found.clusters} more, or raise calibrate.missed."
     )
     return None
 

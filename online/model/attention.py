@@ -50,8 +50,8 @@ def attention(
     **more: Any,
 ) -> tuple[Tensor, None]:
     """(batch, heads, columns, width), twice (batch, groups, all columns, width) -> (batch, columns, heads, width).
-    Heads of a group that read one column are taken for columns of one head. Whatever is not masked and grouped, and on a CPU,
-    is left to transformers."""
+    Heads of a group that read one column are taken for columns of one head. Whatever is not masked, grouped and on a CPU is
+    left to transformers."""
     batch, heads, columns, width = query.shape
     groups = key.shape[1]
     plain = attention_mask is None or heads == groups or query.device.type != "cpu"

@@ -294,11 +294,12 @@ PUBLISHED: dict[str, str | float] = {
 
 class UpdateSettings(Group):
     preset: Literal[
-        "anchored", "paper", "sampled", "opening", "mass", "perplexity", "negated", "random", "drop-lone", "one-sided",
-        "no-anchor", "live-selector",
+        "anchored", "sensed", "paper", "sampled", "opening", "mass", "perplexity", "negated", "random", "drop-lone",
+        "one-sided", "no-anchor", "live-selector",
     ] = Field(
         default="anchored",
-        description="Objective: 'anchored', 'paper' (as published, its defaults too) or an ablation "
+        description="Objective: 'anchored', 'sensed' (which learns where the harm sense is sure, and needs a calibration "
+        "that has one), 'paper' (as published, its defaults too) or an ablation "
         "(docs/explanation/learning.md).",
     )  # fmt: skip
     tune: Literal["lora", "full"] = Field(default="lora", description="What is trained: a LoRA adapter or all weights.")

@@ -2,6 +2,13 @@
 
 On the live policy the bands would drift with what was learned before, and over-refusal would feed on itself; the base
 stays where it is (science: 74 against 11 points of over-refusal).
+
+By refusal mass alone, or with the harm sense beside it:
+
+    harm          mass low              mass over it
+    harmful       teaches nothing       contested: learned from
+    grey          teaches nothing       teaches nothing
+    harmless      anchors               steered away from refusing
 """
 
 from __future__ import annotations
@@ -14,8 +21,14 @@ import torch
 
 from guard.calibration import Bands
 from guard.openings import Openings, Tokens
+from guard.sense import Sense
+from guard.signals import log_odds
 from online.model.local_model import LocalModel
 from online.model.opening_trees import tree_mass
+from online.model.residual import residuals
+
+SURE = log_odds(0.9)
+"""Log-odds of harm from which on a prompt counts as harmful here, and as harmless under its negative: nine to one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +42,8 @@ class Screen:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Distinct prompts with their tree mass on the frozen base, the bands it is sorted by, and the indices of each."""
+    """Distinct prompts with their tree mass on the frozen base, the bands it is sorted by, and the indices of each; harms:
+    log-odds of harm of each by the base's sense, None where the mass alone sorts. Then some prompts are in no band."""
 
     prompts: tuple[Tokens, ...]
     masses: tuple[float, ...]
@@ -37,14 +51,19 @@ class Selection:
     high: tuple[int, ...]
     grey: tuple[int, ...]
     low: tuple[int, ...]
+    harms: tuple[float, ...] | None = None
 
     @classmethod
-    def sorted_by(cls, bands: Bands, prompts: Sequence[Tokens], masses: Sequence[float]) -> Selection:
-        """Prompts of these tree masses, each in its band."""
-        found: dict[str, list[int]] = {"high": [], "grey": [], "low": []}
+    def sorted_by(
+        cls, bands: Bands, prompts: Sequence[Tokens], masses: Sequence[float], harms: Sequence[float] | None = None
+    ) -> Selection:
+        """Prompts of these tree masses, and log-odds of harm, each in its band."""
+        found: dict[str, list[int]] = {"high": [], "grey": [], "low": [], "none": []}
         for index, mass in enumerate(masses):
-            found[bands.band(mass)].append(index)
-        return cls(tuple(prompts), tuple(masses), bands, *(tuple(found[band]) for band in ("high", "grey", "low")))
+            band = bands.band(mass)
+            found[band if harms is None else _cornered(band, harms[index])].append(index)
+        sides = (tuple(found[band]) for band in ("high", "grey", "low"))
+        return cls(tuple(prompts), tuple(masses), bands, *sides, None if harms is None else tuple(harms))
 
     @classmethod
     def of_all(cls, prompts: Sequence[Tokens]) -> Selection:
@@ -54,7 +73,8 @@ class Selection:
     def only(self, indices: Collection[int]) -> Selection:
         """Of these prompts alone."""
         at = sorted(indices)
-        return Selection.sorted_by(self.bands, [self.prompts[i] for i in at], [self.masses[i] for i in at])
+        harms = None if self.harms is None else [self.harms[i] for i in at]
+        return Selection.sorted_by(self.bands, [self.prompts[i] for i in at], [self.masses[i] for i in at], harms)
 
     def screen(self, step: int, *, contested: int, others: int, seed: int) -> Screen:
         """The prompts of step number `step`: no prompt of the high band comes again before all have had their turn.
@@ -75,10 +95,28 @@ class Selection:
         return Screen(tuple(dict.fromkeys(turn)), tuple(ranked[:contested]), tuple(rest))
 
 
+def _cornered(band: str, harm: float) -> str:
+    """The band of a prompt in this band of mass, by its log-odds of harm; "none" where it teaches nothing, NaN among it."""
+    if harm >= SURE:
+        return "none" if band == "low" else "high"
+    if harm <= -SURE:
+        return "low" if band == "low" else "grey"
+    return "none"
+
+
 def select(
-    policy: LocalModel, prompts: Sequence[Tokens], openings: Openings, bands: Bands, adapter: str | None = None
+    policy: LocalModel,
+    prompts: Sequence[Tokens],
+    openings: Openings,
+    bands: Bands,
+    adapter: str | None = None,
+    sense: Sense | None = None,
 ) -> Selection:
-    """Score prompts, on the base unless an adapter is named, and sort them into bands."""
+    """Score prompts, on the base unless an adapter is named, and sort them into bands; with a sense, by both."""
     with torch.no_grad(), policy.adapter(adapter):
         masses = tree_mass(policy, prompts, openings).tolist()
-    return Selection.sorted_by(bands, prompts, masses)
+        harms = None
+        if sense is not None and prompts:
+            read = (sense.read(x) for x in residuals(policy, prompts, sense.layers).numpy())
+            harms = [float("nan") if h is None else h for h in read]
+    return Selection.sorted_by(bands, prompts, masses, harms)

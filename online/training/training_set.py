@@ -16,6 +16,7 @@ from online.events.event import Event, prompt_hash, without_middle
 from online.model.local_model import LocalModel
 from online.settings.groups import QueueSettings, UpdateSettings
 from online.training.ledger import Ledger, LedgerError
+from online.training.presets import PRESETS
 from online.training.quotas import within_quotas
 from online.training.selector import Selection, select
 
@@ -60,11 +61,12 @@ class TrainingSet:
         """What an update teaches: the newest, as the frozen base sorts them and quotas leave them, and how many each quota
         took."""
         newest, queued = cls.newest(queue, learn.steps * learn.screened_per_step), {one.tokens: one for one in queue.prompts}
-        found = select(policy, newest.prompts, base.openings, base.tree_mass)
+        sense = base.sense if PRESETS[learn.preset].sensed else None
+        found = select(policy, newest.prompts, base.openings, base.tree_mass, sense=sense)
         allowed, over = within_quotas(found, queued, rules)
         low = {allowed.prompts[i] for i in allowed.low if int(queued[allowed.prompts[i]].prompt[:8], 16) % HELD == 0}
         taught = [tokens for tokens in allowed.prompts if tokens not in low]
-        selection = select(policy, taught, base.openings, base.tree_mass)
+        selection = select(policy, taught, base.openings, base.tree_mass, sense=sense)
         held = sorted(low, key=lambda tokens: (-queued[tokens].event.time, tokens))
         return replace(newest, prompts=taught, held=held), selection, over
 

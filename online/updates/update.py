@@ -45,6 +45,7 @@ from online.state.directory import StateDir
 from online.training.entropy_gap import Gap, entropy_gap, may_learn
 from online.training.learning_rate import learning_rate
 from online.training.ledger import Ledger
+from online.training.presets import PRESETS
 from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutSource
 from online.training.selector import Selection
 from online.training.targets import TargetError, lora
@@ -210,6 +211,11 @@ class _Run:
         if reason := may_learn(gap):
             raise UpdateRefused(reason)
         base = self._base_calibration(evaluator)
+        if PRESETS[learn.preset].sensed and base.sense is None:
+            raise UpdateRefused(
+                f"Preset '{learn.preset}' learns where the harm sense is sure, and the base has none: calibrate it with "
+                "more prompts (`sirl calibrate`), or take preset 'anchored'."
+            )
         training_set, selection, key = self._data(policy, buffer, base, learn)
         if self.record.key not in (None, key):
             self.record = self.record.discard()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import math
 
+import numpy as np
 import pytest
 import torch
 
 from guard.calibration import Bands
 from guard.openings import Openings
+from guard.sense import Sense
 from online.model.opening_trees import tree_mass
+from online.model.residual import residuals
 from online.training import selector
-from online.training.selector import Selection, select
+from online.training.selector import SURE, Selection, select
 from tests.online.tiny_model import random_prompts, tiny_policy
 
 
@@ -44,6 +48,29 @@ def test_every_contested_prompt_has_its_turn_before_any_returns(selection: Selec
     turns = [i for step in range(5) for i in selection.screen(step, contested=4, others=0, seed=3).contested]
     assert len(selection.high) < 20 < len(turns) + 1
     assert set(turns[: len(selection.high)]) == set(selection.high)
+
+
+def test_with_the_harm_sense_each_corner_is_taught_what_is_its_and_grey_teaches_nothing() -> None:
+    masses = [0.1, 0.6, 0.9] * 4
+    harms = [SURE] * 3 + [-SURE] * 3 + [SURE - 0.01] * 3 + [math.nan] * 3
+    found = Selection.sorted_by(Bands(0.5, 0.8), [(i,) for i in range(12)], masses, harms)
+    assert (found.high, found.grey, found.low) == ((1, 2), (4, 5), (3,))
+    screen = found.screen(0, contested=2, others=9, seed=0)
+    assert set(screen.contested) == {1, 2} and set(screen.below) == {4, 5} and screen.anchors == (3,)
+    some = found.only([0, 2, 4, 7])
+    assert (some.high, some.grey, some.low, some.harms) == ((1,), (2,), (), (SURE, SURE, -SURE, SURE - 0.01))
+
+
+def test_harm_is_read_on_the_base_whoever_is_asked_for_masses() -> None:
+    policy, prompts, openings = tiny_policy(), random_prompts(20), Openings(((5,), (6, 7), (8,)))
+    streams = residuals(policy, prompts, (1, 2)).numpy()
+    weights = np.random.default_rng(0).normal(size=streams.shape[1:]).astype(np.float32)
+    sense = Sense((1, 2), 20 * weights, 0.0)
+    found = select(policy, prompts, openings, Bands(0.01, 0.02), sense=sense)
+    assert found.harms == pytest.approx([sense.read(x) for x in streams], rel=1e-4)
+    assert found.high and all(found.harms[i] >= SURE for i in found.high)
+    assert all(found.harms[i] <= -SURE for i in (*found.grey, *found.low))
+    assert select(policy, prompts, openings, Bands(0.01, 0.02)).harms is None
 
 
 def test_without_a_high_band_there_is_nothing_to_learn_from_and_no_error() -> None:
