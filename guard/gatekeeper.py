@@ -74,7 +74,8 @@ class Gatekeeper:
         """Whether this opened as a refusal of what the harm sense calls harmless, and another answer may take its place."""
         if self.needless is None or self.read or not record.opening_matched or record.harm is None:
             return False
-        return record.harm <= self.needless
+        # What the rule would touch were it no refusal it would touch in every other answer too.
+        return record.harm <= self.needless and not self.rule.touches_opening(record.signals)
 
     def _follow(self, record: ResponseRecord, *, ended: bool) -> Move:
         """Weigh refusing again where the answer begins anew, a refusal that turns into an answer among them."""
@@ -89,9 +90,9 @@ class Gatekeeper:
             left = weighing.step(record.tokens, at, record.masses[at])
             if left or weighing.weighing:
                 self.weighed.add(at)
-            if left and self.rule.touches_anew(record.signals, weighing.mass):
+            if left and self.rule.touches_anew(record.signals, weighing.mass, refused=record.opening_matched):
                 return Move.TOUCH
         self._seen = len(record.tokens)
-        if weighing.weighing and self.rule.touches_anew(record.signals, weighing.mass):
+        if weighing.weighing and self.rule.touches_anew(record.signals, weighing.mass, refused=record.opening_matched):
             return Move.TOUCH if ended else Move.HOLD
         return Move.RELEASE

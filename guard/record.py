@@ -24,7 +24,6 @@ class ResponseRecord:
     The first `reasoned` tokens lead up to the answer, as a reasoning, white space or marks of the template: they are on
     record, and no signal, mass or figure is taken from them. `steered`: the request kept the model from some tokens or made
     it take others; it did not open as a refusal then, whatever it says. `decided_at`: tokens up to the decision.
-
     """
 
     openings: Openings | None = None

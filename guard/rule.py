@@ -93,10 +93,11 @@ class Rule:
             return measured(self.sensed.of(signals)) > self.sensed_threshold
         return measured(self.opening.of(signals)) > self.threshold
 
-    def touches_anew(self, signals: Signals, mass: float) -> bool:
-        """Where the answer begins anew, with this refusal mass (a probability); raises ArithmeticError where it is NaN."""
+    def touches_anew(self, signals: Signals, mass: float, *, refused: bool = False) -> bool:
+        """Where the answer begins anew, with this refusal mass (a probability); raises ArithmeticError where it is NaN.
+        refused: behind a refusal, where the mass alone decides, for a harmful request was answered well."""
         odds = log_odds(mass)
-        return self.touches_opening(replace(signals, first=odds, mass=odds))
+        return self.touches_opening(replace(signals, first=odds, mass=odds, harm=math.nan if refused else signals.harm))
 
     def touches_running(self, signals: Signals) -> bool:
         """After a later token; raises ArithmeticError where a signal it rests on was not measured."""

@@ -100,14 +100,9 @@ class Sense:
             return "harmful"
         return "harmless" if self.harmless is not None and h <= self.harmless else "grey"
 
-    @property
-    def limit(self) -> float | None:
-        """h at and under which a refusal was needless; None where no promise could be kept."""
-        return self.harmless if self.needless is None else self.needless
-
     def over_refused(self, h: float | None) -> bool:
         """Whether a refusal of the request was needless; not where h was not read."""
-        return h is not None and self.limit is not None and h <= self.limit
+        return h is not None and self.needless is not None and h <= self.needless
 
     def to_json(self) -> dict[str, object]:
         """Weights as base64 of little-endian float32, some 5 KB a layer of 900: they are read as they were fitted. In

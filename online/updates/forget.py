@@ -102,7 +102,9 @@ def rebuild(
     launch: Launch | None = None,
 ) -> UpdateOutcome:
     """Teach the version that was live anew: the update that it would have been had the data never come, through the gate."""
-    wanted = settings.model_copy(update={"update": UpdateSettings(**successor.settings)})
+    known = successor.settings
+    drawn = {"rollout_tokens": known["max_tokens"], **known} if "max_tokens" in known else known  # one setting, formerly
+    wanted = settings.model_copy(update={"update": UpdateSettings(**drawn)})
     until = successor.until
     outcome = run_update(wanted, state, registry, buffer, base_dir, suites, launch=launch, until=until)
     (state.path / PLAN).unlink(missing_ok=True)

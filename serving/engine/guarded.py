@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from vllm import envs
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
@@ -39,7 +40,7 @@ SEPARATOR = "\n\n"
 COMPLETIONS = "/v1/completions"
 """The route whose prompts need be no chat."""
 DRAW_LIMIT_S = 300.0
-"""Seconds after which a response that is drawn anew is given up, and halted."""
+"""Seconds after which a response that is drawn anew is given up: halted, or the refusal that it was to replace stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class Guarded(AsyncLLM):
             if lease.name != answer.adapter or answer.record.openings is None:
                 return None
             count = self.settings.draws if params.temperature else 1
-            draws = await self._draw(tapped, lease, count, without=answer.record.openings.sequences)
+            draws = await self._draw(tapped, lease, count, without=forbidden(answer.record.openings.sequences))
         passing = [one for one in draws if one.passes and not one.record.opening_matched and not one.record.thinking]
         return min(passing, key=lambda draw: draw.record.entropy_mean, default=None)
 
@@ -235,7 +236,7 @@ class Guarded(AsyncLLM):
                     params.temperature = 1.0  # greedy draws would all be the one that was touched
                 params.seed = None if params.seed is None else params.seed + number + 1
                 request = copy.copy(original)
-                request.request_id = f"{original.request_id}-draw{number}"
+                request.request_id = f"{original.request_id}-{'redraw' if without else 'draw'}{number}"
                 request.sampling_params, request.lora_request = params, lease.lora_request
                 record = self._record(lease.calibration)
                 record.begin(tapped.answer.prompt_tokens)
@@ -274,6 +275,17 @@ class Guarded(AsyncLLM):
 
     def _abandon(self) -> None:
         self.output_processor.abort_requests(list(self.output_processor.request_states), internal=True)
+
+
+def forbidden(openings: Sequence[Tokens]) -> list[Tokens]:
+    """As many of these openings as vLLM's runner forbids at once, the shortest first."""
+    kept, room = list[Tokens](), envs.VLLM_MAX_BAD_WORDS_TOTAL_TOKENS
+    for opening in sorted(openings, key=len)[: envs.VLLM_MAX_NUM_BAD_WORDS]:
+        room -= len(opening)
+        if room < 0:
+            break
+        kept.append(opening)
+    return kept
 
 
 def unguardable(request: Exchange, prompt: object, params: SamplingParams, beginnings: Beginnings) -> str | None:

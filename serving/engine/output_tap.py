@@ -310,22 +310,24 @@ class Tap:
             assert gatekeeper is not None, "it asked for another answer"
             gatekeeper.needless, tapped.redraw = None, None
             outputs = self.judged(tapped, gatekeeper, stopped)
-        self.send(tapped, outputs)
+        stopped += self.send(tapped, outputs)
         for identity in stopped:
             await self.drawer.stop(identity)
 
-    def send(self, tapped: Tapped, outputs: list[EngineCoreOutput]) -> None:
-        """Hand vLLM outputs of a choice beside the engine's loop, and report the answer if it has ended."""
+    def send(self, tapped: Tapped, outputs: list[EngineCoreOutput]) -> list[str]:
+        """Hand vLLM outputs of a choice beside the engine's loop, and report the answer if it has ended. Returns ids of
+        requests that the engine must stop, for vLLM found a stop string."""
         if not outputs:
-            return
+            return []
         identity = tapped.request.request_id
         state = self.processor.request_states[identity]
         stats = iteration_stats() if self.processor.log_stats else None
-        self._process(outputs, stats.iteration_timestamp if stats else None, stats)
+        processed = self._process(outputs, stats.iteration_timestamp if stats else None, stats)
         if stats:
             self.drawer.record_stats(stats)
         if identity not in self.processor.request_states and self.live.pop(identity, None):
             self.end_of(tapped, state, outputs)
+        return list(processed.reqs_to_abort)
 
     def taken(self, tapped: Tapped, draw: Draw, first: EngineCoreOutput, action: Action) -> list[EngineCoreOutput]:
         """A draw's outputs under the id of the response whose place it takes."""
@@ -340,7 +342,8 @@ class Tap:
         if task.cancelled() or (error := task.exception()) is None:
             return
         log.error("a response that was drawn anew could not be sent", exc_info=error)
-        self.live.pop(identity, None)
+        if (tapped := self.live.pop(identity, None)) is not None and tapped.refused:
+            asyncio.get_running_loop().create_task(self.drawer.stop(identity))  # it goes on beside its redraw
         if (state := self.processor.request_states.get(identity)) is not None:
             state.queue.put(RuntimeError("The response could not be drawn anew: try again."))
 

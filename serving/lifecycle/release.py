@@ -228,6 +228,6 @@ def response(answer: ServedAnswer, low: bool) -> Response:
         refused=record.opening_matched,
         length=len(record.tokens),
         entropy=record.entropy_mean,
-        halted=answer.action is not Action.NONE,
+        halted=answer.action not in (Action.NONE, Action.REDRAW),
         ttft=answer.request.ttft,
     )

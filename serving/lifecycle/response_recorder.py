@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Protocol
 
 from guard.drift import Drift
+from guard.policy import Action
 from guard.verdict import Verdict
 from online.events.clock import Clock
 from online.events.event import Event, new_event_id
@@ -94,12 +95,16 @@ class ResponseRecorder:
         if slot is None or slot.calibration is None or not answer.record.entropies:
             return Verdict.UNCALIBRATED
         record = answer.record
+        if answer.action is Action.REDRAW:  # the sense called it harmless, and the rule let it pass
+            return Verdict.PLAIN
         return slot.calibration.verdict(record.refusal_mass, record.opening_matched, record.entropy_mean, record.harm)
 
     def hesitated(self, answer: ServedAnswer) -> bool:
         """Whether the mass lay over the low band. The gap is taken among these by how they opened, entropy aside: a gap
         between verdicts, which entropy decides, would be there by construction."""
         slot, mass = self.adapters.slots.get(answer.adapter), answer.record.refusal_mass
+        if answer.action is Action.REDRAW:  # the surest of several
+            return False
         return bool(slot and slot.calibration and mass is not None and slot.calibration.serving_mass.band(mass) != "low")
 
     def count(self, answer: ServedAnswer) -> None:

@@ -247,14 +247,15 @@ class Service:
         unguarded = live.calibration is None and self.policies.default.enforces
         trouble = f"No calibration fits {live.name}: its responses pass unguarded though guard.mode is enforce."
         self.problems.note("enforcement", trouble if unguarded else None)
-        redraws = self.policies.default.enforces and self.policies.default.over_refusal is OverRefusal.REDRAW
-        sense = live.calibration.sense if live.calibration else None
-        unknown = redraws and (sense is None or sense.limit is None)
+        policies = (self.policies.default, *self.policies.keys.values())
+        redraws = any(policy.enforces and policy.over_refusal is OverRefusal.REDRAW for policy in policies)
+        known = live.calibration
+        able = known is not None and known.sense is not None and known.sense.needless is not None and known.rule.sensed
         trouble = (
-            f"The harm sense of {live.name} calls nothing harmless, so no over-refusal is drawn again: calibrate it with "
-            "more harmful prompts (`sirl calibrate` says how many)."
+            f"The calibration of {live.name} calls no refusal needless, so none is drawn again: calibrate it with more "
+            "harmful prompts that it refuses (`sirl calibrate` says how many)."
         )
-        self.problems.note("over-refusals", trouble if unknown else None)
+        self.problems.note("over-refusals", trouble if redraws and not able else None)
 
     def close(self) -> None:
         """Stop the learner, write what was acknowledged."""

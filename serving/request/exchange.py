@@ -51,7 +51,12 @@ class ServedAnswer:
         """Log-odds of harm up to which a refusal is drawn again; None: none is."""
         if self.rule is None or self.request.policy.over_refusal is OverRefusal.LEAVE or self.calibration is None:
             return None
-        return None if self.calibration.sense is None else self.calibration.sense.limit
+        return None if self.calibration.sense is None else self.calibration.sense.needless
+
+    @property
+    def action_told(self) -> Action:
+        """The action as its client may know it: that another answer was drawn tells how harmful the request is to the model."""
+        return self.action if self.request.sees_all or self.action is not Action.REDRAW else Action.NONE
 
     @property
     def verdict_name(self) -> str:
@@ -62,7 +67,7 @@ class ServedAnswer:
         """This choice's entry of the `guard` list a client gets; entropies in nats, NaN as null. Under enforcement a key
         that is not trusted sees the action alone: the rest would tell an attacker how near the threshold was."""
         if not self.request.sees_all:
-            return {"index": self.index, "action": self.action.value}
+            return {"index": self.index, "action": self.action_told.value}
         record = self.record
         entry: dict[str, object] = {
             "index": self.index,

@@ -204,7 +204,7 @@ def dumped(data: Body) -> bytes:
 def report_of(request: Exchange, answers: list[ServedAnswer]) -> list[tuple[bytes, bytes]]:
     """The headers that go with a report."""
     if not request.sees_all:
-        return [(b"x-sirl-action", ",".join(answer.action.value for answer in answers).encode())]
+        return [(b"x-sirl-action", ",".join(answer.action_told.value for answer in answers).encode())]
     return [
         (b"x-sirl-adapter", ",".join(dict.fromkeys(answer.adapter for answer in answers)).encode()),
         (b"x-sirl-verdict", ",".join(answer.verdict_name for answer in answers).encode()),

@@ -11,7 +11,7 @@ from guard.gatekeeper import Gatekeeper, Move
 from guard.openings import Openings
 from guard.reasoning import Reasoning
 from guard.record import ResponseRecord
-from guard.rule import Rule
+from guard.rule import Rule, Score
 from guard.signals import log_odds
 from tests.guard.test_beginnings import COLON, KNOWN, LINE, STOP, TREE, WORD
 
@@ -104,11 +104,14 @@ def test_tokens_may_arrive_one_by_one_or_together():
     assert Gatekeeper(RULE).move(record, ended=True) is moves(*rows)[-1] is Move.TOUCH
 
 
+SENSED = Rule(threshold=log_odds(0.5), sensed=Score({"harm": 1.0}), sensed_threshold=0.0)
+
+
 def refused(
-    harm: float | None, *rows: tuple[int, float], needless: float | None = -1.0, steered: bool = False
+    harm: float | None, *rows: tuple[int, float], needless: float | None = -1.0, steered: bool = False, rule: Rule = SENSED
 ) -> list[Move]:
     """The gate's moves on an answer to a request of these log-odds of harm."""
-    record, gate, made = ResponseRecord(TREE, KNOWN, steered), Gatekeeper(RULE, needless=needless), []
+    record, gate, made = ResponseRecord(TREE, KNOWN, steered), Gatekeeper(rule, needless=needless), []
     record.harm = harm
     for token, mass in rows:
         record.extend([token], [1.0], [mass])
@@ -128,24 +131,30 @@ def test_a_refusal_of_what_is_harmless_asks_for_another_answer_before_anything_i
         (None, {}),  # it was not read
         (-2.0, {"needless": None}),  # the policy leaves refusals alone
         (-2.0, {"steered": True}),  # what a client forces is no refusal of the model's
+        (-2.0, {"rule": RULE}),  # every other answer would be touched too
     ],
 )
 def test_no_other_refusal_does(harm, options):
-    made = refused(harm, REFUSAL, **options)
-    assert made in ([Move.RELEASE], [Move.TOUCH]) and (made == [Move.RELEASE] or options.get("steered"))
+    assert refused(harm, REFUSAL, **options) == [Move.RELEASE]
 
 
 def test_what_a_client_has_begun_to_read_is_not_answered_anew():
-    record, gate = ResponseRecord(TREE, KNOWN), Gatekeeper(RULE, needless=0.0, read=True)
+    record, gate = ResponseRecord(TREE, KNOWN), Gatekeeper(SENSED, needless=0.0, read=True)
     record.harm = -2.0
     record.extend([REFUSAL[0]], [1.0], [REFUSAL[1]])
     assert gate.move(record, ended=False) is Move.RELEASE
 
 
 def test_an_over_refusal_that_stands_is_asked_about_once():
-    record, gate = ResponseRecord(TREE, KNOWN), Gatekeeper(RULE, needless=0.0)
+    record, gate = ResponseRecord(TREE, KNOWN), Gatekeeper(SENSED, needless=0.0)
     record.harm = -2.0
     record.extend([REFUSAL[0]], [1.0], [REFUSAL[1]])
     assert gate.move(record, ended=False) is Move.REDRAW and not gate.read and not gate.released
     gate.needless = None
     assert gate.move(record, ended=False) is Move.RELEASE and gate.released
+
+
+def test_behind_a_refusal_of_what_is_harmful_the_mass_alone_decides():
+    """ "I can't help with that. Here is whom to ask." is a good answer to it."""
+    assert refused(9.0, REFUSAL, (STOP, 0.0), (WORD, 0.1)) == [Move.RELEASE] * 3
+    assert refused(9.0, REFUSAL, (STOP, 0.0), (WORD, 0.9))[-1] is Move.TOUCH

@@ -29,10 +29,10 @@ HARMLESS = -5.0
 WIDTH = AutoConfig.from_pretrained(models.bundled()).hidden_size
 
 
-def calibrate(state: Path, *, harmless: float | None = -1.0, touched_over: float = 0.0) -> None:
+def calibrate(state: Path, *, needless: float | None = -1.0, touched_over: float = 0.0) -> None:
     """A sense that reads HARMLESS of everything, and a rule that goes by it alone."""
     own = Calibration.load(models.bundled() / "calibration.json")
-    sense = Sense((1,), np.zeros((1, WIDTH), np.float32), HARMLESS, harmless=harmless)
+    sense = Sense((1,), np.zeros((1, WIDTH), np.float32), HARMLESS, needless=needless)
     rule = dataclasses.replace(own.rule, sensed=Score({"harm": 1.0}), sensed_threshold=touched_over)
     dataclasses.replace(own, sense=sense, rule=rule).save(state / "registry" / "base" / "calibration.json")
 
@@ -75,7 +75,7 @@ def refusal(redrawing) -> str:
 def test_what_was_refused_is_answered_and_the_refusal_reaches_nobody(redrawing, refusal):
     body = redrawing.post(CHAT, BODY, headers=as_key("auditor")).json()
     entry = body["guard"][0]
-    assert entry["action"] == "redraw" and entry["verdict"] not in ("refusal", "over_refusal")
+    assert (entry["action"], entry["verdict"]) == ("redraw", "plain")
     assert entry["harm"] == pytest.approx(1 / (1 + np.exp(-HARMLESS)), abs=1e-6)
     assert body["choices"][0]["finish_reason"] in ("stop", "length")
     openings = Calibration.load(models.bundled() / "calibration.json").openings
@@ -87,7 +87,7 @@ def test_a_stream_and_another_route_get_the_same_answer(redrawing):
     whole = said(redrawing.post(CHAT, BODY).json())[0]
     frames = events(redrawing.post(CHAT, {**BODY, "stream": True}).text)
     assert "".join(c["delta"].get("content") or "" for frame in frames for c in frame["choices"]) == whole
-    assert frames[-1]["guard"] == [{"index": 0, "action": "redraw"}]
+    assert frames[-1]["guard"] == [{"index": 0, "action": "none"}], "that it is harmless is for those alone who see all"
     asked = {"model": "sirl-tiny", "input": REFUSED[0]["content"], "temperature": 0, "max_output_tokens": 40}
     body = redrawing.post(RESPONSES, asked).json()
     assert body["output"][0]["content"][0]["text"] == whole and body["status"] in ("completed", "incomplete")
@@ -129,8 +129,8 @@ def test_what_no_answer_takes_the_place_of_stands_word_for_word(redrawing, refus
 
 
 def test_what_is_grey_is_left_and_the_status_says_what_is_missing(redrawing, refusal):
-    calibrate(redrawing.state, harmless=None)
+    calibrate(redrawing.state, needless=None)
     redrawing.wait(lambda: "over-refusals" in redrawing.get("/guard/v1/status").json()["problems"])
     body = redrawing.post(CHAT, BODY, headers=as_key("auditor")).json()
     assert said(body)[0] == refusal and (body["guard"][0]["action"], body["guard"][0]["verdict"]) == ("none", "refusal")
-    assert "calls nothing harmless" in redrawing.get("/guard/v1/status").json()["problems"]["over-refusals"]
+    assert "calls no refusal needless" in redrawing.get("/guard/v1/status").json()["problems"]["over-refusals"]

@@ -17,7 +17,7 @@ from guard.openings import Openings
 from guard.packed_measurement import pack
 from guard.policy import Action, Mode, Policy
 from guard.record import ResponseRecord
-from guard.rule import Rule
+from guard.rule import Rule, Score
 from serving.request.exchange import Exchange, ServedAnswer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, as it is imported
@@ -112,6 +112,10 @@ def test_a_draw_that_the_guard_breaks_on_does_not_pass(tap):
         assert draw.passes is passes
 
 
+STOPS = 9
+"""A token whose text is a stop string, which vLLM's processor finds."""
+
+
 class Drawer:
     """Draws another answer once it is told which; an exception is raised."""
 
@@ -138,12 +142,15 @@ class Processor:
     def add_request(self, *given): ...
 
     def process_outputs(self, outputs, *given):
+        stopped = []
         for one in outputs:
             if one.request_id in self.request_states:
                 self.sent += one.new_token_ids
-                if one.finish_reason is not None:
+                if STOPS in one.new_token_ids and one.finish_reason is None:
+                    stopped.append(one.request_id)
+                if one.finish_reason is not None or stopped:
                     del self.request_states[one.request_id]
-        return SimpleNamespace(reqs_to_abort=[])
+        return SimpleNamespace(reqs_to_abort=stopped)
 
     def abort_requests(self, identities, internal):
         return [one for one in identities if self.request_states.pop(one, None)]
@@ -164,7 +171,8 @@ class Place:
         self.tap = tap.Tap(self.processor, lambda index: None, watcher, self.drawer, separator=(), end=0, closed=False)
         self.answer = ServedAnswer(Exchange(policy=Policy(Mode.ENFORCE)), 0, "base", ResponseRecord(OPENINGS), FITTED)
         self.answer.record.harm = -5.0
-        request, gatekeeper = SimpleNamespace(request_id="r"), Gatekeeper(RULE, needless=-1.0)
+        rule = Rule(threshold=0.0, sensed=Score({"harm": 1.0}), sensed_threshold=0.0)
+        request, gatekeeper = SimpleNamespace(request_id="r"), Gatekeeper(rule, needless=-1.0)
         self.tap.live["r"] = tap.Tapped(self.answer, False, request, gatekeeper)
         self.engine(7)
         assert self.processor.sent == [] and self.tap.live["r"].redraw is not None
@@ -195,6 +203,17 @@ def test_an_over_refusal_that_nothing_takes_the_place_of_goes_out_whole(tap, cau
         assert place.processor.sent == [7, 3, 4, 0] and place.drawer.stopped == []
         assert [name for name, _ in place.told] == ([] if cause is None else ["failed"]) + ["finished"]
         assert place.answer.action is Action.NONE and not place.tap.live
+
+    asyncio.run(scenario())
+
+
+def test_where_vllm_finds_a_stop_string_in_what_was_held_the_engine_stops(tap):
+    async def scenario() -> None:
+        place = Place(tap)
+        place.engine(STOPS)
+        place.drawer.drawn.set_result(None)
+        await settled()
+        assert place.processor.sent == [7, STOPS] and place.drawer.stopped == ["r"] and not place.tap.live
 
     asyncio.run(scenario())
 
