@@ -55,7 +55,7 @@ class ServedAnswer:
 
     @property
     def action_told(self) -> Action:
-        """The action as its client may know it: that another answer was drawn tells how harmful the request is to the model."""
+        """The action as its client may know it: a redraw tells how harmful the model finds the request."""
         return self.action if self.request.sees_all or self.action is not Action.REDRAW else Action.NONE
 
     @property
