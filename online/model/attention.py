@@ -32,7 +32,7 @@ def attend_so(model: PreTrainedModel) -> None:
 
 def seeing_itself(*, q_length: int, kv_length: int, q_offset: int = 0, kv_offset: int = 0, **more: Any) -> Tensor | None:
     """transformers' mask, (batch, 1, queries, keys), True where a key is seen, and every query seeing its own."""
-    lengths = {"q_length": q_length, "kv_length": kv_length, "q_offset": q_offset, "kv_offset": kv_offset}
+    lengths: dict[str, Any] = {"q_length": q_length, "kv_length": kv_length, "q_offset": q_offset, "kv_offset": kv_offset}
     mask: Tensor | None = sdpa_mask(**lengths, **more)
     if mask is None or q_length == 1:  # what is decoded is no padding
         return mask

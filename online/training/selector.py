@@ -62,8 +62,9 @@ class Selection:
         for index, mass in enumerate(masses):
             band = bands.band(mass)
             found[band if harms is None else _cornered(band, harms[index])].append(index)
-        sides = (tuple(found[band]) for band in ("high", "grey", "low"))
-        return cls(tuple(prompts), tuple(masses), bands, *sides, None if harms is None else tuple(harms))
+        high, grey, low = (tuple(found[band]) for band in ("high", "grey", "low"))
+        known = None if harms is None else tuple(harms)
+        return cls(tuple(prompts), tuple(masses), bands, high, grey, low, known)
 
     @classmethod
     def of_all(cls, prompts: Sequence[Tokens]) -> Selection:
