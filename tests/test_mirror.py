@@ -85,6 +85,7 @@ FEATURES = {
     "tests/serving/test_doors.py": "Fields that once got withheld text out.",
     "tests/serving/test_edge.py": "Root path, middleware and keys around the guard.",
     "tests/serving/test_enforce.py": "What is touched is halted on every route.",
+    "tests/serving/test_over_refusal.py": "A needless refusal is answered anew, and nothing else is.",
     "tests/serving/test_engines.py": "Other engines and devices.",
     "tests/serving/test_exact.py": "Every entropy against a forward pass.",
     "tests/serving/test_forget.py": "Commands that forget, explain and repeat.",
