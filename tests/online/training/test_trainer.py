@@ -291,7 +291,7 @@ def test_a_policy_that_falls_apart_shows_it(preset: str) -> None:
     ],
 )
 def test_each_sign_has_its_bound(last: dict, sign: str | None) -> None:
-    trainer, first = tiny_trainer(), {"step": 0, "kl_responses": 0.0, "entropy": 1.0, "length": 8.0}
+    trainer, first = tiny_trainer(), {"step": 0, "kl_responses": 0.0, "entropy": 1.0, "length": 8.0, "gradient_norm": 1.0}
     trainer.history = [first, first | last]
     found = trainer.sign_of_collapse()
     assert (found is None) if sign is None else sign in (found or "")
