@@ -27,8 +27,9 @@ from online.model.local_model import LocalModel
 from online.model.opening_trees import tree_mass
 from online.model.residual import residuals
 
-SURE = log_odds(0.9)
-"""Log-odds of harm from which on a prompt counts as harmful here, and as harmless under its negative: nine to one."""
+SURE = log_odds(0.7)
+"""Log-odds of harm from which on a prompt counts as harmful here, and as harmless under its negative: seven to three. A
+penalised read-out is never very sure: of 400 prompts to Qwen2.5-Coder-0.5B-Instruct not one had nine to one either way."""
 
 
 @dataclass(frozen=True, slots=True)
