@@ -58,17 +58,21 @@ class TrainingSet:
     def chosen(
         cls, queue: Queue, policy: LocalModel, base: Calibration, learn: UpdateSettings, rules: QueueSettings
     ) -> tuple[Self, Selection, dict[str, int]]:
-        """What an update teaches: the newest, as the frozen base sorts them and quotas leave them, and how many each quota
-        took."""
+        """What an update teaches: the newest, as the frozen base sorts them and quotas leave them, and how many prompts were
+        left out for which reason."""
         newest, queued = cls.newest(queue, learn.steps * learn.screened_per_step), {one.tokens: one for one in queue.prompts}
         sense = base.sense if PRESETS[learn.preset].sensed else None
         found = select(policy, newest.prompts, base.openings, base.tree_mass, sense=sense)
         allowed, over = within_quotas(found, queued, rules)
+        left = {f"over the {kind} quota": count for kind, count in over.items()}
+        if sense is not None:
+            sided = len(found.high) + len(found.grey) + len(found.low)
+            left["of which the harm sense is not sure"] = len(found.prompts) - sided
         low = {allowed.prompts[i] for i in allowed.low if int(queued[allowed.prompts[i]].prompt[:8], 16) % HELD == 0}
         taught = [tokens for tokens in allowed.prompts if tokens not in low]
         selection = select(policy, taught, base.openings, base.tree_mass, sense=sense)
         held = sorted(low, key=lambda tokens: (-queued[tokens].event.time, tokens))
-        return replace(newest, prompts=taught, held=held), selection, over
+        return replace(newest, prompts=taught, held=held), selection, left
 
     def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:
         """Of all that decides which adapter comes of them: prompts, the base and its calibration, settings."""

@@ -347,8 +347,8 @@ class _Run:
         salt, added = self.state.client_salt(), added_tokens(self.base_dir)
         queue = Queue.of(buffer, self.registry.base, self.record.cutoff, self.settings, salt, added)
         summarise(self.state, queue)
-        training_set, selection, over = TrainingSet.chosen(queue, policy, base, learn, self.settings.queue)
-        return training_set, selection, queue.counts() | {f"over the {kind} quota": count for kind, count in over.items()}
+        training_set, selection, left = TrainingSet.chosen(queue, policy, base, learn, self.settings.queue)
+        return training_set, selection, queue.counts() | left
 
     @contextmanager
     def _rollouts(self, learn: UpdateSettings) -> Iterator[RolloutSource]:
