@@ -71,7 +71,7 @@ class Gatekeeper:
         return self._follow(record, ended=ended)
 
     def _over_refused(self, record: ResponseRecord) -> bool:
-        """Whether this opened as a refusal of what the harm sense calls harmless, and another answer may take its place."""
+        """Whether this opened as a refusal that the harm sense calls needless, and another answer may take its place."""
         if self.needless is None or self.read or not record.opening_matched or record.harm is None:
             return False
         # What the rule would touch were it no refusal it would touch in every other answer too.

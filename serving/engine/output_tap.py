@@ -293,19 +293,20 @@ class Tap:
 
     async def answer_anew(self, tapped: Tapped) -> None:
         """Let another answer take the place of an over-refusal, which is held meanwhile, and goes out where none passes."""
-        ended = False
+        stopped: list[str] = []
         try:
             draw = await self.drawer.redrawn(tapped)
         except Exception as error:
             log.error("an over-refusal could not be drawn anew, and stands: %r", error)
             self.watcher.failed(tapped.answer)
             draw = None
-        held, gatekeeper, stopped = tapped.held, tapped.gatekeeper, []
+        held, gatekeeper = tapped.held, tapped.gatekeeper
         tapped.refused = False
         if draw is not None:
-            ended, tapped.held = held[-1].finish_reason is not None, []
+            if held[-1].finish_reason is None:
+                stopped.append(tapped.request.request_id)
+            tapped.held = []
             outputs = self.taken(tapped, draw, held[0], Action.REDRAW)
-            stopped = [] if ended else [tapped.request.request_id]
         else:
             assert gatekeeper is not None, "it asked for another answer"
             gatekeeper.needless, tapped.redraw = None, None
@@ -342,8 +343,8 @@ class Tap:
         if task.cancelled() or (error := task.exception()) is None:
             return
         log.error("a response that was drawn anew could not be sent", exc_info=error)
-        if (tapped := self.live.pop(identity, None)) is not None and tapped.refused:
-            asyncio.get_running_loop().create_task(self.drawer.stop(identity))  # it goes on beside its redraw
+        if self.live.pop(identity, None) is not None:
+            asyncio.get_running_loop().create_task(self.drawer.stop(identity))  # an over-refusal goes on beside its redraw
         if (state := self.processor.request_states.get(identity)) is not None:
             state.queue.put(RuntimeError("The response could not be drawn anew: try again."))
 

@@ -258,3 +258,17 @@ def test_a_client_that_leaves_takes_its_redraw_along(tap):
         assert place.drawer.drawn.cancelled() and [name for name, _ in place.told] == ["aborted"] and not place.tap.live
 
     asyncio.run(scenario())
+
+
+def test_where_sending_breaks_the_client_has_an_error_and_the_engine_stops(tap):
+    async def scenario() -> None:
+        place = Place(tap)
+        errors, state = [], place.processor.request_states["r"]
+        state.queue = SimpleNamespace(put=errors.append)
+        place.tap.taken = lambda *given: 1 / 0
+        record = ResponseRecord(OPENINGS)
+        place.drawer.drawn.set_result(tap.Draw(record, False, SimpleNamespace(), Gatekeeper(RULE)))
+        await settled()
+        assert [type(error) for error in errors] == [RuntimeError] and place.drawer.stopped == ["r"] and not place.tap.live
+
+    asyncio.run(scenario())
