@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 LINE_S = 15.0
 """Seconds between two lines of a step, where standard output is no terminal."""
+LOOK_S = 0.2
+"""Seconds between two looks whether a new stage of it has begun, which has a line at once."""
 KNOWN = 0.05
 """Share done from which on the time that is left is told: before, it would be a guess."""
 
@@ -20,12 +22,12 @@ class Step:
     """One step of the demo: its share done (0 to 1) and a few words about it, shown until the step ends."""
 
     def __init__(self, title: str) -> None:
-        self.title, self.share, self.note = title, 0.0, ""
+        self.title, self.share, self.note, self.stage = title, 0.0, "", ""
         self._began = time.monotonic()
 
-    def at(self, share: float, note: str = "") -> None:
-        """Say how far it is."""
-        self.share, self.note = min(max(share, 0.0), 1.0), note
+    def at(self, share: float, note: str = "", *, stage: str = "") -> None:
+        """Say how far it is, and in which of its stages."""
+        self.share, self.note, self.stage = min(max(share, 0.0), 1.0), note, stage
 
     @property
     def seconds(self) -> float:
@@ -47,7 +49,7 @@ class Step:
 @contextmanager
 def showing(console: Console, title: str, *, bar: bool = True, every_s: float = LINE_S) -> Iterator[Step]:
     """Show a step until the block ends: on a terminal as a bar (unless the caller draws there itself), elsewhere as a line
-    each `every_s` seconds from a thread of its own, whatever the step waits for, and a last one at its end."""
+    each `every_s` seconds and stage, from a thread of its own whatever the step waits for, and a last one at its end."""
     step = Step(title)
     if console.is_terminal and not bar:
         yield step
@@ -68,8 +70,11 @@ def showing(console: Console, title: str, *, bar: bool = True, every_s: float = 
 
 def _tell(console: Console, step: Step, over: threading.Event, every_s: float) -> None:
     if not console.is_terminal:
-        while not over.wait(every_s):
-            console.print(step.line(), highlight=False, soft_wrap=True)
+        stage, told = "", time.monotonic()
+        while not over.wait(min(every_s, LOOK_S)):
+            if step.stage != stage or time.monotonic() - told >= every_s:
+                stage, told = step.stage, time.monotonic()
+                console.print(step.line(), highlight=False, soft_wrap=True)
         return
     columns = (
         TextColumn("{task.description:32}"),

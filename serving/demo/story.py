@@ -207,7 +207,7 @@ class Story:
             if update and (progress := update["progress"]):
                 share = await asyncio.to_thread(self.endpoint.metric, "sirl_update_progress_ratio")
                 steps = f" {progress['step']}/{progress['total']}" if progress["total"] else ""
-                step.at(share, progress["stage"] + steps)
+                step.at(share, progress["stage"] + steps, stage=progress["stage"])
                 if progress["stage"] == "gating" and progress["step"] == progress["total"] - 1:
                     pace.hurried.set()
 

@@ -37,6 +37,15 @@ def test_a_log_file_gets_lines_though_the_step_says_nothing():
     assert "\x1b" not in file.getvalue()
 
 
+def test_a_stage_has_its_line_as_it_begins_however_short_it_is():
+    file = io.StringIO()
+    with showing(Console(file=file), "4 · learn", every_s=3600.0) as step:
+        for stage in ("selecting", "learning", "gating"):
+            step.at(0.5, f"{stage} 1/10", stage=stage)
+            wait_for(lambda stage=stage: any(line.endswith(f"{stage} 1/10") for line in written(file)))
+    assert len(written(file)) == 4
+
+
 def test_a_step_that_fails_is_not_called_done():
     file = io.StringIO()
     try:
