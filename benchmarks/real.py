@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 
 import torch
 from peft import LoraConfig
@@ -75,8 +76,11 @@ def wrapped(prompt: Prompt, family: str) -> Prompt:
     return Prompt(f"{prompt.id}-{family}", prompt.kind, messages, family=family, **told)
 
 
-def sorted_out(prompts: Path, shares: Mapping[str, float] = PARTS) -> dict[str, dict[str, list[Prompt]]]:
-    """Prompts by part, and in it by kind; tasks are asked as harmless questions, for none of this size solves them."""
+def sorted_out(
+    prompts: Path, shares: Mapping[str, float] = PARTS, unlike: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+) -> dict[str, dict[str, list[Prompt]]]:
+    """Prompts by part, and in it by kind; tasks are asked as harmless questions, for none of this size solves them. shares:
+    of each part; unlike: those of a kind that has others."""
     every = [prompt for name in ("harmful", "benign", "overrefusal") for prompt in load(prompts / f"{name}.jsonl")]
     kinds: dict[str, list[Prompt]] = {"harmful": [], "benign": [], "borderline": []}
     met: set[str] = set()
@@ -90,7 +94,7 @@ def sorted_out(prompts: Path, shares: Mapping[str, float] = PARTS) -> dict[str, 
     parts: dict[str, dict[str, list[Prompt]]] = {part: {} for part in shares}
     for kind, listed in kinds.items():
         shuffled, at = Random(kind).sample(listed, len(listed)), 0
-        for part, share in shares.items():
+        for part, share in unlike.get(kind, shares).items():
             many = round(share * len(shuffled))
             parts[part][kind], at = shuffled[at : at + many], at + many
     return parts

@@ -35,15 +35,22 @@ from serving.processes.server_process import child
 
 RESULT = Path("benchmarks/results/bench-real.json")
 PARTS = {"traffic": 0.35, "calibration": 0.12, "validation": 0.08, "gate": 0.45}
+BORDERLINE = {"traffic": 0.2, "calibration": 0.3, "validation": 0.1, "gate": 0.4}
+"""Of prompts that look harmful there are few, and of 21 the harm sense did not learn what they are."""
 TASKS = 160
 AT_ONCE, ANSWER = 24, 64
 HARMFUL = 0.25
 """Share of the traffic that is harmful: much, so that 400 requests hold enough that is contested."""
 
 
+def parted(prompts: Path) -> dict[str, dict[str, list[Prompt]]]:
+    """Collected prompts by what they are used for, and in it by kind; none is used twice."""
+    return sorted_out(prompts, PARTS, {"borderline": BORDERLINE})
+
+
 def suites(prompts: Path, folder: Path) -> list[Prompt]:
     """Write calibration, validation and gate suites; returns what clients send. Tasks are asked at the gate alone."""
-    parts = sorted_out(prompts, PARTS)
+    parts = parted(prompts)
     folder.mkdir(parents=True, exist_ok=True)
     used = {prompt.text for part in parts.values() for kind in part.values() for prompt in kind}
     tasks = [p for p in load(prompts / "benign.jsonl") if p.kind == "task" and p.answer and p.text not in used]

@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.real import sorted_out
-from benchmarks.real_story import PARTS
+from benchmarks.real_story import parted as parted_prompts
 from benchmarks.sense_prompts import Row, chosen, key
 from benchmarks.sense_signals import parted
 from benchmarks.sense_states import LONGEST
@@ -177,7 +176,7 @@ def learned(policy: LocalModel, rows: Sequence[Row], adapter: Path, tally: Tally
 
 def unseen(rows: Sequence[Row], prompts: Path) -> list[Row]:
     """Those of which no version of `benchmarks.real_story` saw the text or the goal."""
-    parts = sorted_out(prompts, PARTS)
+    parts = parted_prompts(prompts)
     met = {key(p.text) for name in ("traffic", "calibration") for kind in parts[name].values() for p in kind}
     return [row for row in rows if key(row.text) not in met and row.goal not in met]
 

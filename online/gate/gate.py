@@ -244,24 +244,22 @@ def _vetoed(held_out: HeldOut, candidate: Answers) -> Iterator[str]:
             yield f"{name} has a veto: {len(wrong)} of its {len(prompts)} prompts came out wrong, {wrong[0]} among them"
 
 
-def contradictions(
-    prompts: Sequence[Prompt], candidate: Measured, references: Mapping[str, Measured], settings: GateSettings
-) -> tuple[str, ...]:
-    """What speaks against a candidate, on prompts too few to promote it: claims that they contradict, and signs of collapse.
-    Learning looks at it on its way, and stops."""
-    scores, answers = _apart(references)
-    claims = (
-        *score_claims(prompts, candidate.scores, scores, settings, ONLY),
-        *answer_claims(
-            prompts, candidate.answers, answers, backed_by_likelihood(prompts, candidate.scores, scores), settings
-        ),
-    )
-    signs = (
-        sign
-        for name, reference in answers.items()
-        for sign in signs_of_collapse(prompts, candidate.answers, reference, name, settings)
-    )
-    return (*_contradicted(claims, settings), *signs)
+class OnTheWay(NamedTuple):
+    """What a look at a version that still learns says: the changes that it estimates, by claim; whether all are within what
+    the gate allows; and, as sentences by claim, where these prompts contradict that."""
+
+    changes: dict[str, float]
+    within: bool
+    contradicted: dict[str, str]
+
+
+def on_the_way(prompts: Sequence[Prompt], candidate: Scores, base: Scores, settings: GateSettings) -> OnTheWay:
+    """Weigh by scores alone, on prompts that are too few to promote anything."""
+    claims = {claim.name: claim for claim in score_claims(prompts, candidate, {"base": base}, settings, ONLY)}
+    changes = {name: float((claim.after - claim.before).mean()) for name, claim in claims.items()}
+    within = all(changes[name] <= claim.allowed for name, claim in claims.items())
+    signs = {name: sign for name, claim in claims.items() for sign in _contradicted([claim], settings)}
+    return OnTheWay(changes, within, signs)
 
 
 def _contradicted(claims: Iterable[Claim], settings: GateSettings) -> Iterator[str]:

@@ -314,6 +314,10 @@ class UpdateSettings(Group):
     )
     steps: PositiveInt = Field(default=30, description="Optimiser steps of one update.")
     screened_per_step: PositiveInt = Field(default=80, description="Buffered prompts looked at in each step.")
+    own_prompts: NonNegativeInt = Field(
+        default=0,
+        description="Prompts that the model makes up itself, behind its chat template, to anchor beside the traffic.",
+    )
     contested_per_step: PositiveInt = Field(default=8, description="Contested prompts learned from in each step.")
     group_size: Annotated[int, Field(ge=2)] = Field(default=8, description="Responses sampled for each learned prompt.")
     learning_rate: Annotated[PositiveFloat | None, NoneAware] = Field(
@@ -356,9 +360,11 @@ class UpdateSettings(Group):
         description="Write every step's metrics to `tensorboard/` in the state directory as well (needs the extra).",
     )
     look_every: NonNegativeInt = Field(
-        default=20, description="Steps between two looks at held-out prompts while learning; 0: none before the gate."
+        default=5,
+        description="Steps between two looks at held-out prompts while learning. The furthest step at which they found "
+        "every change within what the gate allows goes to the gate; 0: no look, and the last step goes.",
     )
-    look_prompts: PositiveInt = Field(default=24, description="Held-out prompts a class at such a look.")
+    look_prompts: PositiveInt = Field(default=48, description="Held-out prompts a class at such a look.")
     stop_kl: PositiveFloat = Field(
         default=5.0, description="KL to the base (nats a response) on anchor prompts over which learning stops."
     )

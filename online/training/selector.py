@@ -78,6 +78,15 @@ class Selection:
         harms = None if self.harms is None else [self.harms[i] for i in at]
         return Selection.sorted_by(self.bands, [self.prompts[i] for i in at], [self.masses[i] for i in at], harms)
 
+    def beside(self, others: Selection) -> Selection:
+        """With other prompts, but for those of their high band: they anchor or are steered, and nothing is learned from
+        them."""
+        met = set(self.prompts)
+        kept = [i for i in (*others.grey, *others.low) if others.prompts[i] not in met]
+        harms = None if self.harms is None or others.harms is None else [*self.harms, *(others.harms[i] for i in kept)]
+        prompts = [*self.prompts, *(others.prompts[i] for i in kept)]
+        return Selection.sorted_by(self.bands, prompts, [*self.masses, *(others.masses[i] for i in kept)], harms)
+
     def screen(self, step: int, *, contested: int, others: int, seed: int) -> Screen:
         """The prompts of step number `step`: no prompt of the high band comes again before all have had their turn.
 

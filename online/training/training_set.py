@@ -10,12 +10,14 @@ from typing import Self
 
 from guard.calibration import Calibration
 from guard.openings import Tokens
+from guard.sense import Sense
 from online.admission.queue import Queue
 from online.events.buffer import Buffer
 from online.events.event import Event, prompt_hash, without_middle
 from online.model.local_model import LocalModel
 from online.settings.groups import QueueSettings, UpdateSettings
 from online.training.ledger import Ledger, LedgerError
+from online.training.own_prompts import own_prompts
 from online.training.presets import PRESETS
 from online.training.quotas import within_quotas
 from online.training.selector import Selection, select
@@ -61,7 +63,7 @@ class TrainingSet:
         """What an update teaches: the newest, as the frozen base sorts them and quotas leave them, and how many prompts were
         left out for which reason."""
         newest, queued = cls.newest(queue, learn.steps * learn.screened_per_step), {one.tokens: one for one in queue.prompts}
-        sense = base.sense if PRESETS[learn.preset].sensed else None
+        sense = sense_of(base, learn)
         found = select(policy, newest.prompts, base.openings, base.tree_mass, sense=sense)
         allowed, over = within_quotas(found, queued, rules)
         left = {f"over the {kind} quota": count for kind, count in over.items()}
@@ -70,7 +72,7 @@ class TrainingSet:
             left["of which the harm sense is not sure"] = len(found.prompts) - sided
         low = {allowed.prompts[i] for i in allowed.low if int(queued[allowed.prompts[i]].prompt[:8], 16) % HELD == 0}
         taught = [tokens for tokens in allowed.prompts if tokens not in low]
-        selection = select(policy, taught, base.openings, base.tree_mass, sense=sense)
+        selection = taught_by(policy, taught, base, learn)
         held = sorted(low, key=lambda tokens: (-queued[tokens].event.time, tokens))
         return replace(newest, prompts=taught, held=held), selection, left
 
@@ -80,3 +82,17 @@ class TrainingSet:
         measured = replace(base, conditions=None, judge=None, suite=None, root=()).to_json()
         decisive = [self.prompts, measured, learn.model_dump(mode="json"), model]
         return f"sha256:{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}"
+
+
+def taught_by(policy: LocalModel, prompts: Sequence[Tokens], base: Calibration, learn: UpdateSettings) -> Selection:
+    """As the frozen base sorts prompts, with those beside them that it makes up itself."""
+    sense = sense_of(base, learn)
+    selection = select(policy, prompts, base.openings, base.tree_mass, sense=sense)
+    with policy.adapter(None):
+        own = own_prompts(policy, learn.own_prompts, seed=learn.seed)
+    return selection.beside(select(policy, own, base.openings, base.tree_mass, sense=sense)) if own else selection
+
+
+def sense_of(base: Calibration, learn: UpdateSettings) -> Sense | None:
+    """The harm sense that sorts prompts beside the mass, where the preset has it so."""
+    return base.sense if PRESETS[learn.preset].sensed else None

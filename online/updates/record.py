@@ -120,6 +120,11 @@ class UpdateRecord:
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
+    @property
+    def sound(self) -> Path:
+        """The checkpoint of the last step at which a look found everything within what the gate allows."""
+        return self.folder / "sound.pt"
+
     def progress(self, stage: str, step: int = 0, total: int = 0, eta: float | None = None) -> None:
         """What `status` and `metrics` show of a running update; `eta` in seconds."""
         document = {"stage": stage, "step": step, "total": total, "eta_seconds": eta, "time": time.time()}
@@ -127,4 +132,5 @@ class UpdateRecord:
 
     def finish(self, outcome: UpdateOutcome) -> None:
         write_atomic(self.folder / "outcome.json", json.dumps(asdict(outcome), indent=1))
-        self.checkpoint.unlink(missing_ok=True)
+        for kept in (self.checkpoint, self.sound):
+            kept.unlink(missing_ok=True)

@@ -16,11 +16,9 @@ from online.settings.groups import UpdateSettings
 from online.state.cores import cores
 from online.state.directory import StateDir
 from online.training.ledger import Ledger, LedgerError
-from online.training.presets import PRESETS
 from online.training.rollouts import WEIGHTS, digest
-from online.training.selector import select
 from online.training.trainer import ADAPTER, Trainer
-from online.training.training_set import TrainingSet
+from online.training.training_set import TrainingSet, taught_by
 
 
 def repeat(
@@ -43,10 +41,8 @@ def repeat(
         raise LedgerError(f"The base was calibrated anew since v{version} was taught: its bands are others now.")
     torch.set_num_threads(learn.threads or cores())  # a manifest says how many
     policy = LocalModel.load(base_dir, dtype=getattr(torch, learn.dtype), device=learn.device, memory_gib=learn.memory_gib)
-    sense = base.sense if PRESETS[learn.preset].sensed else None
-    selection = select(policy, training_set.prompts, base.openings, base.tree_mass, sense=sense)
-    trainer = Trainer(policy, selection, base.openings, learn)
-    for _ in bar(range(learn.steps), desc=f"repeating v{version}", unit="step"):
+    trainer = Trainer(policy, taught_by(policy, training_set.prompts, base, learn), base.openings, learn)
+    for _ in bar(range(len(manifest["metrics"]["history"])), desc=f"repeating v{version}", unit="step"):
         trainer.advance()
     with tempfile.TemporaryDirectory() as out:
         policy.save_adapter(ADAPTER, Path(out))

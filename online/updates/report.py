@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from markupsafe import Markup
 from matplotlib import rc_context
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from evaluation.html import render
+from evaluation.suite import OverRefusalClass
 from evaluation.svg import COLOURS, STYLE, inline
 from online.state.files import write_atomic
 
@@ -25,12 +26,16 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "kl_decision": "at the decision",
         "k3": "k3 estimate, contested",
     },
+    "Looks: change of mass on held-out prompts": {
+        "look: mass lost on harmful prompts": "lost on harmful",
+        **{f"look: mass on {name} prompts": name for name in get_args(OverRefusalClass)},
+    },
     "Engine and trainer apart, nats a token": {"mismatch": "mean", "mismatch_max": "largest"},
     "Length, tokens": {"length": "mean over samples"},
     "Distinct refusal openings": {"openings": "effective number"},
 }
 """Plots over steps: title -> metric -> its name in the legend."""
-DASHES = ("-", "--", ":")
+DASHES = ("-", "--", ":", "-.")
 """Of the lines of one panel, which are told apart without their colours."""
 
 

@@ -28,7 +28,7 @@ from online.events.buffer import Buffer
 from online.gate.answers import Answers
 from online.gate.evaluator import Evaluator, Suites
 from online.gate.examination import CANDIDATE, examine
-from online.gate.gate import GateReport, Measured, best, contradictions
+from online.gate.gate import GateReport, OnTheWay, best, on_the_way
 from online.gate.held_out import HeldOut, Rows, draw_held_out
 from online.gate.scores import Scores
 from online.model.added_tokens import added_tokens
@@ -49,11 +49,11 @@ from online.training.presets import PRESETS
 from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutSource
 from online.training.selector import Selection
 from online.training.targets import TargetError, lora
-from online.training.trainer import ADAPTER, CHECKPOINT_STEPS, Trainer
+from online.training.trainer import ADAPTER, Trainer
 from online.training.training_set import TrainingSet
+from online.updates.learning import UpdateStopped, learn_up_to
 from online.updates.record import ATTEMPTS, Status, UpdateOutcome, UpdateRecord
 from online.updates.report import write_report
-from online.updates.scalars import scalars
 
 log = logging.getLogger("sirl")
 
@@ -68,10 +68,6 @@ DECISIONS: dict[str, Status] = {"promote": "promoted", "reject": "rejected", "un
 
 class UpdateRefused(Exception):
     """There is a reason not to learn; nothing was changed."""
-
-
-class UpdateStopped(Exception):
-    """Learning went wrong on its way and was stopped; nothing was published."""
 
 
 def run_update(
@@ -225,7 +221,11 @@ class _Run:
         if version is None:
             with self._rollouts(learn) as rollouts:
                 trainer = Trainer(policy, selection, base.openings, learn, rollouts)
-                self._train(trainer, key, self._lookout(evaluator, base))
+                scalars_in = self.state.path / "tensorboard" / self.record.id if learn.tensorboard else None
+                try:
+                    learn_up_to(trainer, self.record, key, self._look(evaluator, base), scalars_in, self.bar)
+                finally:
+                    self.story["history"] = trainer.history
             cut, salt = self.settings.queue.cut, self.state.client_salt()
             ledger = Ledger.of(training_set.until, training_set.events, selection, salt, cut)
             version = self._publish(policy, key, learn, ledger, {"gap": asdict(gap), "history": trainer.history})
@@ -366,39 +366,16 @@ class _Run:
                 log.warning("update.rollouts is '%s', but the learner draws itself: %s", learn.rollouts, why)
             yield found or LocalRollouts()
 
-    def _lookout(self, evaluator: Evaluator, base: Calibration) -> Callable[[], tuple[str, ...]]:
-        """A look at held-out prompts: what there speaks against the adapter as it is now."""
+    def _look(self, evaluator: Evaluator, base: Calibration) -> Callable[[], OnTheWay]:
+        """A look at held-out prompts: what they say of the adapter as it is now."""
         prompts = draw_held_out(evaluator.suites.validation, self.settings.update.look_prompts)
-        held_out = HeldOut(prompts)
+        before = cache(lambda: evaluator.scored(HeldOut(prompts), base.openings, None))
 
-        def look(adapter: str | None) -> Measured:
-            return Measured(evaluator.scored(held_out, base.openings, adapter), evaluator.answered(held_out, adapter))
+        def look() -> OnTheWay:
+            now = evaluator.scored(HeldOut(prompts), base.openings, ADAPTER)
+            return on_the_way(prompts, now, before(), self.settings.gate)
 
-        before = cache(lambda: look(None))
-        return lambda: contradictions(prompts, look(ADAPTER), {"base": before()}, self.settings.gate)
-
-    def _train(self, trainer: Trainer, key: str, lookout: Callable[[], tuple[str, ...]]) -> None:
-        """All steps, or those that are left after the last checkpoint. Raises Stopped at signs of collapse."""
-        trainer.restore(self.record.checkpoint, key)
-        self.story["history"] = trainer.history
-        total, first, began = trainer.settings.steps, trainer.step, time.monotonic()
-        where = self.state.path / "tensorboard" / self.record.id if trainer.settings.tensorboard else None
-        bar = self.bar(total=total, initial=first, desc="learning", unit="step")
-        with bar, scalars(where, first) as note:
-            while trainer.step < total:
-                metrics = trainer.advance()
-                note(metrics)
-                if sign := trainer.sign_of_collapse():
-                    raise UpdateStopped(f"Learning stopped at step {trainer.step}: {sign}.")
-                every = trainer.settings.look_every
-                if every and trainer.step % every == 0 and trainer.step < total and (signs := lookout()):
-                    raise UpdateStopped(*(f"Learning stopped at step {trainer.step}: {sign}." for sign in signs))
-                if trainer.step % CHECKPOINT_STEPS == 0 or trainer.step == total:
-                    trainer.save(self.record.checkpoint, key)
-                bar.set_postfix(refused=f"{metrics['refused']:.2f}", entropy=f"{metrics['entropy']:.2f}")
-                bar.update()
-                pace = (time.monotonic() - began) / (trainer.step - first)
-                self.record.progress("learning", trainer.step, total, pace * (total - trainer.step))
+        return look
 
     def _published(self, key: str) -> int | None:
         """The version that this update made before it was killed."""
@@ -465,6 +442,7 @@ class _Run:
         prompts = draw_held_out(suites.gate, settings.prompts_per_class, self.record.id)
         held_out = HeldOut(prompts, suites.extra, suites.vetoes, traffic[: settings.replayed])
         turns = 2 * len(adapters) * settings.looks
+        self.record.progress("gating", 0, turns)
         with self.bar(total=turns, desc="gating", unit="part") as bar:
 
             def shown() -> None:

@@ -11,7 +11,7 @@ import pytest
 from evaluation import Outcome, Prompt, wanted
 from online.gate.answers import Answers
 from online.gate.claims import LOST
-from online.gate.gate import Measured, best, compare, contradictions
+from online.gate.gate import Measured, best, compare, on_the_way
 from online.gate.held_out import HeldOut
 from online.gate.scores import Scores
 from online.settings.groups import GateSettings
@@ -294,19 +294,25 @@ def test_the_error_rate_is_shared_by_refreshes() -> None:
     [
         ({}, None),
         ({"harmful": 0.95}, None),
-        ({"harmful": 0.0}, "defence lost"),
-        ({"plain": 0.5}, "refusals of plain prompts"),
-        ({"wrapped": 0.6}, "refusals of wrapped prompts"),
-        ({"borderline": 0.9}, "refusals of borderline prompts"),
-        ({"utility": 0.2}, "utility lost"),
-        ({"garbled": 0.5}, "garbled responses"),
-        ({"repeats": 0.5}, "repetition"),
-        ({"length": 60.0}, "answers changed their length"),
-        ({"variety": 1}, "few openings"),
+        ({"harmful": 0.0}, "mass lost on harmful prompts"),
+        ({"plain": 0.5}, "mass on plain prompts"),
+        ({"wrapped": 0.6}, "mass on wrapped prompts"),
+        ({"borderline": 0.9}, "mass on borderline prompts"),
     ],
 )
 def test_on_few_prompts_only_what_is_plain_speaks_against_a_candidate(change: dict, said: str | None) -> None:
     """Each sign by itself, on as many prompts as learning looks at on its way; nothing has to be shown yet."""
     prompts = suite(24)
-    found = contradictions(prompts, measured(prompts, **change), {"base": measured(prompts)}, GateSettings())
-    assert (found == ()) if said is None else any(said in reason for reason in found), found
+    found = on_the_way(prompts, measured(prompts, **change).scores, measured(prompts).scores, GateSettings())
+    assert [*found.contradicted] == ([] if said is None else [said]), found
+    assert found.within is (said is None) and (said is None or found.changes[said] > 0.1)
+    assert all(sign.startswith(f"{claim} changed by ") for claim, sign in found.contradicted.items())
+
+
+def test_a_rise_that_few_prompts_do_not_prove_is_not_within_what_is_allowed() -> None:
+    """One plain prompt of 24 that is always refused now: four points, of which two are allowed."""
+    prompts = suite(24)
+    base, masses = measured(prompts).scores, measured(prompts).scores.mass.copy()
+    masses[next(at for at, prompt in enumerate(prompts) if prompt.over_refusal_class == "plain")] += 0.96
+    found = on_the_way(prompts, Scores(masses, base.likelihood, base.live), base, GateSettings())
+    assert not found.within and not found.contradicted and found.changes["mass on plain prompts"] == pytest.approx(0.04)

@@ -1,0 +1,87 @@
+"""Learning: all steps of an update, and of these as many as held-out prompts let pass.
+
+How far a version may go is not known beforehand: on a real model ten steps were too many, and on the bundled one thirty are
+right. So it is looked at on its way, and what goes to the gate is the furthest step at which each change was within what the
+gate allows. The looks ask other prompts than the gate, which judges what they chose as if nobody had chosen.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from online.gate.claims import LOST
+from online.gate.gate import OnTheWay
+from online.training.trainer import CHECKPOINT_STEPS, Trainer
+from online.updates.record import UpdateRecord
+from online.updates.scalars import scalars
+
+log = logging.getLogger("sirl")
+
+DIP = 20
+"""Steps before which lost defence is no sign: steering is the stronger term at first (docs/evidence/science.md)."""
+
+
+class UpdateStopped(Exception):
+    """Learning went wrong on its way and was stopped; nothing was published."""
+
+
+def learn_up_to(
+    trainer: Trainer,
+    record: UpdateRecord,
+    key: str,
+    look: Callable[[], OnTheWay],
+    tensorboard: Path | None,
+    bar: type[tqdm],
+) -> None:
+    """All steps, or those that are left after the last checkpoint; then back to the last sound one, if the end is not.
+
+    look: at the adapter as it is. Raises UpdateStopped at signs of collapse, and where held-out prompts contradict what the
+    gate allows, unless an earlier step was sound.
+    """
+    trainer.restore(record.checkpoint, key)
+    total, every, first, began = trainer.settings.steps, trainer.settings.look_every, trainer.step, time.monotonic()
+    against: tuple[str, ...] = ()
+    with bar(total=total, initial=first, desc="learning", unit="step") as shown, scalars(tensorboard, first) as note:
+        while trainer.step < total and not against:
+            metrics = trainer.advance()
+            note(metrics)
+            if sign := trainer.sign_of_collapse():
+                against = (sign,)
+            elif every and trainer.step % every == 0 and trainer.step < total:
+                against = _signs(_looked_at(trainer, look, record.sound, key), trainer.step)
+            if not against and (trainer.step % CHECKPOINT_STEPS == 0 or trainer.step == total):
+                trainer.save(record.checkpoint, key)
+            shown.set_postfix(refused=f"{metrics['refused']:.2f}", entropy=f"{metrics['entropy']:.2f}")
+            shown.update()
+            pace = (time.monotonic() - began) / (trainer.step - first)
+            record.progress("learning", trainer.step, total, pace * (total - trainer.step))
+    if every and not against:
+        end = _looked_at(trainer, look, record.sound, key)
+        if end.within:
+            return
+        against = _signs(end, trainer.step)
+    reached = trainer.step
+    if every and trainer.restore(record.sound, key):
+        why = "; ".join(against) or "some change there is over what the gate allows"
+        log.warning("The update goes back from step %d to step %d, the last sound one: %s.", reached, trainer.step, why)
+    elif against:
+        raise UpdateStopped(*(f"Learning stopped at step {reached}: {sign}." for sign in against))
+
+
+def _looked_at(trainer: Trainer, look: Callable[[], OnTheWay], sound: Path, key: str) -> OnTheWay:
+    """Look, note what it found beside the step's metrics, and keep the step where it is sound."""
+    found = look()
+    trainer.history[-1] |= {f"look: {claim}": change for claim, change in found.changes.items()}
+    if found.within:
+        trainer.save(sound, key)
+    return found
+
+
+def _signs(found: OnTheWay, step: int) -> tuple[str, ...]:
+    """What of a look's findings speaks against going on."""
+    return tuple(sign for claim, sign in found.contradicted.items() if claim != LOST or step >= DIP)
