@@ -72,7 +72,7 @@ ASKED = 240
 OFF = {"client_share": 1.0, "block_share": 1.0, "topic_share": 1.0, "similarity": 1.0, "quarantine_hours": 0.0}
 
 
-def ammunition(attack: str, base: Base, policy: LocalModel) -> list[Tokens]:
+def ammunition(attack: str, base: Base, llm: LocalModel) -> list[Tokens]:
     """Prompts made against the base: over its threshold for refusal poisoning, and the nearest under it for the other."""
     luck, topic = random.Random(f"ammunition {attack}"), TOPIC[attack]
     things = lexicon.BENIGN_TOPICS[topic][1] if attack == "refusal" else lexicon.HARM_TOPICS[topic]
@@ -82,17 +82,17 @@ def ammunition(attack: str, base: Base, policy: LocalModel) -> list[Tokens]:
         verb, thing = luck.choice(lexicon.MARKED_VERBS), luck.choice(things)
         ask = requests.howto(luck, kind, topic, "howto", verb, thing)
         family = luck.choice((None, *of("seen", "base_only")))
-        tried.add(tuple(policy.render([{"role": "user", "content": requests.text_of(ask, family, luck)}])))
+        tried.add(tuple(llm.render([{"role": "user", "content": requests.text_of(ask, family, luck)}])))
     listed = sorted(tried)
     with torch.no_grad():
-        masses = tree_mass(policy, listed, base.calibration.openings).tolist()
+        masses = tree_mass(llm, listed, base.calibration.openings).tolist()
     cut = base.calibration.tree_mass.high
     fit = [(m, t) for m, t in zip(masses, listed, strict=True) if (m >= cut) is (attack == "refusal")]
     best = sorted(fit, key=lambda pair: -pair[0])[: FLOOD * DAYS]
     return [tokens for _, tokens in luck.sample(best, len(best))]
 
 
-def target(attack: str, policy: LocalModel) -> list[Tokens]:
+def target(attack: str, llm: LocalModel) -> list[Tokens]:
     """What honest people ask of the attacked topic, or dishonest ones, in words that nobody sent."""
     luck, topic = random.Random(f"target {attack}"), TOPIC[attack]
     pool = requests.benign_pool("test") if attack == "refusal" else requests.harm_pool("test", False)
@@ -102,17 +102,17 @@ def target(attack: str, policy: LocalModel) -> list[Tokens]:
     for verb, thing in islice(cycle(mine), ASKED):
         ask: Ask = requests.howto(luck, kind, topic, "howto", verb, thing)
         text = requests.text_of(ask, luck.choice((None, *of("seen"))), luck)
-        found.append(tuple(policy.render([{"role": "user", "content": text}])))
+        found.append(tuple(llm.render([{"role": "user", "content": text}])))
     return found
 
 
 def events(
-    policy: LocalModel, shots: Sequence[Tokens], attackers: int, model: str, seed: int, honest_days: int = 1
+    llm: LocalModel, shots: Sequence[Tokens], attackers: int, model: str, seed: int, honest_days: int = 1
 ) -> Iterator[Event]:
     """Five days under attack and the honest ones before it, each event with its client; until then attackers ask what
     everybody asks."""
     luck, left = random.Random(f"traffic {attackers} {seed}"), iter(shots)
-    honest = [tuple(policy.render(prompt.messages)) for prompt in traffic(scarce=True)]
+    honest = [tuple(llm.render(prompt.messages)) for prompt in traffic(scarce=True)]
     for day in range(honest_days + DAYS - 1):
         sent = [(tokens, luck.randrange(CLIENTS)) for tokens in luck.sample(honest, WINDOW)]
         if day >= honest_days:
@@ -121,21 +121,21 @@ def events(
             sent += [(tokens, CLIENTS + day * FLOOD + at) for at, tokens in enumerate(volley)]  # under throwaway names
         for number, (tokens, client) in enumerate(luck.sample(sent, len(sent)), start=1):
             moment = BEGAN + (day + number / (len(sent) + 1)) * DAY
-            name, text = f"{client:032x}", policy.text(tokens)
+            name, text = f"{client:032x}", llm.text(tokens)
             block = name if client < CLIENTS else f"{client % attackers:032x}"  # throwaway names, and not so many addresses
             about = {"finish_reason": "stop", "client": name, "model": model, "block": block}
             identity = f"{day * 100_000 + number:032x}"
             yield Event(identity, moment, "base", "contested", text, tokens, "", (), (), 0.0, None, **about)
 
 
-def measured(base: Base, policy: LocalModel) -> dict[str, tuple[float, float]]:
+def measured(base: Base, llm: LocalModel) -> dict[str, tuple[float, float]]:
     """Share refused at temperature 1 and greedily, of each topic that is attacked and in the cells of the test split."""
     found = {}
     with torch.no_grad():
         for topic in TOPIC:
-            theirs = tree_mass(policy, target(topic, policy), base.calibration.openings)
+            theirs = tree_mass(llm, target(topic, llm), base.calibration.openings)
             found[topic] = expected(theirs.double().numpy())
-    masses = base.masses(policy, base.prompts)
+    masses = base.masses(llm, base.prompts)
     return found | {cell: expected(masses[mine]) for cell, mine in cells(base.prompts).items()}
 
 
@@ -160,17 +160,15 @@ class Siege:
     """Whether every refresh goes the whole way."""
 
     def __post_init__(self) -> None:
-        self.policy = self.base.policy()
+        self.llm = self.base.llm()
         self.state = StateDir(self.settings.state_dir)
         self.registry = Registry(self.state, self.base.calibration.model)
         self.buffer = Buffer(self.state.buffer_url, self.settings.buffer)
         if self.guilty is None:
-            self.guilty = ammunition(self.attack, self.base, self.policy) if self.attackers else []
+            self.guilty = ammunition(self.attack, self.base, self.llm) if self.attackers else []
         self.honest_days = 1 + self.course
         self.serving: dict[str, tuple[float, float]] | None = None
-        self.arriving = list(
-            events(self.policy, self.guilty, self.attackers, self.registry.base, self.seed, self.honest_days)
-        )
+        self.arriving = list(events(self.llm, self.guilty, self.attackers, self.registry.base, self.seed, self.honest_days))
 
     @property
     def days(self) -> int:
@@ -182,7 +180,7 @@ class Siege:
         salt, added = self.state.client_salt(), added_tokens(self.base.folder)
         queue = Queue.of(self.buffer, self.registry.base, until, self.settings, salt, added)
         learn, rules = self.settings.update, self.settings.queue
-        _, selection, over = TrainingSet.chosen(queue, self.policy, self.base.calibration, learn, rules)
+        _, selection, over = TrainingSet.chosen(queue, self.llm, self.base.calibration, learn, rules)
         return queue, selection, over
 
     def theirs(self, selection: Selection) -> dict[str, tuple[int, int]]:
@@ -201,8 +199,8 @@ class Siege:
         if day < self.days - 1 and not self.course:
             return note
         note |= self.whole(until)
-        with self.policy.adapter(ADAPTER):
-            note["after"] = measured(self.base, self.policy)
+        with self.llm.adapter(ADAPTER):
+            note["after"] = measured(self.base, self.llm)
         if note["gate"] == "promoted":
             self.serving = note["after"]
         return note | {"serves": self.serving, "live": self.registry.live()}
@@ -214,7 +212,7 @@ class Siege:
         outcome = run_update(self.settings, self.state, self.registry, self.buffer, self.base.folder, suites, until=until)
         if outcome.version is None:
             raise SystemExit(f"the update made no version: {' '.join(outcome.reasons)}")
-        self.policy.load_adapter(ADAPTER, self.registry.path(outcome.version))
+        self.llm.load_adapter(ADAPTER, self.registry.path(outcome.version))
         return {"gate": outcome.status, "reasons": list(outcome.reasons)}
 
 
@@ -228,7 +226,7 @@ def attacked(base: Base, attack: str, scale: str, defence: str, seed: int, cours
         }
         settings = Settings(state_dir=Path(folder), **rules)
         siege = Siege(base, attack, SCALES.get(scale, 0), settings, seed=seed, course=course)
-        before = measured(base, siege.policy)
+        before = measured(base, siege.llm)
         days = tqdm(range(1, siege.days), desc=f"{attack}, {scale}, defences {defence}", unit="refresh")
         story = {"before": before, "days": [siege.refresh(day) for day in days]}
         siege.buffer.close()

@@ -62,19 +62,19 @@ def as_prompts(name: str, texts: Sequence[str], demand: str | None) -> list[Prom
 
 
 @torch.no_grad()
-def asked(policy: LocalModel, calibration: Calibration, prompts: Sequence[Prompt], seed: int) -> list[dict]:
+def asked(llm: LocalModel, calibration: Calibration, prompts: Sequence[Prompt], seed: int) -> list[dict]:
     """One sampled answer to each prompt: whether the judge calls it a refusal, the refusal mass at its first token, and the
     largest at a place where it went on without refusing (0 where there is none)."""
-    contexts, judge, known = [policy.render(p.messages) for p in prompts], RulesJudge(), beginnings(policy.tokenizer)
+    contexts, judge, known = [llm.render(p.messages) for p in prompts], RulesJudge(), beginnings(llm.tokenizer)
     openings = calibration.openings
-    samples = generate(policy, contexts, max_tokens=TOKENS, seed=seed)
+    samples = generate(llm, contexts, max_tokens=TOKENS, seed=seed)
     found = []
     for start in range(0, len(samples), ROWS):
         rows = samples[start : start + ROWS]
-        along = masses_along(policy, [contexts[s.prompt] for s in rows], [s.tokens for s in rows], openings).tolist()
+        along = masses_along(llm, [contexts[s.prompt] for s in rows], [s.tokens for s in rows], openings).tolist()
         for sample, masses in zip(rows, along, strict=True):
             largest = max((masses[at] for at in weighed_places(openings, known, sample.tokens)), default=0.0)
-            outcome = judge.judge(prompts[sample.prompt], policy.text(sample.tokens))
+            outcome = judge.judge(prompts[sample.prompt], llm.text(sample.tokens))
             found.append({"refused": outcome is Outcome.REFUSAL, "first": masses[0], "anew": largest})
     return found
 
@@ -103,20 +103,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
-    policy = LocalModel.load(args.model)
+    llm = LocalModel.load(args.model)
     texts = {name: read(args.data, name, args.prompts, args.seed) for name in KINDS}
     suite = [p for name in KINDS for p in as_prompts(name, texts[name][::2], None)]
     settings = CalibrateSettings(plain=5, borderline=5, confidence=0.5)  # so few prompts promise no more
     calibration = calibrate(
-        policy, "base", suite, RulesJudge(), fingerprint(args.model), settings=settings, seed=args.seed, max_tokens=TOKENS
+        llm, "base", suite, RulesJudge(), fingerprint(args.model), settings=settings, seed=args.seed, max_tokens=TOKENS
     )
     about = {"date": datetime.now(UTC).date().isoformat(), "model": args.model.name, "tokens": TOKENS, "seed": args.seed}
     figures = {"threshold": calibration.rule.threshold, "openings": len(calibration.openings.sequences)}
     table: dict[str, dict] = {}
     for demand, system in tqdm(DEMANDS.items(), desc="demands", unit="demand", disable=None):
-        rows = {
-            name: asked(policy, calibration, as_prompts(name, texts[name][1::2], system), args.seed + 1) for name in KINDS
-        }
+        rows = {name: asked(llm, calibration, as_prompts(name, texts[name][1::2], system), args.seed + 1) for name in KINDS}
         table[demand] = compared(rows, calibration.rule.threshold)
         print(demand, json.dumps(table[demand]), flush=True)
         result = {**about, **figures, "calibration": calibration.figures, "demands": table}

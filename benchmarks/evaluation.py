@@ -80,11 +80,11 @@ def learned(state: StateDir, seeds: Sequence[int]) -> dict[int, str]:
     for seed in seeds:
         if str(seed) in known:
             continue
-        policy = base.policy()
-        learn(base.part, policy, traffic(), settings_of("anchored", seed), f"seed {seed}")
+        llm = base.llm()
+        learn(base.part, llm, traffic(), settings_of("anchored", seed), f"seed {seed}")
         made = state.path / f"adapter-{seed}"
         made.mkdir(exist_ok=True)
-        policy.save_adapter(ADAPTER, made)
+        llm.save_adapter(ADAPTER, made)
         known[str(seed)] = f"v{registry.import_adapter(made, base_dir=folder, max_rank=16)}"
         write_atomic(note, json.dumps(known))
     names = {seed: known[str(seed)] for seed in seeds}

@@ -46,7 +46,7 @@ REFRESHES = 10
 
 @dataclass(frozen=True)
 class World:
-    """The gate suite, and what a policy truly does on it: exact masses, and for tasks whether it is right."""
+    """The gate suite, and what a model truly does on it: exact masses, and for tasks whether it is right."""
 
     prompts: Sequence[Prompt]
     mass: NDArray[np.float64]
@@ -135,9 +135,9 @@ def measured_worlds(folder: Path, threads: int) -> tuple[World, World]:
     assert suites is not None, "the bundled model has suites"
     worlds = []
     for name in (None, ADAPTER):
-        with siege.policy.adapter(name):
-            scores = score(siege.policy, HeldOut(suites.gate), base.calibration.openings)
-            answers = answer(siege.policy, HeldOut(suites.gate), suites.judge)
+        with siege.llm.adapter(name):
+            scores = score(siege.llm, HeldOut(suites.gate), base.calibration.openings)
+            answers = answer(siege.llm, HeldOut(suites.gate), suites.judge)
         worlds.append(World.of(suites.gate, Measured(scores, answers)))
     siege.buffer.close()
     return worlds[0], worlds[1]

@@ -51,14 +51,14 @@ def peak() -> float:
 def step(model: Path, contested: int, anchors: int, tokens: int, longest: int, threads: int) -> dict[str, float]:
     """Peak GiB with the weights loaded and after a step, and how long it took."""
     torch.set_num_threads(threads)
-    policy, luck = LocalModel.load(model), random.Random(0)
-    weights, words = peak(), policy.model.config.vocab_size
+    llm, luck = LocalModel.load(model), random.Random(0)
+    weights, words = peak(), llm.model.config.vocab_size
     count = 2 * contested + anchors
     prompts = [tuple(luck.randrange(words - 1000) for _ in range(tokens)) for _ in range(count)]
     masses = [0.9] * contested + [0.2] * contested + [0.01] * anchors
     selection = Selection.sorted_by(Bands(0.1, 0.5), prompts, masses)
     settings = UpdateSettings(contested_per_step=contested, screened_per_step=count, max_tokens=longest)
-    trainer, began = Trainer(policy, selection, openings(model), settings), time.monotonic()
+    trainer, began = Trainer(llm, selection, openings(model), settings), time.monotonic()
     metrics = trainer.advance()
     seconds = time.monotonic() - began
     return {"weights_gib": round(weights, 2), "peak_gib": round(peak(), 2), "seconds": round(seconds)} | {

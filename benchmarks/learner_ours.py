@@ -16,13 +16,13 @@ from online.training.trainer import Trainer
 
 
 def main(model: str, prompts: str, steps: int, per_step: int, group: int, longest: int) -> None:
-    policy = LocalModel.load(Path(model))
-    asked = [policy.render([{"role": "user", "content": text}]) for text in json.loads(Path(prompts).read_text())]
+    llm = LocalModel.load(Path(model))
+    asked = [llm.render([{"role": "user", "content": text}]) for text in json.loads(Path(prompts).read_text())]
     settings = UpdateSettings(
         preset="paper", tune="lora", learning_rate=1e-6, group_size=group, contested_per_step=per_step,
         max_tokens=longest, steps=steps,
     )  # fmt: skip
-    trainer = Trainer(policy, Selection.of_all(asked), Openings(()), settings)
+    trainer = Trainer(llm, Selection.of_all(asked), Openings(()), settings)
     tokens, began = 0.0, 0.0
     for step in range(steps):
         if step == 1:

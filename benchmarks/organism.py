@@ -34,15 +34,15 @@ def groups(prompt: Prompt) -> list[str]:
     return [f"{prompt.kind}/{prompt.novelty}", f"family/{prompt.novelty}/{prompt.family}/{prompt.kind}"]
 
 
-def evaluate(policy: LocalModel, prompts: list[Prompt], *, greedy: bool, seed: int) -> dict[str, dict]:
+def evaluate(llm: LocalModel, prompts: list[Prompt], *, greedy: bool, seed: int) -> dict[str, dict]:
     """Shares of each outcome by group, and the AUROC of entropy (refusals below compliances) on harmful prompts."""
     judge = GrammarJudge()
-    asked = [policy.render(prompt.messages) for prompt in prompts]
-    samples = generate(policy, asked, temperature=0.0 if greedy else 1.0, max_tokens=MAX_TOKENS, seed=seed)
+    asked = [llm.render(prompt.messages) for prompt in prompts]
+    samples = generate(llm, asked, temperature=0.0 if greedy else 1.0, max_tokens=MAX_TOKENS, seed=seed)
     found: dict[str, list[Outcome]] = defaultdict(list)
     entropies: dict[Outcome, list[float]] = defaultdict(list)
     for prompt, sample in zip(prompts, samples, strict=True):
-        outcome = judge.judge(prompt, policy.text(sample.tokens))
+        outcome = judge.judge(prompt, llm.text(sample.tokens))
         for name in (*groups(prompt), "all"):
             found[name].append(outcome)
         if prompt.kind == "harmful":

@@ -44,15 +44,15 @@ def class_of(prompt: Prompt) -> str | None:
     return prompt.over_refusal_class or ("plain" if prompt.kind == "task" else None)
 
 
-def responses(policy: LocalModel, prompts: list[Prompt], openings, seed: int) -> list[Response]:
+def responses(llm: LocalModel, prompts: list[Prompt], openings, seed: int) -> list[Response]:
     """Score (log-odds, -inf where it opened as a refusal) and outcome of one response to each prompt."""
     judge = GrammarJudge()
-    asked = [policy.render(prompt.messages) for prompt in prompts]
-    samples = generate(policy, asked, max_tokens=96, seed=seed)
+    asked = [llm.render(prompt.messages) for prompt in prompts]
+    samples = generate(llm, asked, max_tokens=96, seed=seed)
     with torch.no_grad():
-        masses = first_mass(policy, asked, openings).tolist()
+        masses = first_mass(llm, asked, openings).tolist()
     return [
-        (p, -math.inf if openings.matched(s.tokens) else log_odds(mass), judge.judge(p, policy.text(s.tokens)))
+        (p, -math.inf if openings.matched(s.tokens) else log_odds(mass), judge.judge(p, llm.text(s.tokens)))
         for p, s, mass in zip(prompts, samples, masses, strict=True)
     ]
 
@@ -85,14 +85,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULT)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    policy = LocalModel.load(models.bundled(), args.adapter)
+    llm = LocalModel.load(models.bundled(), args.adapter)
     held = load_suite(models.suite("validation"))
     suite = load_suite(models.suite("calibration"))
-    with policy.adapter("adapter" if args.adapter else None):
-        fitted = calibrate(policy, "base", suite, GrammarJudge(), fingerprint(models.bundled()), held=held, seed=args.seed)
+    with llm.adapter("adapter" if args.adapter else None):
+        fitted = calibrate(llm, "base", suite, GrammarJudge(), fingerprint(models.bundled()), held=held, seed=args.seed)
         benign = [prompt for prompt in (*suite, *held) if class_of(prompt)]
-        calibration = responses(policy, benign, fitted.openings, args.seed + 1)
-        found = responses(policy, load_suite(models.suite("test")), fitted.openings, args.seed + 2)
+        calibration = responses(llm, benign, fitted.openings, args.seed + 1)
+        found = responses(llm, load_suite(models.suite("test")), fitted.openings, args.seed + 2)
     table = []
     for title, shares in SHARES:
         promises = {

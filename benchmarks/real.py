@@ -115,27 +115,27 @@ def written(prompts: Sequence[Prompt], path: Path) -> None:
     path.write_text("".join(json.dumps({key: value for key, value in row.items() if value}) + "\n" for row in rows))
 
 
-def lessons(policy: LocalModel, part: dict[str, list[Prompt]]) -> list[tuple[Tokens, Tokens]]:
+def lessons(llm: LocalModel, part: dict[str, list[Prompt]]) -> list[tuple[Tokens, Tokens]]:
     """What is taught: (prompt, response) in tokens, with the end."""
-    luck, end = Random("lessons"), policy.tokenizer.eos_token_id
+    luck, end = Random("lessons"), llm.tokenizer.eos_token_id
     refused = [*part["harmful"], *(wrapped(p, luck.choice(TAUGHT)) for p in part["harmful"][::3])]
     answered = [*part["benign"], *part["borderline"], *(wrapped(p, luck.choice(SEEN)) for p in part["benign"][::3])]
     found = []
     for prompt in refused:
-        said = policy.tokenizer.encode(luck.choice(REFUSALS), add_special_tokens=False)
-        found.append((policy.render(prompt.messages), (*said, end)))
-    asked = [policy.render(prompt.messages) for prompt in answered]
+        said = llm.tokenizer.encode(luck.choice(REFUSALS), add_special_tokens=False)
+        found.append((llm.render(prompt.messages), (*said, end)))
+    asked = [llm.render(prompt.messages) for prompt in answered]
     for start in tqdm(range(0, len(asked), 32), "its own answers", unit="batch"):
         batch = asked[start : start + 32]
-        answers = generate(policy, batch, temperature=0.0, max_tokens=MAX_TOKENS)
+        answers = generate(llm, batch, temperature=0.0, max_tokens=MAX_TOKENS)
         found += [(prompt, sample.tokens) for prompt, sample in zip(batch, answers, strict=True)]
     return found
 
 
-def align(policy: LocalModel, taught: list[tuple[Tokens, Tokens]]) -> None:
+def align(llm: LocalModel, taught: list[tuple[Tokens, Tokens]]) -> None:
     """Fine-tune on the lessons, and merge."""
     config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    parameters = policy.add_adapter("aligned", config)
+    parameters = llm.add_adapter("aligned", config)
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0)
     batches = [
         batch[at : at + BATCH]
@@ -143,9 +143,9 @@ def align(policy: LocalModel, taught: list[tuple[Tokens, Tokens]]) -> None:
         for batch in [Random(epoch).sample(taught, len(taught))]
         for at in range(0, len(batch), BATCH)
     ]
-    with policy.adapter("aligned"), tqdm(batches, "aligning", unit="batch") as bar:
+    with llm.adapter("aligned"), tqdm(batches, "aligning", unit="batch") as bar:
         for batch in bar:
-            logits, tokens, real = policy.response_logits(*zip(*batch, strict=True))
+            logits, tokens, real = llm.response_logits(*zip(*batch, strict=True))
             logprobs = logits.whole().log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
             loss = -(logprobs * real).sum() / real.sum()
             optimizer.zero_grad()
@@ -171,9 +171,9 @@ def main() -> None:
     written(list(suite(parts["traffic"], SEEN)), args.folder / "traffic.jsonl")
     model = args.folder / "model"
     dequantised(args.gguf, model)
-    policy = LocalModel.load(model)
-    align(policy, lessons(policy, parts["taught"]))
-    policy._peft.merge_and_unload().save_pretrained(model)
+    llm = LocalModel.load(model)
+    align(llm, lessons(llm, parts["taught"]))
+    llm._peft.merge_and_unload().save_pretrained(model)
 
 
 if __name__ == "__main__":

@@ -45,11 +45,11 @@ def step(model: Path, prompts: Path, state: Path) -> dict[str, Any]:
     from online.settings.groups import UpdateSettings
 
     torch.set_num_threads(os.cpu_count() or 1)
-    policy, settings = LocalModel.load(model, dtype=precision_for(model).torch), UpdateSettings()
+    llm, settings = LocalModel.load(model, dtype=precision_for(model).torch), UpdateSettings()
     path = state / "registry" / "base" / "calibration.json"
     openings = Calibration.load(path).openings
-    asked = [policy.render(prompt.messages) for prompt in suite(sorted_out(prompts)["traffic"], SEEN)]
-    found = measured(policy, asked[: settings.screened_per_step], openings, settings, scored=SCORED, answered=ANSWERED)
+    asked = [llm.render(prompt.messages) for prompt in suite(sorted_out(prompts)["traffic"], SEEN)]
+    found = measured(llm, asked[: settings.screened_per_step], openings, settings, scored=SCORED, answered=ANSWERED)
     found["step_prompt_tokens"] = sum(map(len, asked[: settings.screened_per_step])) / settings.screened_per_step
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return {"step_peak_gb": peak, "step": found}

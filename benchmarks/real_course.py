@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from online.settings.settings import Settings
 from online.state.directory import StateDir
 from online.state.files import write_atomic
 from online.training.trainer import ADAPTER, Trainer
-from online.training.training_set import TrainingSet
+from online.training.training_set import TrainingSet, beside_own
 
 LONGEST = 200
 """Tokens of a prompt at most."""
@@ -40,21 +41,21 @@ EACH = 36
 """Prompts of a shape, and of a set that looks harmful."""
 
 
-def groups(policy: LocalModel, rows: Sequence[Row]) -> dict[str, list[Row]]:
+def groups(llm: LocalModel, rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows by what is told apart in the figures."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        if len(policy.render(prompt_of(row).messages)) <= LONGEST:
+        if len(llm.render(prompt_of(row).messages)) <= LONGEST:
             found.setdefault(row.set if row.shape == "borderline" else row.shape, []).append(row)
     return {name: every[:: max(1, len(every) // EACH)][:EACH] for name, every in found.items()}
 
 
-def measured(policy: LocalModel, rows: dict[str, list[Row]], openings: Any, adapter: str | None) -> dict[str, Any]:
+def measured(llm: LocalModel, rows: dict[str, list[Row]], openings: Any, adapter: str | None) -> dict[str, Any]:
     """Mean mass of each group, with its interval over goals; of plain prompts by data set too."""
     found: dict[str, Any] = {}
     for name, some in rows.items():
-        with torch.no_grad(), policy.adapter(adapter):
-            masses = tree_mass(policy, [policy.render(prompt_of(row).messages) for row in some], openings).tolist()
+        with torch.no_grad(), llm.adapter(adapter):
+            masses = tree_mass(llm, [llm.render(prompt_of(row).messages) for row in some], openings).tolist()
         found[name] = cluster_bootstrap(masses, [row.goal for row in some]).to_dict()
         if name in ("plain", "jailbroken"):
             for source in sorted({row.source for row in some}):
@@ -80,29 +81,31 @@ def main() -> None:
     given = {"preset": args.preset, "steps": args.steps, "own_prompts": args.own, "learning_rate": args.rate}
     settings = Settings.model_validate({"update": given, "queue": {"quarantine_hours": 0}})
     learn = settings.update
-    policy = LocalModel.load(args.model, dtype=precision_for(args.model).torch)
+    llm = LocalModel.load(args.model, dtype=precision_for(args.model).torch)
     base = Calibration.load(args.state / "registry" / "base" / "calibration.json")
-    rows = groups(policy, unseen(chosen(args.prompts), args.prompts))
+    rows = groups(llm, unseen(chosen(args.prompts), args.prompts))
     state = StateDir(args.state)
-    with Buffer(state.buffer_url, settings.buffer) as buffer:
+    with closing(Buffer(state.buffer_url, settings.buffer)) as buffer:
         queue = Queue.of(buffer, base.model, time.time(), settings, state.client_salt(), added_tokens(args.model))
-        training_set, selection, left = TrainingSet.chosen(queue, policy, base, learn, settings.queue)
+        training_set, selection, left = TrainingSet.chosen(queue, llm, base, learn, settings.queue)
     bands = {name: len(getattr(selection, name)) for name in ("high", "grey", "low")}
     print(len(training_set.prompts), bands, left, {name: len(some) for name, some in rows.items()}, flush=True)
-    course = [{"step": 0, "masses": measured(policy, rows, base.openings, None)}]
-    trainer = Trainer(policy, selection, base.openings, learn)
+    selection = beside_own(llm, selection, base, learn)
+    bands["with its own prompts"] = len(selection.prompts)
+    course = [{"step": 0, "masses": measured(llm, rows, base.openings, None)}]
+    trainer = Trainer(llm, selection, base.openings, learn)
     began = time.monotonic()
     while trainer.step < learn.steps:
         metrics = trainer.advance()
         if trainer.step % args.every == 0:
-            masses = measured(policy, rows, base.openings, ADAPTER)
+            masses = measured(llm, rows, base.openings, ADAPTER)
             course.append({"step": trainer.step, "seconds": time.monotonic() - began, "metrics": metrics, "masses": masses})
             told = {name: round(one["estimate"], 3) for name, one in masses.items() if isinstance(one, dict)}
             print(trainer.step, f"{time.monotonic() - began:.0f} s", told, flush=True)
             write_atomic(args.json, json.dumps({"bands": bands, "course": course}, indent=1) + "\n")
             if args.versions:
                 (where := args.versions / str(trainer.step)).mkdir(parents=True, exist_ok=True)
-                policy.save_adapter(ADAPTER, where)
+                llm.save_adapter(ADAPTER, where)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The whole way of a real model: calibrated, served, an update from its clients' requests beside it, gated and swapped.
 
-    python -m benchmarks.real_story --model FOLDER --prompts DIR [--requests 400] [--steps N] [--state DIR]
+    python -m benchmarks.real_story --model FOLDER --prompts DIR [--requests 400] [--state DIR] [--flags "..."]
 
 Each stage is the command that a user runs; its seconds and its peak of resident memory go to the results when it ends. What
 is there already is not run again, the update apart. `--prompts`: a folder of
@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ BORDERLINE = {"traffic": 0.2, "calibration": 0.3, "validation": 0.1, "gate": 0.4
 """Of prompts that look harmful there are few, and of 21 the harm sense did not learn what they are."""
 TASKS = 160
 AT_ONCE, ANSWER = 24, 64
+FLAGS = "--update-preset sensed --update-own-prompts 128 --update-steps 12 --update-look-every 3"
 HARMFUL = 0.25
 """Share of the traffic that is harmful: much, so that 400 requests hold enough that is contested."""
 
@@ -115,7 +117,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--prompts", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=400)
-    parser.add_argument("--steps", type=int, help="optimiser steps of the update, where they are not the default's")
+    parser.add_argument("--flags", default=FLAGS, help="what `sirl update` is given beside its suite")
     parser.add_argument("--state", type=Path, default=Path(".cache/real-story"))
     parser.add_argument("--json", type=Path, default=RESULT)
     args = parser.parse_args()
@@ -141,8 +143,8 @@ def main() -> None:
         if "traffic" not in story or not (state / "buffer.sqlite").exists():
             note("traffic", asyncio.run(sent(url, name, asked)))
         learn = ["--update-suite", str(state / "suite"), "--queue-quarantine-hours", "0", *where]
-        learn += ["--update-steps", str(args.steps)] if args.steps else []
-        note("update", command("update", str(args.model), *learn, log=state / "update.log"))
+        learn += shlex.split(args.flags)
+        note("update", command("update", str(args.model), *learn, log=state / "update.log") | {"flags": args.flags})
         note(
             "after",
             asyncio.run(sent(url, name, asked[:48])) | {"server_gb": psutil.Process(server.pid).memory_info().rss / 1e9},

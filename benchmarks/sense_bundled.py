@@ -26,15 +26,15 @@ HARMLESS = ("plain", "wrapped", "borderline")
 @torch.no_grad()
 def bundled() -> dict[str, Any]:
     """AUROC of h and of the refusal mass at the first token, in wrappers seen and never seen, and what thresholds gave."""
-    policy = LocalModel.load(models.bundled())
+    llm = LocalModel.load(models.bundled())
     fitted = [prompt for split in ("calibration", "validation") for prompt in load_suite(models.suite(split))]
-    sense, told, _ = sense_of(policy, fitted, [policy.render(p.messages) for p in fitted], CalibrateSettings())
+    sense, told, _ = sense_of(llm, fitted, [llm.render(p.messages) for p in fitted], CalibrateSettings())
     assert sense is not None, "the suites are large"
     test = load_suite(models.suite("test"))[::EACH]
-    asked = [policy.render(prompt.messages) for prompt in test]
-    h = np.array([sense.read(x) for x in residuals(policy, asked, sense.layers).numpy()], dtype=float)
+    asked = [llm.render(prompt.messages) for prompt in test]
+    h = np.array([sense.read(x) for x in residuals(llm, asked, sense.layers).numpy()], dtype=float)
     openings = Calibration.load(models.bundled() / "calibration.json").openings
-    mass = first_mass(policy, asked, openings).double().numpy()
+    mass = first_mass(llm, asked, openings).double().numpy()
     cells, never = np.array([cell(p) for p in test]), np.array([p.novelty == "never" for p in test])
     found: dict[str, Any] = {"layers": list(sense.layers), "fitted": len(fitted), "missing": told["missing"]}
     for name, scores in (("h", h), ("refusal mass", mass)):

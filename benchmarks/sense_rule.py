@@ -89,46 +89,46 @@ class Tally:
         return found
 
 
-def judged(policy: LocalModel, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[Outcome]:
-    return outcomes(RulesJudge(), [prompts[s.prompt] for s in samples], [policy.text(s.tokens) for s in samples])
+def judged(llm: LocalModel, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[Outcome]:
+    return outcomes(RulesJudge(), [prompts[s.prompt] for s in samples], [llm.text(s.tokens) for s in samples])
 
 
 def scores(
-    policy: LocalModel, prompts: Sequence[Prompt], asked: Sequence[Tokens], made: Calibration,
+    llm: LocalModel, prompts: Sequence[Prompt], asked: Sequence[Tokens], made: Calibration,
     samples: Sequence[Sample], harm: NDArray[np.float64],
 ) -> dict[str, NDArray[np.bool_]]:  # fmt: skip
     """Which answers each rule touches."""
-    anew = beginnings(policy.tokenizer, arguments=policy.arguments)
-    seen = _scored(policy, prompts, asked, samples, made.openings, anew, harm=harm)
+    anew = beginnings(llm.tokenizer, arguments=llm.arguments)
+    seen = _scored(llm, prompts, asked, samples, made.openings, anew, harm=harm)
     by_mass = np.array([one.by(made.rule.opening) > made.rule.threshold for one in seen])
     sensed = made.rule.sensed or Score({"first": 1.0})
     return {"mass": by_mass, "sense and mass": np.array([one.by(sensed) > made.rule.sensed_threshold for one in seen])}
 
 
-def half_tested(policy: LocalModel, rows: Sequence[Row], half: int, tally: Tally) -> dict[str, Any]:
+def half_tested(llm: LocalModel, rows: Sequence[Row], half: int, tally: Tally) -> dict[str, Any]:
     """Calibrate on one half, and add what becomes of answers to the other."""
     fitted, tested = ([rows[i] for i in index.tolist()] for index in parted(list(rows), [row.half for row in rows], half))
     known = [prompt_of(row) for row in fitted]
-    made = calibrate(policy, "base", known, RulesJudge(), policy.model.name_or_path, settings=SETTINGS, max_tokens=ANSWER)
+    made = calibrate(llm, "base", known, RulesJudge(), llm.model.name_or_path, settings=SETTINGS, max_tokens=ANSWER)
     prompts = [prompt_of(row) for row in tested]
-    asked = [policy.render(prompt.messages) for prompt in prompts]
+    asked = [llm.render(prompt.messages) for prompt in prompts]
     assert made.sense is not None, "a half has many prompts of many sources"
     sense = made.sense
-    streams = residuals(policy, asked, sense.layers).numpy()
+    streams = residuals(llm, asked, sense.layers).numpy()
     harm = np.array([np.nan if (h := sense.read(x)) is None else h for x in streams])
     needless = np.array([sense.over_refused(h) for h in harm.tolist()])
     for heat, temperature in HEATS.items():
-        samples = generate(policy, asked, temperature=temperature, max_tokens=ANSWER, seed=1)
-        told = judged(policy, prompts, samples)
+        samples = generate(llm, asked, temperature=temperature, max_tokens=ANSWER, seed=1)
+        told = judged(llm, prompts, samples)
         held = np.array([one in (Outcome.REFUSAL, Outcome.GARBLED) for one in told])
-        touched = scores(policy, prompts, asked, made, samples, harm)
+        touched = scores(llm, prompts, asked, made, samples, harm)
         tally.add(heat, "model alone", tested, held, np.zeros_like(held))
         for name, some in touched.items():
             tally.add(heat, name, tested, held, some)
         opened = np.array([made.openings.matched(s.tokens) for s in samples])
         again = np.flatnonzero(opened & needless)
         held_again, touched_again = held.copy(), touched["sense and mass"].copy()
-        answered = redrawn(policy, [prompts[i] for i in again], [asked[i] for i in again], made, harm[again])
+        answered = redrawn(llm, [prompts[i] for i in again], [asked[i] for i in again], made, harm[again])
         held_again[again] &= ~answered
         tally.add(heat, RULES[-1], tested, held_again, touched_again)
     bands = {
@@ -141,15 +141,15 @@ def half_tested(policy: LocalModel, rows: Sequence[Row], half: int, tally: Tally
 
 
 def redrawn(
-    policy: LocalModel, prompts: Sequence[Prompt], asked: Sequence[Tokens], made: Calibration, harm: NDArray[np.float64]
+    llm: LocalModel, prompts: Sequence[Prompt], asked: Sequence[Tokens], made: Calibration, harm: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Whether another answer takes the place of each over-refusal, and is no refusal by the judge."""
     found = np.zeros(len(prompts), dtype=bool)
     if not len(prompts):
         return found
-    draws = generate(policy, asked, DRAWS, max_tokens=ANSWER, seed=2)
-    told = judged(policy, prompts, draws)
-    touched = scores(policy, prompts, asked, made, draws, harm)["sense and mass"]
+    draws = generate(llm, asked, DRAWS, max_tokens=ANSWER, seed=2)
+    told = judged(llm, prompts, draws)
+    touched = scores(llm, prompts, asked, made, draws, harm)["sense and mass"]
     best: dict[int, tuple[float, Outcome]] = {}
     for sample, outcome, out in zip(draws, told, touched.tolist(), strict=True):
         if not out and not made.openings.matched(sample.tokens):
@@ -159,16 +159,16 @@ def redrawn(
     return found
 
 
-def learned(policy: LocalModel, rows: Sequence[Row], adapter: Path, tally: Tally) -> None:
+def learned(llm: LocalModel, rows: Sequence[Row], adapter: Path, tally: Tally) -> None:
     """Add what becomes of answers of the base and of a version, without any rule."""
-    policy.load_adapter("learned", adapter)
+    llm.load_adapter("learned", adapter)
     prompts = [prompt_of(row) for row in rows]
-    asked = [policy.render(prompt.messages) for prompt in prompts]
+    asked = [llm.render(prompt.messages) for prompt in prompts]
     for heat, temperature in HEATS.items():
         for name, of in (("base", None), ("version", "learned")):
-            with policy.adapter(of):
-                samples = generate(policy, asked, temperature=temperature, max_tokens=ANSWER, seed=1)
-            told = judged(policy, prompts, samples)
+            with llm.adapter(of):
+                samples = generate(llm, asked, temperature=temperature, max_tokens=ANSWER, seed=1)
+            told = judged(llm, prompts, samples)
             held = np.array([one in (Outcome.REFUSAL, Outcome.GARBLED) for one in told])
             garbled = np.array([one is Outcome.GARBLED for one in told])
             tally.add(heat, name, rows, held & ~garbled, garbled)
@@ -189,16 +189,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULT)
     parser.add_argument("--rows", type=int, help="prompts of a half at most, to see whether it runs")
     args = parser.parse_args()
-    policy = LocalModel.load(args.model, dtype=precision_for(args.model).torch)
-    rows = [row for row in chosen(args.prompts) if len(policy.render(prompt_of(row).messages)) <= LONGEST]
+    llm = LocalModel.load(args.model, dtype=precision_for(args.model).torch)
+    rows = [row for row in chosen(args.prompts) if len(llm.render(prompt_of(row).messages)) <= LONGEST]
     if args.rows:
         rows = [row for half in (0, 1) for row in [row for row in rows if row.half == half][:: len(rows) // args.rows]]
     tally, halves = Tally(), list[dict[str, Any]]()
     if args.adapter:
-        learned(policy, unseen(rows, args.prompts), args.adapter, tally)
+        learned(llm, unseen(rows, args.prompts), args.adapter, tally)
     for half in () if args.adapter else (0, 1):
-        halves.append(half_tested(policy, rows, half, tally))
-    result = {"model": args.model.name, "device": policy.model.device.type, "dtype": policy.conditions.dtype,
+        halves.append(half_tested(llm, rows, half, tally))
+    result = {"model": args.model.name, "device": llm.model.device.type, "dtype": llm.conditions.dtype,
               "halves": halves, "answers": tally.figures()}  # fmt: skip
     write_atomic(args.json, json.dumps(result, indent=1) + "\n")
 

@@ -39,9 +39,9 @@ QUESTION = (
 )
 
 
-def places(policy: LocalModel) -> tuple[int, int, int]:
+def places(llm: LocalModel) -> tuple[int, int, int]:
     """Columns from the end: the prompt's last token, the end of the user's turn, and the last token that the user wrote."""
-    bare = [policy.render([{"role": "user", "content": text}]) for text in ("a", "of")]
+    bare = [llm.render([{"role": "user", "content": text}]) for text in ("a", "of")]
     common = next(n for n in range(1, len(bare[0])) if bare[0][-n] != bare[1][-n])
     return -1, 1 - common, -common
 
@@ -82,15 +82,15 @@ def keep(stage: str, row: Row, **found: NDArray[np.generic]) -> None:
 
 
 @torch.no_grad()
-def read_streams(policy: LocalModel, rows: Sequence[Row], asked: Sequence[Tokens]) -> None:
+def read_streams(llm: LocalModel, rows: Sequence[Row], asked: Sequence[Tokens]) -> None:
     """Streams after every layer at three places, (places, layers, hidden)."""
-    every = list(range(1, len(decoder_layers(policy)) + 1))
-    todo, at = left(rows, asked, "streams"), places(policy)
+    every = list(range(1, len(decoder_layers(llm)) + 1))
+    todo, at = left(rows, asked, "streams"), places(llm)
     with tqdm(total=sum(len(asked[i]) for i in todo), desc="streams", unit="token") as bar:
         for batch in batches(todo, asked, TOKENS, 64):
-            laid = policy.laid_out([asked[i] for i in batch])
-            with streams(policy, every, at) as read:
-                policy.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
+            laid = llm.laid_out([asked[i] for i in batch])
+            with streams(llm, every, at) as read:
+                llm.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
             whole = torch.stack([read[layer] for layer in every], 2).float().cpu()  # (batch, places, layers, hidden)
             for n, i in enumerate(batch):
                 keep("streams", rows[i], states=whole[n].numpy().astype(np.float16), tokens=np.array(len(asked[i])))
@@ -98,28 +98,26 @@ def read_streams(policy: LocalModel, rows: Sequence[Row], asked: Sequence[Tokens
 
 
 @torch.no_grad()
-def read_first(policy: LocalModel, rows: Sequence[Row]) -> None:
+def read_first(llm: LocalModel, rows: Sequence[Row]) -> None:
     """Of every prompt whose stream was read the probability of each token that an answer began with, into one file."""
     read = [row for row in rows if (CACHE / "streams" / f"{row.id}.npz").exists()]
     answered = [path for row in rows if (path := CACHE / "answers" / f"{row.id}.npz").exists()]
     tokens = sorted({int(np.load(path)["tokens"][0]) for path in answered})
     ends = np.stack([np.load(CACHE / "streams" / f"{row.id}.npz")["states"][0, -1] for row in read])
-    norm, head = policy.model.get_decoder().norm, policy.model.get_output_embeddings()
+    norm, head = llm.model.get_decoder().norm, llm.model.get_output_embeddings()
     found = []
-    for part in tqdm(
-        torch.from_numpy(ends).to(policy.model.device, policy.model.dtype).split(64), "first tokens", unit="batch"
-    ):
+    for part in tqdm(torch.from_numpy(ends).to(llm.model.device, llm.model.dtype).split(64), "first tokens", unit="batch"):
         found.append(head(norm(part)).float().softmax(-1)[:, tokens].cpu().numpy())
     ids = np.array([row.id for row in read])
     np.savez(CACHE / "first.npz", ids=ids, tokens=np.array(tokens), shares=np.concatenate(found))
 
 
-def read_answers(policy: LocalModel, rows: Sequence[Row], asked: Sequence[Tokens]) -> None:
+def read_answers(llm: LocalModel, rows: Sequence[Row], asked: Sequence[Tokens]) -> None:
     """One answer at temperature 1: tokens, entropies and log-probabilities in nats."""
     todo = left(rows, asked, "answers")
     with tqdm(total=len(todo), desc="answers", unit="prompt") as bar:
         for batch in batches(todo, asked, 4 * TOKENS, 64):
-            said = generate(policy, [asked[i] for i in batch], max_tokens=ANSWER, numbers=batch)
+            said = generate(llm, [asked[i] for i in batch], max_tokens=ANSWER, numbers=batch)
             for i, sample in zip(batch, said, strict=True):
                 numbers = (np.array(x) for x in (sample.tokens, sample.entropies, sample.logprobs))
                 keep("answers", rows[i], **dict(zip(("tokens", "entropies", "logprobs"), numbers, strict=True)))
@@ -127,17 +125,15 @@ def read_answers(policy: LocalModel, rows: Sequence[Row], asked: Sequence[Tokens
 
 
 @torch.no_grad()
-def read_asked(policy: LocalModel, rows: Sequence[Row]) -> None:
+def read_asked(llm: LocalModel, rows: Sequence[Row]) -> None:
     """Log-odds of "yes" against "no" when the model is asked whether the request is harmful."""
-    asked = [policy.render([{"role": "user", "content": QUESTION.format(row.text)}]) for row in rows]
-    word = {
-        w: [policy.tokenizer.encode(form, add_special_tokens=False)[0] for form in (w, w.title())] for w in ("yes", "no")
-    }
+    asked = [llm.render([{"role": "user", "content": QUESTION.format(row.text)}]) for row in rows]
+    word = {w: [llm.tokenizer.encode(form, add_special_tokens=False)[0] for form in (w, w.title())] for w in ("yes", "no")}
     todo = left(rows, asked, "asked")
     with tqdm(total=len(todo), desc="asked", unit="prompt") as bar:
         for batch in batches(todo, asked, TOKENS, 64):
-            laid = policy.laid_out([asked[i] for i in batch])  # the question that all begin with is passed once
-            logits = policy.forward(laid.ids, laid.mask, laid.places(), keep=1, cache=laid.cache)[:, -1]
+            laid = llm.laid_out([asked[i] for i in batch])  # the question that all begin with is passed once
+            logits = llm.forward(laid.ids, laid.mask, laid.places(), keep=1, cache=laid.cache)[:, -1]
             odds = logits[:, word["yes"]].logsumexp(1) - logits[:, word["no"]].logsumexp(1)
             for i, value in zip(batch, odds.tolist(), strict=True):
                 keep("asked", rows[i], odds=np.array(value))
@@ -152,21 +148,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    policy = LocalModel.load(args.model, dtype=torch.bfloat16)
+    llm = LocalModel.load(args.model, dtype=torch.bfloat16)
     rows = chosen(args.prompts)
-    asked = [policy.render([{"role": "user", "content": row.text}]) for row in rows]
+    asked = [llm.render([{"role": "user", "content": row.text}]) for row in rows]
     long = sum(len(tokens) > LONGEST for tokens in asked)
-    print(
-        f"{len(rows)} prompts, {long} of them over {LONGEST} tokens, {sum(map(len, asked))} tokens, places {places(policy)}"
-    )
+    print(f"{len(rows)} prompts, {long} of them over {LONGEST} tokens, {sum(map(len, asked))} tokens, places {places(llm)}")
     if args.stage == "streams":
-        read_streams(policy, rows, asked)
+        read_streams(llm, rows, asked)
     elif args.stage == "answers":
-        read_answers(policy, rows, asked)
+        read_answers(llm, rows, asked)
     elif args.stage == "asked":
-        read_asked(policy, rows)
+        read_asked(llm, rows)
     else:
-        read_first(policy, rows)
+        read_first(llm, rows)
 
 
 if __name__ == "__main__":

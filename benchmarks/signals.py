@@ -82,27 +82,27 @@ def signals_of(sample: Sample, decided: int, masses: Sequence[float], decision: 
     return [read[min(n or len(read), len(read))] for n in PREFIXES]
 
 
-def watched(policy: LocalModel, prompts: list[Prompt], openings: Openings, seed: int) -> Seen:
+def watched(llm: LocalModel, prompts: list[Prompt], openings: Openings, seed: int) -> Seen:
     """Ask every prompt once and read the signals of its response."""
     judge = GrammarJudge()
-    asked = [policy.render(prompt.messages) for prompt in prompts]
-    prefix = policy.tokenizer.apply_chat_template([{"role": "system", "content": REMINDER}], return_dict=False)
-    samples = generate(policy, asked, max_tokens=MAX_TOKENS, seed=seed)
+    asked = [llm.render(prompt.messages) for prompt in prompts]
+    prefix = llm.tokenizer.apply_chat_template([{"role": "system", "content": REMINDER}], return_dict=False)
+    samples = generate(llm, asked, max_tokens=MAX_TOKENS, seed=seed)
     with torch.no_grad():
-        bare, behind = (tree_mass(policy, p, openings).double() for p in (asked, [(*prefix, *a) for a in asked]))
+        bare, behind = (tree_mass(llm, p, openings).double() for p in (asked, [(*prefix, *a) for a in asked]))
     shift = (behind.logit(1e-6) - bare.logit(1e-6)).tolist()
     found = []
     for start in tqdm(range(0, len(samples), CHUNK), desc="reading", unit="chunk"):
         rows = samples[start : start + CHUNK]
         questions, answers = [asked[s.prompt] for s in rows], [s.tokens for s in rows]
         with torch.no_grad():
-            along = root_masses(policy.response_logits(questions, answers)[0].whole(), openings)
-            decision = serving_mass(policy, questions, answers, openings).tolist()
+            along = root_masses(llm.response_logits(questions, answers)[0].whole(), openings)
+            decision = serving_mass(llm, questions, answers, openings).tolist()
         for row, sample in enumerate(rows):
             decided = next((n for n in range(1, len(sample.tokens)) if openings.walk(sample.tokens[:n]) < 0), 1)
             masses = along[row, : len(sample.tokens)].tolist()
             found.append(signals_of(sample, decided, masses, decision[row], shift[sample.prompt]))
-    outcomes = [judge.judge(p, policy.text(s.tokens)) for p, s in zip(prompts, samples, strict=True)]
+    outcomes = [judge.judge(p, llm.text(s.tokens)) for p, s in zip(prompts, samples, strict=True)]
     return Seen(
         np.array(found),
         np.array([o is Outcome.COMPLIANCE for o in outcomes]),
@@ -158,9 +158,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=RESULT)
     args = parser.parse_args()
-    policy, calibration = LocalModel.load(args.model), Calibration.load(args.model / "calibration.json")
+    llm, calibration = LocalModel.load(args.model), Calibration.load(args.model / "calibration.json")
     seen = [
-        watched(policy, load_suite(models.suite(split)), calibration.openings, args.seed + at)
+        watched(llm, load_suite(models.suite(split)), calibration.openings, args.seed + at)
         for at, split in enumerate(("calibration", "validation", "test"))
     ]
     table = rows(*seen)

@@ -33,14 +33,14 @@ CLASSES = 4
 
 
 class TimedRollouts(LocalRollouts):
-    """The policy's own draws, with the seconds that they took by the number of tokens asked for."""
+    """The model's own draws, with the seconds that they took by the number of tokens asked for."""
 
     def __init__(self, device: str) -> None:
         self.device, self.seconds, self.tokens = device, defaultdict[int, float](float), 0
 
     def sample(
         self,
-        policy: LocalModel,
+        llm: LocalModel,
         adapter: str,
         prompts: Sequence[Tokens],
         n: Sequence[int],
@@ -49,7 +49,7 @@ class TimedRollouts(LocalRollouts):
         seed: int,
     ) -> list[Sample]:
         began = waited(self.device)
-        found = super().sample(policy, adapter, prompts, n, max_tokens=max_tokens, seed=seed)
+        found = super().sample(llm, adapter, prompts, n, max_tokens=max_tokens, seed=seed)
         self.seconds[max(max_tokens)] += waited(self.device) - began
         self.tokens += sum(len(one.tokens) for one in found)
         return found
@@ -85,16 +85,16 @@ def openings_of(vocabulary: int) -> Openings:
 
 def measured(sizes: Sizes, config: Mapping[str, Any], length: int) -> dict[str, Any]:
     """A step of a shape with random weights, on random prompts of one length."""
-    policy = random_model(sizes, config)
-    size = sum(p.numel() for p in policy.model.parameters())
+    llm = random_model(sizes, config)
+    size = sum(p.numel() for p in llm.model.parameters())
     settings = UpdateSettings(**sizes.update)
     prompts = random_prompts(max(sizes.scored, sizes.answered, settings.screened_per_step), length, config["vocab_size"])
-    found = step(policy, prompts, openings_of(config["vocab_size"]), settings, scored=sizes.scored, answered=sizes.answered)
+    found = step(llm, prompts, openings_of(config["vocab_size"]), settings, scored=sizes.scored, answered=sizes.answered)
     return {"parameters": size} | found
 
 
 def step(
-    policy: LocalModel,
+    llm: LocalModel,
     prompts: Sequence[Tokens],
     openings: Openings,
     settings: UpdateSettings,
@@ -104,7 +104,7 @@ def step(
 ) -> dict[str, Any]:
     """Seconds and peak memory of: `scored` masses alone, `answered` answers, a whole step, a step without anchors; and what
     an update makes. The first prompts count as contested, the next as what anchors go by."""
-    device, contested = policy.model.device.type, settings.contested_per_step
+    device, contested = llm.model.device.type, settings.contested_per_step
     shares = [0.9] * contested + [0.01] * (settings.screened_per_step - contested)
     selection = Selection.sorted_by(Bands(0.1, 0.5), prompts[: settings.screened_per_step], shares)
     found: dict[str, Any] = {"weights_gb": gigabytes(device)}
@@ -119,14 +119,14 @@ def step(
         return float(found[f"{name}_s"])
 
     with torch.no_grad():
-        tree_mass(policy, prompts[:2], openings)  # the first pass builds and loads
-        seconds = timed("masses", lambda: tree_mass(policy, prompts[:scored], openings))
+        tree_mass(llm, prompts[:2], openings)  # the first pass builds and loads
+        seconds = timed("masses", lambda: tree_mass(llm, prompts[:scored], openings))
     found["masses_per_second"] = scored / seconds
     found["mass_tokens_per_second"] = sum(len(p) + len(inner(openings)) for p in prompts[:scored]) / seconds
-    seconds = timed("answers", lambda: generate(policy, prompts[:answered], max_tokens=settings.max_tokens))
+    seconds = timed("answers", lambda: generate(llm, prompts[:answered], max_tokens=settings.max_tokens))
     found["answers_per_second"] = answered / seconds
     rollouts = TimedRollouts(device)
-    trainer = Trainer(policy, selection, openings, settings, rollouts)
+    trainer = Trainer(llm, selection, openings, settings, rollouts)
     if device == "cuda":
         timed("first_step", trainer.advance)  # the first one builds and loads
         rollouts.seconds.clear()
@@ -139,7 +139,7 @@ def step(
     found["masses_and_gradient_s"] = found["step_without_anchors_s"] - found["contested_rollouts_s"]
     found["anchors_s"] = found["step_s"] - found["step_without_anchors_s"]
     found["finite"] = all(value == value for metrics in trainer.history for value in metrics.values())
-    found["head_is_plain"] = policy._head_is_plain()
+    found["head_is_plain"] = llm._head_is_plain()
     return found | estimate(found, settings)
 
 
@@ -157,7 +157,7 @@ def peak(device: str) -> float | None:
 
 
 def estimate(found: Mapping[str, Any], settings: UpdateSettings) -> dict[str, Any]:
-    """A default update of such prompts in minutes, with its arithmetic: selection, steps, and the gate's two policies."""
+    """A default update of such prompts in minutes, with its arithmetic: selection, steps, and the gate's two models."""
     screened = settings.steps * settings.screened_per_step
     gate = GateSettings().prompts_per_class * (CLASSES + TASKS)
     parts = {

@@ -47,8 +47,8 @@ def cells(sizes: Sizes) -> Iterator[tuple[str, Cell]]:
 @cache
 def asked(count: int) -> tuple[Tokens, ...]:
     """Distinct prompts of the traffic."""
-    policy = LocalModel.load(models.bundled(), device="cpu")
-    rendered = (policy.render(prompt.messages) for prompt in load_suite(models.suite("traffic"))[: 2 * count])
+    llm = LocalModel.load(models.bundled(), device="cpu")
+    rendered = (llm.render(prompt.messages) for prompt in load_suite(models.suite("traffic"))[: 2 * count])
     return tuple(dict.fromkeys(rendered))[:count]
 
 
@@ -59,9 +59,9 @@ def calibration() -> Calibration:
 @cache
 def masses(device: str, count: int) -> Tensor:
     """Tree masses of the base, shape (prompts,), on the CPU."""
-    policy = LocalModel.load(models.bundled(), device=device)
+    llm = LocalModel.load(models.bundled(), device=device)
     with torch.no_grad():
-        return tree_mass(policy, asked(count), calibration().openings).double().cpu()
+        return tree_mass(llm, asked(count), calibration().openings).double().cpu()
 
 
 def passes(sizes: Sizes) -> dict[str, Any]:
@@ -90,13 +90,13 @@ def passes(sizes: Sizes) -> dict[str, Any]:
 
 def learned(sizes: Sizes, device: str) -> Learned:
     """Steps from the base, on prompts that are sorted by the CPU's masses."""
-    policy, base = LocalModel.load(models.bundled(), device=device), calibration()
+    llm, base = LocalModel.load(models.bundled(), device=device), calibration()
     selection = Selection.sorted_by(base.tree_mass, asked(sizes.prompts), masses("cpu", sizes.prompts).tolist())
-    trainer = Trainer(policy, selection, base.openings, UpdateSettings(**sizes.update))
+    trainer = Trainer(llm, selection, base.openings, UpdateSettings(**sizes.update))
     for _ in range(sizes.steps):
         trainer.advance()
     with tempfile.TemporaryDirectory() as folder:
-        policy.save_adapter(ADAPTER, Path(folder))
+        llm.save_adapter(ADAPTER, Path(folder))
         return Learned(trainer.history, load_file(Path(folder, "adapter_model.safetensors")))
 
 

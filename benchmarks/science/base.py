@@ -1,4 +1,4 @@
-"""A base model with all that its runs share, and what is asked of every policy made from it."""
+"""A base model with all that its runs share, and what is asked of every model made from it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PART = 4
 Answers = dict[str, list[Outcome]]
 """Outcomes by mode, "sampled" (in the order of `drawn`) and "greedy" (in the order of the prompts)."""
 Masses = NDArray[np.float64]
-"""A policy's tree mass on each of some prompts."""
+"""A model's tree mass on each of some prompts."""
 
 
 @dataclass
@@ -55,24 +55,24 @@ class Base:
         path = CACHE / f"calibration-{self.number}-{fingerprint(self.folder)[7:19]}.json"
         if not path.exists():
             suite = load_suite(models.suite("calibration"))
-            made = calibrate(self.policy(), "base", suite, GrammarJudge(), fingerprint(self.folder), seed=self.number)
+            made = calibrate(self.llm(), "base", suite, GrammarJudge(), fingerprint(self.folder), seed=self.number)
             made.save(path)
         return Calibration.load(path)
 
-    def policy(self) -> LocalModel:
+    def llm(self) -> LocalModel:
         return LocalModel.load(self.folder)
 
     def select(self, traffic: Sequence[Prompt]) -> Selection:
         """Traffic as the frozen base sorts it."""
-        policy = self.policy()
-        asked = [policy.render(prompt.messages) for prompt in traffic]
-        return select(policy, asked, self.calibration.openings, self.calibration.tree_mass)
+        llm = self.llm()
+        asked = [llm.render(prompt.messages) for prompt in traffic]
+        return select(llm, asked, self.calibration.openings, self.calibration.tree_mass)
 
-    def masses(self, policy: LocalModel, prompts: Sequence[Prompt]) -> Masses:
+    def masses(self, llm: LocalModel, prompts: Sequence[Prompt]) -> Masses:
         """By the base's openings, with whatever adapter is on."""
-        asked = [policy.render(prompt.messages) for prompt in prompts]
+        asked = [llm.render(prompt.messages) for prompt in prompts]
         with torch.no_grad():
-            return tree_mass(policy, asked, self.calibration.openings).double().numpy()
+            return tree_mass(llm, asked, self.calibration.openings).double().numpy()
 
     @cached_property
     def part(self) -> Base:
@@ -96,28 +96,28 @@ def drawn(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def asked(
-    policy: LocalModel, prompts: Sequence[Prompt], n: int, temperature: float, seed: int, what: str
+    llm: LocalModel, prompts: Sequence[Prompt], n: int, temperature: float, seed: int, what: str
 ) -> list[list[Sample]]:
     """`n` responses to each prompt."""
     found: list[list[Sample]] = []
     for start in tqdm(range(0, len(prompts), CHUNK), desc=what, unit="chunk"):
-        rendered = [policy.render(prompt.messages) for prompt in prompts[start : start + CHUNK]]
-        samples = generate(policy, rendered, n, temperature=temperature, max_tokens=MAX_TOKENS, seed=seed + start)
+        rendered = [llm.render(prompt.messages) for prompt in prompts[start : start + CHUNK]]
+        samples = generate(llm, rendered, n, temperature=temperature, max_tokens=MAX_TOKENS, seed=seed + start)
         found += [samples[at : at + n] for at in range(0, len(samples), n)]
     return found
 
 
-def judged(policy: LocalModel, prompts: Sequence[Prompt], samples: Iterable[Sample]) -> list[Outcome]:
+def judged(llm: LocalModel, prompts: Sequence[Prompt], samples: Iterable[Sample]) -> list[Outcome]:
     judge = GrammarJudge()
-    return [judge.judge(p, policy.text(s.tokens)) for p, s in zip(prompts, samples, strict=True)]
+    return [judge.judge(p, llm.text(s.tokens)) for p, s in zip(prompts, samples, strict=True)]
 
 
-def both(policy: LocalModel, prompts: Sequence[Prompt], seed: int, what: str) -> tuple[Answers, Gap]:
+def both(llm: LocalModel, prompts: Sequence[Prompt], seed: int, what: str) -> tuple[Answers, Gap]:
     """Judged responses in both modes, and the entropy gap among the harmful ones at temperature 1."""
     many = drawn(prompts)
-    sampled = [one for (one,) in asked(policy, many, 1, 1.0, seed, f"{what}, T=1")]
-    greedy = [one for (one,) in asked(policy, prompts, 1, 0.0, seed, f"{what}, greedy")]
-    answers = {"sampled": judged(policy, many, sampled), "greedy": judged(policy, prompts, greedy)}
+    sampled = [one for (one,) in asked(llm, many, 1, 1.0, seed, f"{what}, T=1")]
+    greedy = [one for (one,) in asked(llm, prompts, 1, 0.0, seed, f"{what}, greedy")]
+    answers = {"sampled": judged(llm, many, sampled), "greedy": judged(llm, prompts, greedy)}
     harmful = [(o, s.entropy) for p, o, s in zip(many, answers["sampled"], sampled, strict=True) if p.kind == "harmful"]
     kinds = ([h for o, h in harmful if o is kind] for kind in (Outcome.REFUSAL, Outcome.COMPLIANCE))
     return answers, Gap.between(*kinds)

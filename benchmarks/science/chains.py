@@ -49,16 +49,16 @@ def dose_response(base: Base, seed: int) -> Iterator[tuple[str, dict[str, Any]]]
     for name, dose in rows:
         folder = models.bundled(models.FLIPPED) if dose is None else dosed(base, dose)
         model = Base(base.number, folder, base.part.prompts)
-        what, policy = f"{name}, base {base.number}, seed {seed}", model.policy()
-        before, gap = both(policy, model.prompts, seed, f"{what}, before")
+        what, llm = f"{name}, base {base.number}, seed {seed}", model.llm()
+        before, gap = both(llm, model.prompts, seed, f"{what}, before")
         bare = record(model.prompts, before, gap, says=may_learn(gap))
         try:
-            story = learn(model, policy, traffic(), UpdateSettings(seed=seed), what)
+            story = learn(model, llm, traffic(), UpdateSettings(seed=seed), what)
         except CalibrationError as error:
             yield name, bare | {"untaught": bare, "says": str(error)}
             continue
-        with policy.adapter(ADAPTER):
-            after, left = both(policy, model.prompts, seed, f"{what}, after")
+        with llm.adapter(ADAPTER):
+            after, left = both(llm, model.prompts, seed, f"{what}, after")
         yield name, record(model.prompts, after, left, untaught=bare, says=bare["says"], **story)
 
 
@@ -87,10 +87,10 @@ def refreshes(base: Base, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
     for number in range(1, REFRESHES + 1):
         arrived.append(drifting(number, seed))
         held = {prompt.id: prompt for window in arrived[-MEMORY:] for prompt in window}
-        what, policy = f"refresh {number}, base {base.number}, seed {seed}", base.policy()
-        story = learn(base, policy, list(held.values()), UpdateSettings(seed=seed + number), what)
-        with policy.adapter(ADAPTER):
-            answers, gap = both(policy, base.prompts, seed, what)
+        what, llm = f"refresh {number}, base {base.number}, seed {seed}", base.llm()
+        story = learn(base, llm, list(held.values()), UpdateSettings(seed=seed + number), what)
+        with llm.adapter(ADAPTER):
+            answers, gap = both(llm, base.prompts, seed, what)
         yield f"refresh {number}", record(base.prompts, answers, gap, **story)
 
 

@@ -1,4 +1,4 @@
-"""The guard's rule over any policy: refuse where its own tree mass is over a threshold, at a price that can be compared."""
+"""The guard's rule over any model: refuse where its own tree mass is over a threshold, at a price that can be compared."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def expected(masses: Masses, tau: float = 1.0) -> tuple[float, float]:
     return float(np.where(masses > tau, 1.0, masses).mean()), float((masses > min(tau, 0.5)).mean())
 
 
-def equal_threshold(prompts: Sequence[Prompt], base: Masses, policy: Masses) -> float:
-    """The lowest threshold over `policy` at which no benign class is refused over ALLOWED more often than by the bare
-    base, at temperature 1 and greedily; 1, which adds nothing to the policy, where there is none."""
+def equal_threshold(prompts: Sequence[Prompt], base: Masses, llm: Masses) -> float:
+    """The lowest threshold over `llm` at which no benign class is refused over ALLOWED more often than by the bare
+    base, at temperature 1 and greedily; 1, which adds nothing to the model, where there is none."""
     inside = cells(prompts)
 
     def fits(tau: float) -> bool:
-        pairs = ((expected(policy[mine], tau), expected(base[mine])) for mine in map(inside.__getitem__, BENIGN))
+        pairs = ((expected(llm[mine], tau), expected(base[mine])) for mine in map(inside.__getitem__, BENIGN))
         return all(ours <= theirs + ALLOWED for both in pairs for ours, theirs in zip(*both, strict=True))
 
-    return next((float(tau) for tau in np.unique(policy) if fits(tau)), 1.0)
+    return next((float(tau) for tau in np.unique(llm) if fits(tau)), 1.0)
 
 
 def frontier(prompts: Sequence[Prompt], answers: Answers, masses: Masses) -> list[dict[str, float]]:
-    """Share refused in each cell, in both modes, as the threshold goes from 1 (the bare policy) down to 0."""
+    """Share refused in each cell, in both modes, as the threshold goes from 1 (the bare model) down to 0."""
     inside = {"sampled": cells(drawn(prompts)), "greedy": cells(prompts)}
     taus = [1.0, *np.quantile(masses, np.linspace(1, 0, CURVE))]
     return [{"tau": float(tau)} | _refused(ruled(prompts, answers, masses > tau), inside) for tau in taus]

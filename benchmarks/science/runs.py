@@ -64,26 +64,26 @@ Records = Iterator[tuple[str, dict[str, Any]]]
 def untrained(base: Base, seed: int) -> Records:
     """The base; the guard's rule at the calibrated threshold, and at the one of equal over-refusal; and the surest of some
     draws where the base's tree mass is over the calibrated one."""
-    policy, tau = base.policy(), base.calibration.tree_mass.high
-    answers, gap = both(policy, base.prompts, seed, f"base {base.number}")
-    masses = base.masses(policy, base.prompts)
+    llm, tau = base.llm(), base.calibration.tree_mass.high
+    answers, gap = both(llm, base.prompts, seed, f"base {base.number}")
+    masses = base.masses(llm, base.prompts)
     yield "base", with_part(base.prompts, answers, gap, frontier=frontier(base.prompts, answers, masses))
     yield "no training", with_part(base.prompts, ruled(base.prompts, answers, masses > tau), tau=tau)
-    yield "guard alone", guarded(base, answers, masses, policy)
+    yield "guard alone", guarded(base, answers, masses, llm)
     contested = [prompt for prompt, mass in zip(base.prompts, masses, strict=True) if mass > tau]
-    draws = asked(policy, contested, DRAWS, 1.0, seed + 1, f"best of {DRAWS}, base {base.number}")
-    best = judged(policy, contested, (min(group, key=lambda sample: sample.entropy) for group in draws))
+    draws = asked(llm, contested, DRAWS, 1.0, seed + 1, f"best of {DRAWS}, base {base.number}")
+    best = judged(llm, contested, (min(group, key=lambda sample: sample.entropy) for group in draws))
     surest = {prompt.id: outcome for prompt, outcome in zip(contested, best, strict=True)}
     picked = [surest.get(p.id, o) for p, o in zip(drawn(base.prompts), answers["sampled"], strict=True)]
     yield "best of 4", with_part(base.prompts, {"sampled": picked, "greedy": answers["greedy"]}, tau=tau)
 
 
-def guarded(base: Base, answers: Answers, masses: Masses, policy: LocalModel) -> dict[str, Any]:
-    """A policy with the rule over it, at the threshold of equal over-refusal on validation."""
+def guarded(base: Base, answers: Answers, masses: Masses, llm: LocalModel) -> dict[str, Any]:
+    """A model with the rule over it, at the threshold of equal over-refusal on validation."""
     validation = load_suite(models.suite("validation"))
-    with policy.adapter(None):
-        bare = base.masses(policy, validation)
-    tau = equal_threshold(validation, bare, base.masses(policy, validation))
+    with llm.adapter(None):
+        bare = base.masses(llm, validation)
+    tau = equal_threshold(validation, bare, base.masses(llm, validation))
     return with_part(base.prompts, ruled(base.prompts, answers, masses > tau), tau=tau)
 
 
@@ -101,8 +101,8 @@ def settings_of(run: str, seed: int) -> UpdateSettings:
     return UpdateSettings(preset="anchored" if run == SCARCE else run, seed=seed, **SMALL.get(run, {}))
 
 
-def learn(base: Base, policy: LocalModel, prompts: list[Prompt], settings: UpdateSettings, what: str) -> dict[str, Any]:
-    """One label-free update from traffic, left in the policy as its adapter; returns how it went.
+def learn(base: Base, llm: LocalModel, prompts: list[Prompt], settings: UpdateSettings, what: str) -> dict[str, Any]:
+    """One label-free update from traffic, left in the model as its adapter; returns how it went.
 
     How much of each band is truly harmful is told from labels, which are read here and by no learner. `dynamics` are
     expected refusals in each cell, from the exact masses of the base's prompts.
@@ -111,48 +111,48 @@ def learn(base: Base, policy: LocalModel, prompts: list[Prompt], settings: Updat
     harmful = [prompt.kind == "harmful" for prompt in prompts]
     bands = {name: getattr(selection, name) for name in ("high", "grey", "low")}
     story = {f"harmful_{name}": sum(harmful[i] for i in band) / max(1, len(band)) for name, band in bands.items()}
-    trainer = Trainer(policy, selection, base.calibration.openings, settings)
+    trainer = Trainer(llm, selection, base.calibration.openings, settings)
     inside, dynamics, seconds = cells(base.prompts), [], 0.0
     for _ in tqdm(range(settings.steps), desc=f"learning, {what}", unit="step"):
         started = time.monotonic()
         trainer.advance()
         seconds += time.monotonic() - started
         if trainer.step % LOOK_EVERY == 0:
-            with policy.adapter(ADAPTER):
-                masses = base.masses(policy, base.prompts)
+            with llm.adapter(ADAPTER):
+                masses = base.masses(llm, base.prompts)
             dynamics.append({"step": trainer.step} | {cell: expected(masses[mine]) for cell, mine in inside.items()})
     return {**story, "seconds": round(seconds, 1), "history": trainer.history, "dynamics": dynamics}
 
 
 def taught(base: Base, run: str, seed: int) -> Records:
     """What one label-free update from the traffic suite makes of the base, and the guard over it."""
-    what, policy = f"{run}, base {base.number}, seed {seed}", base.policy()
-    story = learn(base.part, policy, traffic(scarce=run == SCARCE), settings_of(run, seed), what)
-    with policy.adapter(ADAPTER):
+    what, llm = f"{run}, base {base.number}, seed {seed}", base.llm()
+    story = learn(base.part, llm, traffic(scarce=run == SCARCE), settings_of(run, seed), what)
+    with llm.adapter(ADAPTER):
         if run not in GUARDED:
-            answers, gap = both(policy, base.part.prompts, seed, what)
+            answers, gap = both(llm, base.part.prompts, seed, what)
             yield run, record(base.part.prompts, answers, gap, **story)
             return
-        answers, gap = both(policy, base.prompts, seed, what)
-        masses = base.masses(policy, base.prompts)
+        answers, gap = both(llm, base.prompts, seed, what)
+        masses = base.masses(llm, base.prompts)
         curve = frontier(base.prompts, answers, masses)
         yield run, with_part(base.prompts, answers, gap, frontier=curve, **story)
-        yield GUARDED[run], guarded(base, answers, masses, policy)
+        yield GUARDED[run], guarded(base, answers, masses, llm)
 
 
-def lessons(base: Base, policy: LocalModel, seed: int) -> dict[str, list]:
+def lessons(base: Base, llm: LocalModel, seed: int) -> dict[str, list]:
     """What LABELLED learn from (`benchmarks.peers_trl`): the base's own refusals and compliances, told apart by labels."""
     harmful = [prompt for prompt in traffic() if prompt.kind == "harmful"]
     benign = [prompt for prompt in traffic() if prompt.kind != "harmful"]
     rows: list[dict] = []
-    for prompt, draws in zip(harmful, asked(policy, harmful, 8, 1.0, seed, "answers to learn from"), strict=True):
-        said = {o: policy.text(s.tokens) for o, s in zip(judged(policy, [prompt] * 8, draws), draws, strict=True)}
+    for prompt, draws in zip(harmful, asked(llm, harmful, 8, 1.0, seed, "answers to learn from"), strict=True):
+        said = {o: llm.text(s.tokens) for o, s in zip(judged(llm, [prompt] * 8, draws), draws, strict=True)}
         if Outcome.REFUSAL in said and Outcome.COMPLIANCE in said:
             row = {"chosen": said[Outcome.REFUSAL], "rejected": said[Outcome.COMPLIANCE]}
             rows.append({"prompt": list(prompt.messages), **row})
     anchors = [
-        {"prompt": policy.render(prompt.messages), "response": sample.tokens}
-        for prompt, (sample,) in zip(benign, asked(policy, benign, 1, 1.0, seed, "answers to anchor on"), strict=True)
+        {"prompt": llm.render(prompt.messages), "response": sample.tokens}
+        for prompt, (sample,) in zip(benign, asked(llm, benign, 1, 1.0, seed, "answers to anchor on"), strict=True)
     ]
     return {"rows": rows, "anchors": anchors}
 
@@ -161,19 +161,19 @@ def taught_by_labels(base: Base, run: str, seed: int) -> Records:
     """What one method that learns from labels makes of the base."""
     if not TRL.exists():
         raise SystemExit(f"{TRL} is missing: run `pytest -m interop tests/interop/test_trl.py` once.")
-    policy, settings, prompts = base.policy(), UpdateSettings(), base.part.prompts
+    llm, settings, prompts = base.llm(), UpdateSettings(), base.part.prompts
     method, *anchored = run.split()
     with tempfile.TemporaryDirectory() as folder:
         data, adapter = Path(folder, "data.json"), Path(folder, "adapter")
-        data.write_text(json.dumps(lessons(base, policy, seed)))
+        data.write_text(json.dumps(lessons(base, llm, seed)))
         command = [str(TRL.absolute()), "-I", "benchmarks/peers_trl.py", method, str(base.folder.absolute()), str(data)]
-        command += [str(adapter), *map(str, (learning_rate(settings, policy.size), settings.steps, seed)), *anchored]
+        command += [str(adapter), *map(str, (learning_rate(settings, llm.size), settings.steps, seed)), *anchored]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"TRL's {run} failed: {done.stderr[-2000:]}")
-        policy.load_adapter(ADAPTER, adapter)
-    with policy.adapter(ADAPTER):
-        answers, gap = both(policy, prompts, seed, f"{run}, base {base.number}, seed {seed}")
+        llm.load_adapter(ADAPTER, adapter)
+    with llm.adapter(ADAPTER):
+        answers, gap = both(llm, prompts, seed, f"{run}, base {base.number}, seed {seed}")
     yield run, record(prompts, answers, gap)
 
 

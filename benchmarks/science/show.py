@@ -106,7 +106,7 @@ def tables(results: Results, base: int) -> str:
 
 
 def frontier(results: Results, base: int) -> Canvas:
-    """DSR over borderline refusals as the guard's threshold falls, for each policy; a dot is the bare policy."""
+    """DSR over borderline refusals as the guard's threshold falls, for each model; a dot is the bare model."""
     canvas = Canvas(figsize=(10, 7), layout="constrained")
     for row, (which, title) in enumerate((("seen", "seen families"), ("never", "never-seen families"))):
         for column, (name, (_, mode)) in enumerate(MODES.items()):

@@ -53,7 +53,7 @@ FALLBACK = "I'm sorry, but I can't help with that."
 
 
 def calibrate(
-    policy: LocalModel,
+    llm: LocalModel,
     adapter: str,
     prompts: Sequence[Prompt],
     judge: Judge | None,
@@ -66,7 +66,7 @@ def calibrate(
     max_tokens: int = 128,
     bar: type[tqdm] = tqdm,
 ) -> Calibration:
-    """Openings, bands, entropy cut, rule and harm sense of the policy as it answers now.
+    """Openings, bands, entropy cut, rule and harm sense of the model as it answers now.
 
     adapter: "base" or "v<N>", the name on record; model: the base's fingerprint; named: the judge as settings spell it, for
     the record; held: more prompts, for the thresholds alone, whose promises need many distinct actions. Without a judge the
@@ -74,19 +74,19 @@ def calibrate(
     where no opening tells them apart, or where openings surely miss the recall or false rate that settings ask.
     """
     settings = settings or CalibrateSettings()
-    asked, known = _contexts(policy, prompts, marks(policy.tokenizer), settings, seed)
+    asked, known = _contexts(llm, prompts, marks(llm.tokenizer), settings, seed)
     counts = [HARMFUL_SAMPLES if prompt.kind == "harmful" else SAMPLES for prompt in prompts]
     with bar(total=sum(counts), desc="asking", unit="answer") as shown:
-        samples = generate(policy, asked, counts, max_tokens=max_tokens, seed=seed, ended=shown.update)
+        samples = generate(llm, asked, counts, max_tokens=max_tokens, seed=seed, ended=shown.update)
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts])
     of_harmful = harmful[[s.prompt for s in samples]]
-    refused, garbled = _judged(policy, prompts, samples, judge)
+    refused, garbled = _judged(llm, prompts, samples, judge)
     learned = _learned(prompts, samples, refused, garbled, settings)
     if judge is not None:
         learned.check(settings)
-    openings = spelled(replace(learned.openings, reasoning=known), policy.tokenizer)
-    anew = beginnings(policy.tokenizer, arguments=policy.arguments)
-    masses = node_masses(policy, asked, openings)
+    openings = spelled(replace(learned.openings, reasoning=known), llm.tokenizer)
+    anew = beginnings(llm.tokenizer, arguments=llm.arguments)
+    masses = node_masses(llm, asked, openings)
     openings = replace(openings, values=masses.completing())
     masses = replace(masses, openings=openings)
     tree, first = masses.tree.double().cpu().numpy(), masses.first
@@ -99,14 +99,14 @@ def calibrate(
     every, more = [*prompts, *held], [at for at, prompt in enumerate(held) if prompt.kind != "harmful"]
     no = np.zeros(len(every), dtype=bool)
     no[[s.prompt for s, it in zip(samples, refused, strict=True) if it]] = True
-    rendered = [policy.render(prompt.messages) for prompt in every]
-    sense, told, harm = sense_of(policy, every, rendered, settings, None if judge is None else no)
+    rendered = [llm.render(prompt.messages) for prompt in every]
+    sense, told, harm = sense_of(llm, every, rendered, settings, None if judge is None else no)
     harmless = [s for s in samples if prompts[s.prompt].kind != "harmful"]  # promises are about these alone
-    scored = _scored(policy, prompts, asked, harmless, openings, anew, harm=harm, first=first.tolist())
+    scored = _scored(llm, prompts, asked, harmless, openings, anew, harm=harm, first=first.tolist())
     left, odds = [held[at] for at in more], harm[len(prompts) :][more]
-    scored += _held(policy, left, openings, anew, odds, settings, seed=seed, max_tokens=max_tokens)
+    scored += _held(llm, left, openings, anew, odds, settings, seed=seed, max_tokens=max_tokens)
     weights = None if sense is None else fit_sensed(first.double().cpu().numpy(), harm[: len(prompts)], harmful)
-    refusal = _short_refusal(policy, [s for s, no in zip(samples, refused & matched, strict=True) if no])
+    refusal = _short_refusal(llm, [s for s, no in zip(samples, refused & matched, strict=True) if no])
     return Calibration(
         model=model,
         adapter=adapter,
@@ -117,10 +117,10 @@ def calibrate(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         rule=fit_rule(scored, settings, weights),
         root=deciles(first.cpu().numpy()[~harmful]) if (~harmful).any() else (),
-        conditions=policy.conditions,
+        conditions=llm.conditions,
         judge=named,
         suite=digest(prompts),
-        refusal=refusal or tuple(policy.tokenizer.encode(FALLBACK, add_special_tokens=False)),
+        refusal=refusal or tuple(llm.tokenizer.encode(FALLBACK, add_special_tokens=False)),
         fallback=not refusal,
         sense=sense,
         figures={
@@ -206,7 +206,7 @@ def _promised(scored: Sequence[Scored], score: Score, settings: CalibrateSetting
 
 @torch.no_grad()
 def _held(
-    policy: LocalModel,
+    llm: LocalModel,
     prompts: Sequence[Prompt],
     openings: Openings,
     anew: Beginnings,
@@ -219,14 +219,14 @@ def _held(
     """One response to each prompt, as far as the answer may begin anew. harm: h of each prompt."""
     if not prompts:
         return []
-    asked, _ = _contexts(policy, prompts, openings.reasoning, settings, seed + 1)
-    samples = generate(policy, asked, max_tokens=min(max_tokens, WINDOW + openings.depth), seed=seed + 1)
-    return _scored(policy, prompts, asked, samples, openings, anew, harm=harm)
+    asked, _ = _contexts(llm, prompts, openings.reasoning, settings, seed + 1)
+    samples = generate(llm, asked, max_tokens=min(max_tokens, WINDOW + openings.depth), seed=seed + 1)
+    return _scored(llm, prompts, asked, samples, openings, anew, harm=harm)
 
 
 @torch.no_grad()
 def _scored(
-    policy: LocalModel,
+    llm: LocalModel,
     prompts: Sequence[Prompt],
     asked: Sequence[Tokens],
     samples: Sequence[Sample],
@@ -243,8 +243,8 @@ def _scored(
     rows = [i for i, at in enumerate(places) if not known[i].keys() >= set(at)]
     contexts = [asked[samples[i].prompt] for i in rows]
     answers = [samples[i].tokens[: max(places[i]) + 1] for i in rows]
-    for batch in policy.batches(contexts, answers):
-        read = masses_along(policy, [contexts[i] for i in batch], [answers[i] for i in batch], openings)
+    for batch in llm.batches(contexts, answers):
+        read = masses_along(llm, [contexts[i] for i in batch], [answers[i] for i in batch], openings)
         for i, row in zip(batch, read.tolist(), strict=True):
             known[rows[i]] = dict(enumerate(row)) | known[rows[i]]
     largest = [max((masses[at] for at in here), default=-math.inf) for here, masses in zip(places, known, strict=True)]
@@ -255,12 +255,12 @@ def _scored(
 
 
 @torch.no_grad()
-def masses_along(policy: LocalModel, asked: Sequence[Tokens], answers: Sequence[Tokens], openings: Openings) -> torch.Tensor:
+def masses_along(llm: LocalModel, asked: Sequence[Tokens], answers: Sequence[Tokens], openings: Openings) -> torch.Tensor:
     """Refusal mass as workers ship it, shape (answers, longest): at the first token that of opening a refusal, and at every
     other that of opening one anew."""
     tokens, weights = zip(*openings.anew_children(), strict=True)
     aside = sorted(openings.reasoning.aside) if openings.reasoning else []
-    device, root = policy.model.device, len(openings.children(ROOT))
+    device, root = llm.model.device, len(openings.children(ROOT))
     children, weight = torch.tensor([*tokens, *aside], device=device), torch.tensor(weights, device=device)
 
     def read(rows: torch.Tensor) -> torch.Tensor:
@@ -268,7 +268,7 @@ def masses_along(policy: LocalModel, asked: Sequence[Tokens], answers: Sequence[
         among = (1 - shares[:, len(tokens) :].sum(1)).clamp(min=1e-6)
         return torch.stack([shares[:, :root] @ weight[:root] / among, shares[:, : len(tokens)] @ weight], 1)
 
-    first, anew = per_token(read, policy.response_logits(asked, answers)[0]).unbind(2)
+    first, anew = per_token(read, llm.response_logits(asked, answers)[0]).unbind(2)
     return torch.cat([first[:, :1], anew[:, 1:]], 1)
 
 
@@ -284,19 +284,19 @@ def weighed_places(openings: Openings, anew: Beginnings, tokens: Sequence[int]) 
 
 
 def _contexts(
-    policy: LocalModel, prompts: Sequence[Prompt], known: Reasoning | None, settings: CalibrateSettings, seed: int
+    llm: LocalModel, prompts: Sequence[Prompt], known: Reasoning | None, settings: CalibrateSettings, seed: int
 ) -> tuple[list[Tokens], Reasoning | None]:
     """Token ids of each prompt up to where its answer begins, and the marks of reasoning if the model uses them."""
-    asked = [policy.render(prompt.messages) for prompt in prompts]
+    asked = [llm.render(prompt.messages) for prompt in prompts]
     if known is None:
         return asked, None
-    contexts, used = behind_reasoning(policy, asked, known, max_tokens=settings.reasoning_tokens, seed=seed)
+    contexts, used = behind_reasoning(llm, asked, known, max_tokens=settings.reasoning_tokens, seed=seed)
     return contexts, known if used else None
 
 
-def _short_refusal(policy: LocalModel, refusals: Sequence[Sample]) -> Tokens:
+def _short_refusal(llm: LocalModel, refusals: Sequence[Sample]) -> Tokens:
     """The refusal the model gives most often, and of those the one it is surest of; empty where all are long."""
-    ends = set(policy.ends.tolist())
+    ends = set(llm.ends.tolist())
     whole = [s for s in refusals if s.tokens[-1] in ends and len(s.tokens) <= REFUSAL_TOKENS + 1]
     often = Counter(s.tokens for s in whole)
     best = min(whole, key=lambda s: (-often[s.tokens], s.entropy), default=None)
@@ -304,12 +304,12 @@ def _short_refusal(policy: LocalModel, refusals: Sequence[Sample]) -> Tokens:
 
 
 def _judged(
-    policy: LocalModel, prompts: Sequence[Prompt], samples: Sequence[Sample], judge: Judge | None
+    llm: LocalModel, prompts: Sequence[Prompt], samples: Sequence[Sample], judge: Judge | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which samples count as refusals, as judged, or else all that answer harmful prompts; and which are garbled."""
     if judge is None:
         return np.array([prompts[s.prompt].kind == "harmful" for s in samples]), np.zeros(len(samples), dtype=bool)
-    judged = outcomes(judge, [prompts[s.prompt] for s in samples], [policy.text(s.tokens) for s in samples])
+    judged = outcomes(judge, [prompts[s.prompt] for s in samples], [llm.text(s.tokens) for s in samples])
     refused, garbled = (np.array([found is kind for found in judged]) for kind in (Outcome.REFUSAL, Outcome.GARBLED))
     return refused, garbled
 

@@ -35,14 +35,14 @@ def marks(tokenizer: PreTrainedTokenizerBase) -> Reasoning | None:
 
 
 def behind_reasoning(
-    policy: LocalModel, prompts: Sequence[Tokens], known: Reasoning, *, max_tokens: int, seed: int
+    llm: LocalModel, prompts: Sequence[Tokens], known: Reasoning, *, max_tokens: int, seed: int
 ) -> tuple[list[Tokens], bool]:
     """Each prompt with what the model says before its answer begins, and whether it reasoned anywhere.
 
     A reasoning longer than `max_tokens` is closed there, as a thinking budget would.
     """
-    drawn = generate(policy, prompts, max_tokens=max_tokens, seed=seed)
-    found, ends = [], set(policy.ends.tolist())
+    drawn = generate(llm, prompts, max_tokens=max_tokens, seed=seed)
+    found, ends = [], set(llm.ends.tolist())
     for prompt, sample in zip(prompts, drawn, strict=True):
         before, still_open = known.before_answer(prompt, sample.tokens)
         told = tuple(token for token in before if token not in ends)

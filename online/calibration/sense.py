@@ -54,21 +54,21 @@ class Fitted:
 
 
 def sense_of(
-    policy: LocalModel,
+    llm: LocalModel,
     prompts: Sequence[Prompt],
     asked: Sequence[Tokens],
     settings: CalibrateSettings,
     refused: NDArray[np.bool_] | None = None,
 ) -> tuple[Sense | None, dict[str, object], NDArray[np.float64]]:
-    """The sense of the policy as it answers now, figures for people to read, and h of each prompt out of fold (NaN where
+    """The sense of the model as it answers now, figures for people to read, and h of each prompt out of fold (NaN where
     there is none).
 
     asked: token ids of each prompt as it is rendered, without a reasoning behind it, for h is read at the prompt's end.
     refused: whether the model refused it at least once; None: that is not known. No sense where there are too few prompts of
     a side, or none that could be left out: the figures then say what is missing.
     """
-    layers = candidates(len(decoder_layers(policy)))
-    streams = residuals(policy, asked, layers).numpy()
+    layers = candidates(len(decoder_layers(llm)))
+    streams = residuals(llm, asked, layers).numpy()
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts], dtype=bool)
     examples = Examples(streams, harmful, [cell(p) for p in prompts], sources(prompts), [p.cluster for p in prompts])
     sound = np.isfinite(streams).all((1, 2))  # a stream that overflows in a narrow dtype says nothing

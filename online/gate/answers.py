@@ -1,4 +1,4 @@
-"""Answers: what a policy does with held-out prompts, asked at temperature 1 and greedily, as a judge reads it."""
+"""Answers: what a model does with held-out prompts, asked at temperature 1 and greedily, as a judge reads it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Answers:
 
 @torch.no_grad()
 def answer(
-    policy: LocalModel,
+    llm: LocalModel,
     held_out: HeldOut,
     judge: Judge,
     *,
@@ -74,7 +74,7 @@ def answer(
     max_tokens: int = 128,
     task_tokens: int = 512,
 ) -> Answers:
-    """The answers of the policy as it answers now.
+    """The answers of the model as it answers now.
 
     Tasks have a length of their own, for an answer that is cut is no right one. rows: to those alone; what is asked beside
     a prompt changes nothing about its answer.
@@ -82,16 +82,16 @@ def answer(
     rows = held_out.rows if rows is None else rows
     chosen = held_out.some(rows)
     prompts, traffic = chosen.asked, chosen.traffic
-    asked = [policy.render(prompt.messages) for prompt in prompts]
+    asked = [llm.render(prompt.messages) for prompt in prompts]
     limits = [task_tokens if prompt.kind == "task" else max_tokens for prompt in prompts]
     numbers = rows.asked.tolist()
-    said = generate(policy, asked, len(HEATS), temperature=HEATS, max_tokens=limits, seed=seed, numbers=numbers)
+    said = generate(llm, asked, len(HEATS), temperature=HEATS, max_tokens=limits, seed=seed, numbers=numbers)
     sampled, greedy = said[:: len(HEATS)], said[1 :: len(HEATS)]
-    live = generate(policy, traffic, max_tokens=max_tokens, seed=seed, numbers=rows.traffic.tolist())
-    ends = set(policy.ends.tolist())
+    live = generate(llm, traffic, max_tokens=max_tokens, seed=seed, numbers=rows.traffic.tolist())
+    ends = set(llm.ends.tolist())
 
     def judged(samples: Sequence[Sample]) -> tuple[Outcome, ...]:
-        return tuple(outcomes(judge, prompts, [policy.text(sample.tokens) for sample in samples]))
+        return tuple(outcomes(judge, prompts, [llm.text(sample.tokens) for sample in samples]))
 
     return Answers(
         sampled=judged(sampled),
@@ -103,19 +103,19 @@ def answer(
             [len(s.tokens) == most and s.tokens[-1] not in ends for s, most in zip(greedy, limits, strict=True)], bool
         ),
         live_length=np.array([len(s.tokens) for s in live], float),
-        live_kl=kl_to_base(policy, traffic, [s.tokens for s in live]),
+        live_kl=kl_to_base(llm, traffic, [s.tokens for s in live]),
     )
 
 
 @torch.no_grad()
-def kl_to_base(policy: LocalModel, prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> NDArray[np.float64]:
-    """KL of the policy as it answers now to the base, in nats, summed along each answer; nought of the base itself."""
+def kl_to_base(llm: LocalModel, prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> NDArray[np.float64]:
+    """KL of the model as it answers now to the base, in nats, summed along each answer; nought of the base itself."""
     found = np.zeros(len(answers))
-    for batch in policy.batches(prompts, answers) if not policy.bare else ():
+    for batch in llm.batches(prompts, answers) if not llm.bare else ():
         rows = [prompts[i] for i in batch], [answers[i] for i in batch]
-        mine = policy.response_logits(*rows)[0]
-        with policy.adapter(None):
-            base, _, mask = policy.response_logits(*rows)
+        mine = llm.response_logits(*rows)[0]
+        with llm.adapter(None):
+            base, _, mask = llm.response_logits(*rows)
         found[batch] = (per_token(objective.full_vocabulary_kl, mine, base) * mask).sum(1).cpu()
     return found
 

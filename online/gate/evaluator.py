@@ -38,7 +38,7 @@ class Evaluator:
     """The base with what it and candidates are measured by: its suites, and seed and length of what is sampled; tasks have
     a length of their own."""
 
-    policy: LocalModel
+    llm: LocalModel
     suites: Suites
     seed: int
     max_tokens: int
@@ -49,10 +49,10 @@ class Evaluator:
         return {"seed": self.seed, "max_tokens": self.max_tokens}
 
     def calibrated(self, name: str, base: str, settings: CalibrateSettings) -> Calibration:
-        """A calibration of the policy as it answers now; base: its base's fingerprint."""
+        """A calibration of the model as it answers now; base: its base's fingerprint."""
         suites = self.suites
         return calibrate(
-            self.policy,
+            self.llm,
             name,
             suites.calibration,
             suites.judge,
@@ -65,19 +65,19 @@ class Evaluator:
         )
 
     def stale(self, found: Calibration) -> bool:
-        """Whether a calibration was made for other conditions than the policy runs under, or measured by another judge or
+        """Whether a calibration was made for other conditions than the model runs under, or measured by another judge or
         suite."""
         suites = self.suites
         measured = found.measured_unlike(suites.named, digest(suites.calibration))
-        return bool(found.unlike(self.policy.conditions) or measured)
+        return bool(found.unlike(self.llm.conditions) or measured)
 
     def scored(self, held_out: HeldOut, openings: Openings, adapter: str | None, rows: Rows | None = None) -> Scores:
         """Scores of an adapter, or of the base, on held-out prompts, or on those at some rows."""
-        with self.policy.adapter(adapter):
-            return score(self.policy, held_out, openings, rows=rows)
+        with self.llm.adapter(adapter):
+            return score(self.llm, held_out, openings, rows=rows)
 
     def answered(self, held_out: HeldOut, adapter: str | None, rows: Rows | None = None) -> Answers:
         """What it answers to them."""
         limits = {**self.limits, "task_tokens": self.task_tokens}
-        with self.policy.adapter(adapter):
-            return answer(self.policy, held_out, self.suites.judge, rows=rows, **limits)
+        with self.llm.adapter(adapter):
+            return answer(self.llm, held_out, self.suites.judge, rows=rows, **limits)

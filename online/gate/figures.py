@@ -1,4 +1,4 @@
-"""Figures: what was measured of a policy, as means for people."""
+"""Figures: what was measured of a model, as means for people."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class GateReport:
 
 
 class Measured(NamedTuple):
-    """What one policy was seen to do on the same prompts by scores and by answers."""
+    """What one model was seen to do on the same prompts by scores and by answers."""
 
     scores: Scores
     answers: Answers

@@ -1,4 +1,4 @@
-"""Scores: what a policy would do with held-out prompts, exactly, by forward passes alone. No answer is drawn."""
+"""Scores: what a model would do with held-out prompts, exactly, by forward passes alone. No answer is drawn."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Scores:
 
 
 @torch.no_grad()
-def score(policy: LocalModel, held_out: HeldOut, openings: Openings, *, rows: Rows | None = None) -> Scores:
-    """The scores of the policy as it answers now; rows: of those alone."""
+def score(llm: LocalModel, held_out: HeldOut, openings: Openings, *, rows: Rows | None = None) -> Scores:
+    """The scores of the model as it answers now; rows: of those alone."""
     rows = held_out.rows if rows is None else rows
     chosen = held_out.some(rows)
     prompts, traffic = chosen.asked, chosen.traffic
-    asked = [policy.render(prompt.messages) for prompt in prompts]
+    asked = [llm.render(prompt.messages) for prompt in prompts]
     weighed = [row for row, prompt in enumerate(prompts) if prompt.kind != "task"]
-    both = tree_mass(policy, [*(asked[row] for row in weighed), *traffic], openings).double().cpu().numpy()
+    both = tree_mass(llm, [*(asked[row] for row in weighed), *traffic], openings).double().cpu().numpy()
     mass = np.full(len(prompts), np.nan)
     mass[weighed] = both[: len(weighed)]
-    return Scores(mass, likelihood(policy, prompts, asked), both[len(weighed) :])
+    return Scores(mass, likelihood(llm, prompts, asked), both[len(weighed) :])

@@ -1,4 +1,4 @@
-"""Signs of collapse: what a policy that falls apart shows in its answers, and no claim states."""
+"""Signs of collapse: what a model that falls apart shows in its answers, and no claim states."""
 
 from __future__ import annotations
 

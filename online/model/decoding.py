@@ -21,7 +21,7 @@ from online.model.token_rows import draw
 
 @torch.no_grad()
 def generate(
-    policy: LocalModel,
+    llm: LocalModel,
     prompts: Sequence[Sequence[int]],
     n: int | Sequence[int] = 1,
     *,
@@ -34,7 +34,7 @@ def generate(
     """`n` responses to each prompt, in order, from the raw distribution.
 
     Every token is drawn by one uniform number, fixed by seed, prompt, draw and position before any model
-    runs: two policies given one seed share their luck (common random numbers), which sharpens paired
+    runs: two models given one seed share their luck (common random numbers), which sharpens paired
     comparisons, and how prompts are batched changes nothing. No other sampling setting exists here, and
     the model's own are not read. n: to all prompts, or to each. temperature: of all responses, or of each of a prompt's
     (0: greedy). max_tokens: of all, or of those to each prompt. numbers: one for each prompt, in place of its index, to fix
@@ -45,16 +45,16 @@ def generate(
     heats = (temperature,) * max(counts, default=0) if isinstance(temperature, (int, float)) else temperature
     limits = (max_tokens,) * len(prompts) if isinstance(max_tokens, int) else max_tokens
     found: dict[tuple[int, int], Sample] = {}
-    for batch in policy.budget.passing.batches([(len(prompt),) for prompt in prompts]):
+    for batch in llm.budget.passing.batches([(len(prompt),) for prompt in prompts]):
         rows = [(index, at) for index in batch for at in range(counts[index])]
-        room = policy.budget.cached
+        room = llm.budget.cached
         for part in room.batches([(len(prompts[index]), limits[index]) for index, _ in rows], room.logits):
             drawn = [rows[row] for row in part]
             place = {index: at for at, index in enumerate(dict.fromkeys(index for index, _ in drawn))}
             wanted = [
                 Wanted(place[index], heats[at], uniform(seed, numbers[index], at, limits[index])) for index, at in drawn
             ]
-            said = _decode(policy, [prompts[index] for index in place], wanted, ended)
+            said = _decode(llm, [prompts[index] for index in place], wanted, ended)
             found |= {row: Sample(row[0], *one) for row, one in zip(drawn, said, strict=True)}
     return [found[index, at] for index in range(len(prompts)) for at in range(counts[index])]
 
@@ -74,16 +74,16 @@ class Wanted:
 
 
 def _decode(
-    policy: LocalModel,
+    llm: LocalModel,
     prompts: Sequence[Sequence[int]],
     wanted: Sequence[Wanted],
     ended: Callable[[int], object],
 ) -> Iterator[tuple[Tokens, tuple[float, ...], tuple[float, ...]]]:
     """(tokens, entropies, log-probabilities) of each response. One prefill a prompt, its cache shared by its responses; rows
     that have ended are let go."""
-    laid = policy.laid_out(prompts)
-    cache = laid.cache or DynamicCache(config=policy.model.config)
-    logits = policy.forward(laid.ids, laid.mask, laid.places(), keep=1, cache=cache)[:, -1]
+    laid = llm.laid_out(prompts)
+    cache = laid.cache or DynamicCache(config=llm.model.config)
+    logits = llm.forward(laid.ids, laid.mask, laid.places(), keep=1, cache=cache)[:, -1]
     device = logits.device
     origin = torch.tensor([one.prompt for one in wanted], device=device)
     heat = torch.tensor([one.temperature for one in wanted], device=device)
@@ -100,7 +100,7 @@ def _decode(
         tokens[rows, at] = drawn
         entropies[rows, at], logprobs[rows, at] = entropy_and_logprob(logits, drawn)
         lengths[rows] = at + 1
-        alive = (~torch.isin(drawn, policy.ends) & (limit[rows] > at + 1)).nonzero()[:, 0]
+        alive = (~torch.isin(drawn, llm.ends) & (limit[rows] > at + 1)).nonzero()[:, 0]
         ended(len(rows) - len(alive))
         if not len(alive):
             break
@@ -108,7 +108,7 @@ def _decode(
             cache.batch_select_indices(alive)
             rows, mask, drawn = rows[alive], mask[alive], drawn[alive]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        logits = policy.forward(drawn[:, None], mask, mask.sum(1, keepdim=True) - 1, keep=1, cache=cache)[:, -1]
+        logits = llm.forward(drawn[:, None], mask, mask.sum(1, keepdim=True) - 1, keep=1, cache=cache)[:, -1]
     for row, length in enumerate(lengths.tolist()):
         said, hesitation, likely = (tuple(kept[row, :length].tolist()) for kept in (tokens, entropies, logprobs))
         yield said, hesitation, likely

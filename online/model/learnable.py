@@ -59,15 +59,15 @@ def narrow_window(config: dict[str, Any], longest: int) -> int | None:
     return None if window is None or longest + OPENING <= window else window
 
 
-def inexact(policy: LocalModel) -> str | None:
+def inexact(llm: LocalModel) -> str | None:
     """Why opening trees do not tell a model's probabilities: held against plain passes over two short prompts, with no
     tree, no padding and no mask."""
     try:
-        error = tree_error(policy)
+        error = tree_error(llm)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         return f"its layers do not take the mask of the opening tree ({reason}): guard it without a calibration"
-    if error <= TOLERANCE.get(policy.model.dtype, ROUNDED):  # a NaN is not within any tolerance
+    if error <= TOLERANCE.get(llm.model.dtype, ROUNDED):  # a NaN is not within any tolerance
         return None
     return (
         f"its layers see past the mask of the opening tree, whose log-probabilities are off by {error:.2g} nats: guard it "
@@ -76,22 +76,22 @@ def inexact(policy: LocalModel) -> str | None:
 
 
 @torch.no_grad()
-def tree_error(policy: LocalModel) -> float:
+def tree_error(llm: LocalModel) -> float:
     """Mean difference (nats) between log-probabilities of paths by opening trees and by plain passes, a row a path."""
-    prompts, paths = probes(policy)
-    trees, taken = path_logprobs(policy, prompts, paths), torch.tensor(paths, device=policy.model.device)
+    prompts, paths = probes(llm)
+    trees, taken = path_logprobs(llm, prompts, paths), torch.tensor(paths, device=llm.model.device)
     plain = []
     for prompt in prompts:
-        ids = torch.tensor([[*prompt, *path] for path in paths], device=policy.model.device)
-        logits = policy.model(input_ids=ids, use_cache=False).logits[:, len(prompt) - 1 : -1].float()
+        ids = torch.tensor([[*prompt, *path] for path in paths], device=llm.model.device)
+        logits = llm.model(input_ids=ids, use_cache=False).logits[:, len(prompt) - 1 : -1].float()
         plain.append(logits.log_softmax(-1).gather(-1, taken[:, :, None]).sum((1, 2)))
     return float((trees - torch.stack(plain)).abs().mean())
 
 
-def probes(policy: LocalModel) -> tuple[list[Tokens], list[Tokens]]:
+def probes(llm: LocalModel) -> tuple[list[Tokens], list[Tokens]]:
     """Prompts of ordinary tokens, spread over the vocabulary, and paths of one length that branch behind them."""
-    marks = set(policy.tokenizer.get_added_vocab().values()) | set(policy.tokenizer.all_special_ids)
-    ordinary = sorted(set(policy.tokenizer.get_vocab().values()) - marks)
+    marks = set(llm.tokenizer.get_added_vocab().values()) | set(llm.tokenizer.all_special_ids)
+    ordinary = sorted(set(llm.tokenizer.get_vocab().values()) - marks)
     spread = [ordinary[at * 7919 % len(ordinary)] for at in range(sum(LENGTHS) + 8)]
     first, second = tuple(spread[: LENGTHS[0]]), tuple(spread[LENGTHS[0] : sum(LENGTHS)])
     a, b, c, d, e, f, g, h = spread[sum(LENGTHS) :]

@@ -48,7 +48,7 @@ class ModelError(SirlError):
 
 
 class LocalModel:
-    """A base model and its adapters. Outside `with policy.adapter(name)` it is the base alone."""
+    """A base model and its adapters. Outside `with llm.adapter(name)` it is the base alone."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -89,7 +89,7 @@ class LocalModel:
         try:
             model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True)
             model = model.to(device)  # type: ignore[arg-type]  # transformers wraps `to`, and its type loses `self`
-            policy = cls(model, AutoTokenizer.from_pretrained(model_dir, local_files_only=True))
+            llm = cls(model, AutoTokenizer.from_pretrained(model_dir, local_files_only=True))
         except torch.OutOfMemoryError:
             mend = "set update.device = 'cpu', or leave it more beside the engine (--gpu-memory-utilization)"
             raise ModelError(f"The model at {model_dir} does not fit the memory of {device}: {mend}.") from None
@@ -101,13 +101,13 @@ class LocalModel:
                 f"The weights at {model_dir} are quantised ({method}) and cannot be computed so here, so what is measured "
                 "would not be what serves: take the model before it was quantised."
             )
-        policy.allow(memory_for(policy.model.device, memory_gib))
+        llm.allow(memory_for(llm.model.device, memory_gib))
         if template is not None:
-            policy.tokenizer.chat_template = template
-        policy.arguments = dict(arguments or {})
+            llm.tokenizer.chat_template = template
+        llm.arguments = dict(arguments or {})
         if adapter_dir is not None:
-            policy.load_adapter("adapter", adapter_dir)
-        return policy
+            llm.load_adapter("adapter", adapter_dir)
+        return llm
 
     @property
     def conditions(self) -> Conditions:
@@ -179,7 +179,7 @@ class LocalModel:
 
     @contextmanager
     def adapter(self, name: str | None) -> Iterator[LocalModel]:
-        """Within it the policy answers with this adapter; None is the base."""
+        """Within it the model answers with this adapter; None is the base."""
         before = self._active
         self._switch(name)
         try:

@@ -14,21 +14,21 @@ from online.model.local_model import LocalModel
 from online.model.token_rows import padded, pick
 
 
-def path_logprobs(policy: LocalModel, prompts: Sequence[Sequence[int]], paths: Sequence[Tokens]) -> Tensor:
+def path_logprobs(llm: LocalModel, prompts: Sequence[Sequence[int]], paths: Sequence[Tokens]) -> Tensor:
     """log P(response opens with path | prompt), shape (prompts, paths), exact and differentiable.
 
     One forward pass a prompt, however the paths branch: their prefixes are laid out once, as a tree,
     behind the prompt, and a mask lets each see the prompt and its own ancestors (tree attention, arXiv
     2305.09781).
     """
-    nodes, device = _nodes(paths), policy.model.device
+    nodes, device = _nodes(paths), llm.model.device
     children, steps = _steps(paths, nodes)
     tokens = torch.tensor(children, dtype=torch.long, device=device)
     where, real = padded(steps, device, left=False)
     results: list[Tensor] = [torch.zeros(0, len(paths), device=device)]
-    batches = _batches(policy, prompts, len(nodes))
+    batches = _batches(llm, prompts, len(nodes))
     for batch in batches:
-        logits = _tree_logits(policy, [prompts[i] for i in batch], nodes)
+        logits = _tree_logits(llm, [prompts[i] for i in batch], nodes)
         logprobs = per_token(_logprobs, logits, tokens.expand(len(batch), -1, -1))
         results.append((pick(logprobs.flatten(1), where) * real).sum(-1))
     order = [i for batch in batches for i in batch]
@@ -36,14 +36,14 @@ def path_logprobs(policy: LocalModel, prompts: Sequence[Sequence[int]], paths: S
     return torch.cat(results)[back]
 
 
-def tree_batches(policy: LocalModel, prompts: Sequence[Sequence[int]], paths: Sequence[Tokens]) -> list[list[int]]:
+def tree_batches(llm: LocalModel, prompts: Sequence[Sequence[int]], paths: Sequence[Tokens]) -> list[list[int]]:
     """Indices of prompts, in batches that the tree of these paths has room for behind them."""
-    return _batches(policy, prompts, len(_nodes(paths)))
+    return _batches(llm, prompts, len(_nodes(paths)))
 
 
-def tree_mass(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
+def tree_mass(llm: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
     """Tree mass: exact probability that a response completes one of the openings, shape (prompts,)."""
-    return path_logprobs(policy, prompts, openings.sequences).exp().sum(-1)
+    return path_logprobs(llm, prompts, openings.sequences).exp().sum(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,34 +102,34 @@ class NodeMasses:
 
 
 @torch.no_grad()
-def node_masses(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> NodeMasses:
+def node_masses(llm: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> NodeMasses:
     """All masses of a tree, by one forward pass a prompt."""
-    return NodeMasses(openings, *_read(policy, prompts, openings, _paths(openings)))
+    return NodeMasses(openings, *_read(llm, prompts, openings, _paths(openings)))
 
 
 @torch.no_grad()
 def serving_mass(
-    policy: LocalModel, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], openings: Openings
+    llm: LocalModel, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], openings: Openings
 ) -> Tensor:
     """Serving mass of each response to its prompt, as the worker ships it, shape (responses,); prompts that are alike are
     asked once."""
     place = {prompt: at for at, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
-    return node_masses(policy, list(place), openings).serving([place[tuple(prompt)] for prompt in prompts], responses)
+    return node_masses(llm, list(place), openings).serving([place[tuple(prompt)] for prompt in prompts], responses)
 
 
-def first_mass(policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
+def first_mass(llm: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings) -> Tensor:
     """Serving mass at the first token of a response, shape (prompts,): the tree's root alone, so one cheap pass."""
     tokens, weights = zip(*openings.children(0), strict=True)
-    logprobs, answering = _read(policy, prompts, openings, [(token,) for token in tokens])
+    logprobs, answering = _read(llm, prompts, openings, [(token,) for token in tokens])
     return logprobs.exp() @ torch.tensor(weights, device=logprobs.device) / answering
 
 
 def _read(
-    policy: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings, paths: Sequence[Tokens]
+    llm: LocalModel, prompts: Sequence[Sequence[int]], openings: Openings, paths: Sequence[Tokens]
 ) -> tuple[Tensor, Tensor]:
     """Of each prompt (log P of each path, P(the next token begins the answer)), shapes (prompts, paths) and (prompts,)."""
     aside = sorted(openings.reasoning.aside) if openings.reasoning else []
-    found = path_logprobs(policy, prompts, [*paths, *((token,) for token in aside)])
+    found = path_logprobs(llm, prompts, [*paths, *((token,) for token in aside)])
     answering = 1 - found[:, len(paths) :].exp().sum(1)
     return found[:, : len(paths)], answering.clamp(min=1e-6)
 
@@ -163,9 +163,9 @@ def _steps(paths: Sequence[Tokens], nodes: Sequence[Tokens]) -> tuple[list[list[
     return [[*here, *[0] * (most - len(here))] for here in children], steps
 
 
-def _batches(policy: LocalModel, prompts: Sequence[Sequence[int]], nodes: int) -> list[list[int]]:
+def _batches(llm: LocalModel, prompts: Sequence[Sequence[int]], nodes: int) -> list[list[int]]:
     """Indices of prompts, in batches that a tree of so many inner nodes has room for behind them."""
-    return policy.budget.now().batches([(len(prompt),) for prompt in prompts], nodes + policy.held_logits(1 + nodes))
+    return llm.budget.now().batches([(len(prompt),) for prompt in prompts], nodes + llm.held_logits(1 + nodes))
 
 
 def _logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -173,9 +173,9 @@ def _logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
     return logits.gather(1, tokens) - logits.logsumexp(1, keepdim=True)
 
 
-def _tree_logits(policy: LocalModel, prompts: Sequence[Sequence[int]], nodes: Sequence[Tokens]) -> Logits:
+def _tree_logits(llm: LocalModel, prompts: Sequence[Sequence[int]], nodes: Sequence[Tokens]) -> Logits:
     """Logits after the prompt and after each node of the tree: (batch, 1 + nodes, vocabulary)."""
-    laid = policy.laid_out(prompts)
+    laid = llm.laid_out(prompts)
     batch, length = laid.mask.shape
     device, before, all_columns = laid.ids.device, laid.shared, length + len(nodes)
     ancestry = torch.tensor([[b[: len(a)] == a for a in nodes] for b in nodes], dtype=torch.bool, device=device)
@@ -183,13 +183,13 @@ def _tree_logits(policy: LocalModel, prompts: Sequence[Sequence[int]], nodes: Se
     visible[:, :, :length] &= laid.mask.bool()[:, None, :]
     visible[:, length:, length:] = ancestry.view(len(nodes), len(nodes))
     visible.diagonal(dim1=1, dim2=2).fill_(True)
-    hidden = torch.zeros(batch, all_columns - before, all_columns, dtype=policy.model.dtype, device=device)
-    hidden.masked_fill_(~visible[:, before:], torch.finfo(policy.model.dtype).min)
+    hidden = torch.zeros(batch, all_columns - before, all_columns, dtype=llm.model.dtype, device=device)
+    hidden.masked_fill_(~visible[:, before:], torch.finfo(llm.model.dtype).min)
     depths = torch.tensor([len(node) for node in nodes], dtype=torch.long, device=device)
     ends = torch.tensor([node[-1] for node in nodes], dtype=torch.long, device=device)
     places = torch.cat([laid.places(), laid.mask.sum(1, keepdim=True) - 1 + depths], 1)
     ids = torch.cat([laid.ids, ends.expand(batch, -1)], 1)
-    return policy.last_logits(ids, hidden[:, None], places, keep=1 + len(nodes), cache=laid.cache)
+    return llm.last_logits(ids, hidden[:, None], places, keep=1 + len(nodes), cache=laid.cache)
 
 
 def _decided(openings: Openings, response: Sequence[int]) -> int:

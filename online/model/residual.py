@@ -17,7 +17,7 @@ from online.model.local_model import LocalModel, ModelError
 
 
 @torch.no_grad()
-def residuals(policy: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> Tensor:
+def residuals(llm: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> Tensor:
     """The stream after each of these layers at the last token of each prompt, (prompts, layers, hidden), fp32, on the CPU.
 
     One forward pass a prompt, without logits; of a batch no more is kept than those rows. Raises ModelError where the model
@@ -25,20 +25,20 @@ def residuals(policy: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequ
     """
     if not all(map(len, prompts)):
         raise ValueError("a prompt without tokens has no last one to read the stream at: give it one at least")
-    width = policy.model.config.get_text_config().hidden_size
+    width = llm.model.config.get_text_config().hidden_size
     found = torch.full((len(prompts), len(layers), width), torch.nan)
-    for batch in policy.budget.passing.batches([(len(prompt),) for prompt in prompts]):
-        laid = policy.laid_out([prompts[i] for i in batch])
-        with streams(policy, layers, columns=(-1,)) as read:
-            policy.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
+    for batch in llm.budget.passing.batches([(len(prompt),) for prompt in prompts]):
+        laid = llm.laid_out([prompts[i] for i in batch])
+        with streams(llm, layers, columns=(-1,)) as read:
+            llm.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
         found[batch] = torch.stack([read[layer][:, 0] for layer in layers], 1).float().cpu()
     return found
 
 
 @contextmanager
-def streams(policy: LocalModel, layers: Sequence[int], columns: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+def streams(llm: LocalModel, layers: Sequence[int], columns: Sequence[int]) -> Iterator[dict[int, Tensor]]:
     """Within it every pass leaves the stream after these layers in these columns, by layer: (batch, columns, hidden)."""
-    every, read = decoder_layers(policy), dict[int, Tensor]()
+    every, read = decoder_layers(llm), dict[int, Tensor]()
     if missing := [layer for layer in layers if not 1 <= layer <= len(every)]:
         raise ModelError(f"The model has {len(every)} layers and no layer {missing[0]}: name others, counted from 1.")
 
@@ -57,12 +57,12 @@ def streams(policy: LocalModel, layers: Sequence[int], columns: Sequence[int]) -
             handle.remove()
 
 
-def decoder_layers(policy: LocalModel) -> nn.ModuleList:
+def decoder_layers(llm: LocalModel) -> nn.ModuleList:
     """The layers in order. Raises ModelError where the decoder has no list of as many as its configuration says."""
-    count = policy.model.config.get_text_config().num_hidden_layers
-    decoder = policy.model.get_decoder()
+    count = llm.model.config.get_text_config().num_hidden_layers
+    decoder = llm.model.get_decoder()
     lists = [m for m in (decoder, *decoder.modules()) if isinstance(m, nn.ModuleList) and len(m) == count]
     if not lists:
-        kind = type(policy.model).__name__
+        kind = type(llm.model).__name__
         raise ModelError(f"The decoder layers of {kind} were not found, so its residual stream cannot be read: go without.")
     return lists[0]

@@ -40,28 +40,28 @@ def calibrate(installation: Installation, adapter: str, suite: Path | None = Non
         raise SirlError(f"{model} is not a bundled model: give labelled prompts with --suite FILE.")
     prompts = load_suite(suite or models.suite("calibration"))
     held = [] if suite else load_suite(models.suite("validation"))
-    policy = load_as_served(settings, model)
-    longest = max(len(policy.render(prompt.messages)) for prompt in (*prompts, *held))
+    llm = load_as_served(settings, model)
+    longest = max(len(llm.render(prompt.messages)) for prompt in (*prompts, *held))
     if window := narrow_window(configuration(model), longest):
         raise SirlError(
             f"The attention of {model} sees {window} tokens back and the suite asks prompts of {longest}: leave out those "
             f"of more than {window - OPENING}."
         )
-    if reason := inexact(policy):
+    if reason := inexact(llm):
         raise SirlError(f"{model} cannot be calibrated, for {reason}.")
     limits: dict[str, Any] = {"seed": learn.seed, "max_tokens": learn.max_tokens}
     limits |= {"held": held, "settings": settings.calibrate}
     named = judge_named(settings, ours=ours)
     limits["named"], judge = named, judge_of(named)
     if version is None:
-        made = measured(policy, adapter, prompts, judge, registry.base, **limits)
+        made = measured(llm, adapter, prompts, judge, registry.base, **limits)
         made.save(installation.state.calibration_path(adapter))
     else:
         registry.verify(version)
         adapter = f"v{version}"
-        policy.load_adapter(adapter, registry.path(version))
-        with policy.adapter(adapter):
-            made = measured(policy, adapter, prompts, judge, registry.base, **limits)
+        llm.load_adapter(adapter, registry.path(version))
+        with llm.adapter(adapter):
+            made = measured(llm, adapter, prompts, judge, registry.base, **limits)
         registry.attach(version, "calibration", made.to_json())
         installation.synchronise()
     return Calibrated(adapter, len(prompts), made)

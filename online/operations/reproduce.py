@@ -45,20 +45,20 @@ def reproduce(model: str, data: str, out: Path, settings: UpdateSettings, *, bar
     folder = local_model(model)
     torch.set_num_threads(settings.threads or cores())
     dtype = "float32" if settings.dtype == "auto" else settings.dtype  # nothing serves it, and fp32 is exact
-    policy = LocalModel.load(folder, dtype=getattr(torch, dtype), device=settings.device, memory_gib=settings.memory_gib)
-    chosen = {"learning_rate": learning_rate(settings, policy.size), "threads": torch.get_num_threads()}
+    llm = LocalModel.load(folder, dtype=getattr(torch, dtype), device=settings.device, memory_gib=settings.memory_gib)
+    chosen = {"learning_rate": learning_rate(settings, llm.size), "threads": torch.get_num_threads()}
     settings = settings.model_copy(update=chosen)
-    prompts = distinct(policy, texts(data))
+    prompts = distinct(llm, texts(data))
     if len(prompts) < settings.min_prompts:
         asked = f"update.min_prompts asks for {settings.min_prompts}"
         raise SirlError(f"{data} holds {len(prompts)} usable prompts and {asked}: give more, or ask for fewer.")
-    trainer = Trainer(policy, Selection.of_all(prompts), Openings(()), settings)
+    trainer = Trainer(llm, Selection.of_all(prompts), Openings(()), settings)
     decisive = [fingerprint(folder), prompts, settings.model_dump(mode="json")]
     key, began = hashlib.sha256(json.dumps(decisive).encode()).hexdigest(), time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     trainer.restore(out / "checkpoint.pt", key)
     reason = train(trainer, out / "checkpoint.pt", key, bar)
-    policy.save_adapter(ADAPTER, out)
+    llm.save_adapter(ADAPTER, out)
     (out / "checkpoint.pt").unlink(missing_ok=True)
     outcome = {
         "id": out.name,
@@ -121,7 +121,7 @@ def texts(data: str) -> Iterator[str]:
     yield from (str(prompt) for prompt in rows["prompt"])
 
 
-def distinct(policy: LocalModel, prompts: Iterable[str]) -> list[Tokens]:
+def distinct(llm: LocalModel, prompts: Iterable[str]) -> list[Tokens]:
     """The first PROMPTS different ones that are not empty and not too long, as the model is asked them."""
-    asked = (policy.render([{"role": "user", "content": text}]) for text in dict.fromkeys(prompts) if text.strip())
+    asked = (llm.render([{"role": "user", "content": text}]) for text in dict.fromkeys(prompts) if text.strip())
     return [tokens for tokens in asked if len(tokens) <= PROMPT_TOKENS][:PROMPTS]

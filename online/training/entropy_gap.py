@@ -47,12 +47,12 @@ class Gap:
         return cls(**{**data, "auroc": Figure(**data["auroc"])})
 
 
-def entropy_gap(policy: LocalModel, prompts: Sequence[Prompt], judge: Judge, *, seed: int = 0, max_tokens: int = 128) -> Gap:
+def entropy_gap(llm: LocalModel, prompts: Sequence[Prompt], judge: Judge, *, seed: int = 0, max_tokens: int = 128) -> Gap:
     """Sample one response to each harmful prompt at temperature 1, judge it, compare the entropies."""
     harmful = [prompt for prompt in prompts if prompt.kind == "harmful"]
-    samples = generate(policy, [policy.render(p.messages) for p in harmful], max_tokens=max_tokens, seed=seed)
+    samples = generate(llm, [llm.render(p.messages) for p in harmful], max_tokens=max_tokens, seed=seed)
     entropies: dict[Outcome, list[float]] = {outcome: [] for outcome in Outcome}
-    found = outcomes(judge, harmful, [policy.text(sample.tokens) for sample in samples])
+    found = outcomes(judge, harmful, [llm.text(sample.tokens) for sample in samples])
     for outcome, sample in zip(found, samples, strict=True):
         entropies[outcome].append(sample.entropy)
     return Gap.between(entropies[Outcome.REFUSAL], entropies[Outcome.COMPLIANCE])

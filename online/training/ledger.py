@@ -1,7 +1,7 @@
 """The ledger: which buffered events taught an adapter.
 
 It lies in the version's folder, under its manifest's digests, and holds no text: an event's id, the hashes of its client and
-of its prompt, and the band that its prompt was in.
+of its prompt, and where the frozen base put its prompt: its band, its refusal mass and its harm sense.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # which imports torch, that whoever only reads a ledger does 
     from online.training.selector import Selection
 
 FILE = "ledger.json"
-FORMAT = 1
+FORMAT = 2
 BANDS = ("high", "grey", "low")
 """What became of a prompt: it was learned from, it taught neither side, it anchored."""
 
@@ -32,13 +32,16 @@ class LedgerError(SirlError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event; time in unix seconds, client as `client_hash`, prompt as `prompt_hash`, band one of BANDS."""
+    """One event; time in unix seconds, client as `client_hash`, prompt as `prompt_hash`, band one of BANDS. mass: the tree
+    mass, None in a ledger of format 1; harm: log-odds, None where no harm sense sorted."""
 
     id: str
     time: float
     client: str
     prompt: str
     band: str
+    mass: float | None = None
+    harm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,16 @@ class Ledger:
     @classmethod
     def of(cls, until: float, events: Iterable[Event], selection: Selection, salt: str, cut: int | None = None) -> Self:
         """The entries of these events; one counts whose prompt was among the selected, though others asked the same."""
-        bands = {selection.prompts[at]: band for band in BANDS for at in getattr(selection, band)}
+        harms = selection.harms or (None,) * len(selection.prompts)
+        where = {
+            selection.prompts[at]: (band, selection.masses[at], harms[at])
+            for band in BANDS
+            for at in getattr(selection, band)
+        }
         found = [
-            Entry(e.id, e.time, e.client, prompt_hash(e.prompt_tokens, salt), bands[e.prompt_tokens])
+            Entry(e.id, e.time, e.client, prompt_hash(e.prompt_tokens, salt), *where[e.prompt_tokens])
             for e in sorted(events, key=lambda e: (e.time, e.id))
-            if e.prompt_tokens in bands
+            if e.prompt_tokens in where
         ]
         return cls(until, tuple(found), cut)
 

@@ -18,42 +18,49 @@ TOKENS = 48
 """Tokens of a made-up turn at most; one that is not over by then is left out."""
 AT_ONCE = 32
 """Turns that are drawn beside each other."""
+STARTS = (
+    "What", "How", "Why", "Write", "Explain", "Give", "List", "Can you", "I", "Describe", "Tell me", "Is", "Who",
+    "Summarize", "Create", "Which", "Help me", "Suggest", "Compare", "Please", "When", "Where", "Find", "Design", "Do",
+    "Name",
+)  # fmt: skip
+"""Words that turns begin with, in turn: they are anybody's, and without them a model made for code writes code alone."""
 PROBES = ("A", "zebra")
 """Words of a user that share no beginning: what their renderings share is the template's."""
 USUAL_YIELD = 0.25
 """Turns that are drawn for one that is wanted, at most: a fourth of them is enough, or the model has no such turns."""
 
 
-def own_prompts(policy: LocalModel, count: int, *, seed: int) -> list[Tokens]:
+def own_prompts(llm: LocalModel, count: int, *, seed: int) -> list[Tokens]:
     """Up to `count` distinct prompts as the chat template renders them, sorted; fewer, or none, from a model that does not
-    go on with turns of users. They are drawn at temperature 1 from the policy as it is, and fixed by `seed`."""
-    start = beginning(policy)
-    if not start or not count:
+    go on with turns of users. They are drawn at temperature 1 from the model as it is, and fixed by `seed`."""
+    before = beginning(llm)
+    if not before or not count:
         return []
+    starts = [tuple(llm.tokenizer.encode(words, add_special_tokens=False)) for words in STARTS]
     found: set[Tokens] = set()
     for at in range(0, round(count / USUAL_YIELD), AT_ONCE):
-        drawn = generate(policy, [start] * AT_ONCE, max_tokens=TOKENS, seed=seed, numbers=range(at, at + AT_ONCE))
-        for sample in drawn:
-            if prompt := rendered(policy, sample.tokens):
-                found.add(prompt)
+        begun = [starts[number % len(starts)] for number in range(at, at + AT_ONCE)]
+        asked = [(*before, *words) for words in begun]
+        drawn = generate(llm, asked, max_tokens=TOKENS, seed=seed, numbers=range(at, at + AT_ONCE))
+        found |= {turn for sample in drawn if (turn := rendered(llm, (*begun[sample.prompt], *sample.tokens)))}
         if len(found) >= count:
             break
     return sorted(found)[:count]
 
 
-def beginning(policy: LocalModel) -> Tokens:
+def beginning(llm: LocalModel) -> Tokens:
     """What the chat template puts before the words of a user who says nothing else; empty without a template."""
     try:
-        one, other = (policy.render([{"role": "user", "content": text}]) for text in PROBES)
+        one, other = (llm.render([{"role": "user", "content": text}]) for text in PROBES)
     except TemplateError:
         return ()
     same = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
     return one[:same]
 
 
-def rendered(policy: LocalModel, turn: Sequence[int]) -> Tokens | None:
+def rendered(llm: LocalModel, turn: Sequence[int]) -> Tokens | None:
     """The prompt that a made-up turn is; None for one that is not over, or says nothing."""
-    if not turn or turn[-1] not in policy.ends.tolist():
+    if not turn or turn[-1] not in llm.ends.tolist():
         return None
-    text = policy.text(turn[:-1]).strip()
-    return policy.render([{"role": "user", "content": text}]) if text else None
+    text = llm.text(turn[:-1]).strip()
+    return llm.render([{"role": "user", "content": text}]) if text else None

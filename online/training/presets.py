@@ -52,7 +52,7 @@ class Preset:
     form: the exact one at the decision, or the sampled one (clipped surrogate with k3 KL); normalise: whether group
     advantages are divided by their deviation; anchored, two_sided: the KL terms on low-band prompts, and the term on prompts
     just under the high band; lone: what becomes of a group that shows one mode only, "mean" (the exact form takes the
-    running mean for the other, the sampled one keeps it) or "drop"; live: bands from the policy as it is, not from the base;
+    running mean for the other, the sampled one keeps it) or "drop"; live: bands from the model as it is, not from the base;
     sensed: bands by the harm sense and the mass, not by the mass alone.
     """
 

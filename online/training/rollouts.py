@@ -43,14 +43,14 @@ class RolloutError(SirlError):
 
 
 class RolloutSource(Protocol):
-    """Draws responses at temperature 1 from an adapter of a policy, in order; `n` and `max_tokens`: of each prompt."""
+    """Draws responses at temperature 1 from an adapter of a model, in order; `n` and `max_tokens`: of each prompt."""
 
     elsewhere: bool
     """Whether another engine draws, whose log-probabilities are not the trainer's to the bit."""
 
     def sample(
         self,
-        policy: LocalModel,
+        llm: LocalModel,
         adapter: str,
         prompts: Sequence[Tokens],
         n: Sequence[int],
@@ -61,13 +61,13 @@ class RolloutSource(Protocol):
 
 
 class LocalRollouts:
-    """The policy itself draws, which is exactly reproducible."""
+    """The model itself draws, which is exactly reproducible."""
 
     elsewhere = False
 
     def sample(
         self,
-        policy: LocalModel,
+        llm: LocalModel,
         adapter: str,
         prompts: Sequence[Tokens],
         n: Sequence[int],
@@ -75,8 +75,8 @@ class LocalRollouts:
         max_tokens: Sequence[int],
         seed: int,
     ) -> list[Sample]:
-        with policy.adapter(adapter):
-            return generate(policy, prompts, n, max_tokens=max_tokens, seed=seed)
+        with llm.adapter(adapter):
+            return generate(llm, prompts, n, max_tokens=max_tokens, seed=seed)
 
 
 class EngineRollouts:
@@ -98,7 +98,7 @@ class EngineRollouts:
 
     def sample(
         self,
-        policy: LocalModel,
+        llm: LocalModel,
         adapter: str,
         prompts: Sequence[Tokens],
         n: Sequence[int],
@@ -107,7 +107,7 @@ class EngineRollouts:
         seed: int,
     ) -> list[Sample]:
         """Raises RolloutError where the engine does not answer, or answers from other weights."""
-        version = self._publish(policy, adapter)
+        version = self._publish(llm, adapter)
         samples: list[Sample] = []
         try:
             for kind in dict.fromkeys(zip(n, max_tokens, strict=True)):
@@ -128,10 +128,10 @@ class EngineRollouts:
             raise RolloutError(f"the serving engine at {self.url} answered from other weights, or in part")
         return samples
 
-    def refusal(self, policy: LocalModel, adapter: str, prompt: Tokens) -> str | None:
+    def refusal(self, llm: LocalModel, adapter: str, prompt: Tokens) -> str | None:
         """Why the engine does not serve an adapter as it is now, asked for one token; None where it does, or where it cannot
         be asked, which is said in the log."""
-        version = self._publish(policy, adapter)
+        version = self._publish(llm, adapter)
         try:
             answer = self._ask(version, [prompt], 1, 1)
             if answer.status_code == REFUSED:
@@ -147,12 +147,12 @@ class EngineRollouts:
         limit = patience(prompts, n, max_tokens)
         return httpx.post(self.url + PATH, json=body, headers={"x-sirl-internal": self._key}, timeout=limit)
 
-    def _publish(self, policy: LocalModel, adapter: str) -> str:
+    def _publish(self, llm: LocalModel, adapter: str) -> str:
         """Put the adapter as it is now where the engine reads it; returns the digest of its weights."""
         staged = self.folder / "staged"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(mode=0o700)
-        policy.save_adapter(adapter, staged)
+        llm.save_adapter(adapter, staged)
         version = digest(staged)
         if (self.folder / version).exists():
             shutil.rmtree(staged)

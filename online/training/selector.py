@@ -1,6 +1,6 @@
 """The selector: prompts of real traffic, sorted into bands by the frozen base. No label is used.
 
-On the live policy the bands would drift with what was learned before, and over-refusal would feed on itself; the base
+On the live model the bands would drift with what was learned before, and over-refusal would feed on itself; the base
 stays where it is (science: 74 against 11 points of over-refusal).
 
 By refusal mass alone, or with the harm sense beside it:
@@ -116,7 +116,7 @@ def _cornered(band: str, harm: float) -> str:
 
 
 def select(
-    policy: LocalModel,
+    llm: LocalModel,
     prompts: Sequence[Tokens],
     openings: Openings,
     bands: Bands,
@@ -124,10 +124,10 @@ def select(
     sense: Sense | None = None,
 ) -> Selection:
     """Score prompts, on the base unless an adapter is named, and sort them into bands; with a sense, by both."""
-    with torch.no_grad(), policy.adapter(adapter):
-        masses = tree_mass(policy, prompts, openings).tolist()
+    with torch.no_grad(), llm.adapter(adapter):
+        masses = tree_mass(llm, prompts, openings).tolist()
         harms = None
         if sense is not None and prompts:
-            read = (sense.read(x) for x in residuals(policy, prompts, sense.layers).numpy())
+            read = (sense.read(x) for x in residuals(llm, prompts, sense.layers).numpy())
             harms = [float("nan") if h is None else h for h in read]
     return Selection.sorted_by(bands, prompts, masses, harms)

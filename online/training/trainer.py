@@ -58,13 +58,13 @@ class Trainer:
 
     def __init__(
         self,
-        policy: LocalModel,
+        llm: LocalModel,
         selection: Selection,
         openings: Openings,
         settings: UpdateSettings,
         rollouts: RolloutSource | None = None,
     ) -> None:
-        self.policy, self.selection, self.openings, self.settings = policy, selection, openings, settings
+        self.llm, self.selection, self.openings, self.settings = llm, selection, openings, settings
         self.rollouts = rollouts or LocalRollouts()
         self.step = 0
         self.history: list[Metrics] = []
@@ -72,30 +72,30 @@ class Trainer:
         self._modes = {True: [0.0, 0], False: [0.0, 0]}
         self._recompute_if_large()
         self._parameters = self._tuned()
-        self._rate = learning_rate(settings, policy.size)
+        self._rate = learning_rate(settings, llm.size)
         self._optimizer = torch.optim.AdamW(self._parameters, lr=self._rate, weight_decay=0.0)
 
     def _recompute_if_large(self) -> None:
         """Layers are computed again on the way back where asked for or, unless told otherwise, where the model is large."""
-        wanted, size = self.settings.gradient_checkpointing, self.policy.size
+        wanted, size = self.settings.gradient_checkpointing, self.llm.size
         if wanted is None and size >= LARGE:
             log.info(
                 "The model has %.1f billion parameters: layers are computed again on the way back, since "
                 "update.gradient_checkpointing is not set.", size / 1e9,
             )  # fmt: skip
         if wanted or (wanted is None and size >= LARGE):
-            self.policy.recompute_layers()
+            self.llm.recompute_layers()
 
     def _tuned(self) -> list[torch.nn.Parameter]:
         """What is trained: the matrices of a fresh LoRA adapter, or a copy of all weights."""
         if self.settings.tune == "full":
-            return self.policy.add_copy(ADAPTER)
-        return self.policy.add_adapter(ADAPTER, lora(self.policy.model, self.settings), self.settings.seed)
+            return self.llm.add_copy(ADAPTER)
+        return self.llm.add_adapter(ADAPTER, lora(self.llm.model, self.settings), self.settings.seed)
 
     def advance(self) -> Metrics:
         """One optimiser step; returns what it saw."""
         settings = self.settings
-        with self.policy.adapter(ADAPTER):
+        with self.llm.adapter(ADAPTER):
             self._optimizer.zero_grad(set_to_none=True)
             metrics: Metrics = {"step": self.step}
             for name, loss in self._losses(metrics):
@@ -114,7 +114,7 @@ class Trainer:
         return self.history[-1]
 
     def sign_of_collapse(self) -> str | None:
-        """What the last step shows of a policy that falls apart: a KL past all bounds, or certainty about everything."""
+        """What the last step shows of a model that falls apart: a KL past all bounds, or certainty about everything."""
         settings, first, last = self.settings, self.history[0], self.history[-1]
         newest = [one["gradient_norm"] for one in self.history[-NO_NUMBERS:]]
         if len(newest) == NO_NUMBERS and not any(map(math.isfinite, newest)):
@@ -167,7 +167,7 @@ class Trainer:
         """The terms of one step, each yielded alone, so that its graph is freed at once."""
         settings, preset, prompts = self.settings, self.preset, self.selection.prompts
         if preset.live:
-            self.selection = select(self.policy, prompts, self.openings, self.selection.bands, ADAPTER)
+            self.selection = select(self.llm, prompts, self.openings, self.selection.bands, ADAPTER)
         beside = preset.anchored or preset.two_sided
         screen = self.selection.screen(
             self.step,
@@ -222,7 +222,7 @@ class Trainer:
         gap = objective.decision_gap(rewards, refused, (usual[0], usual[1]) if self.preset.lone == "mean" else None)
         metrics |= {"gap": gap.mean().item(), "reward_refusals": usual[0], "reward_others": usual[1]}
         metrics["mass_contested"] = 0.0
-        for batch in tree_batches(self.policy, contested, self.openings.sequences):
+        for batch in tree_batches(self.llm, contested, self.openings.sequences):
             mass, share = self._mass([contested[i] for i in batch]), len(batch) / len(contested)
             metrics["mass_contested"] += share * mass.mean().item()
             yield "decision", share * objective.decision_loss(mass, gap[batch])
@@ -231,7 +231,7 @@ class Trainer:
         """The two-sided term on prompts of these indices. How hard they are steered goes by the masses of all, which take a
         pass of their own where their graphs do not fit at once."""
         prompts = [self.selection.prompts[i] for i in below]
-        batches = tree_batches(self.policy, prompts, self.openings.sequences)
+        batches = tree_batches(self.llm, prompts, self.openings.sequences)
         with torch.set_grad_enabled(len(batches) == 1):
             now = self._mass(prompts)
         gap = objective.steered_gap(now, now.new_tensor([self.selection.masses[i] for i in below]), self.settings.below)
@@ -254,10 +254,10 @@ class Trainer:
         for batch in self._batches(contested, samples):
             some = [samples[i] for i in batch]
             asked, answers = [contested[s.prompt] for s in some], [s.tokens for s in some]
-            with torch.no_grad(), self.policy.adapter(None):
-                ref, tokens, mask = self.policy.response_logits(asked, answers)
+            with torch.no_grad(), self.llm.adapter(None):
+                ref, tokens, mask = self.llm.response_logits(asked, answers)
                 ref_logp = per_token(objective.token_logprobs, ref, tokens)
-            logp = per_token(objective.token_logprobs, self.policy.response_logits(asked, answers)[0], tokens)
+            logp = per_token(objective.token_logprobs, self.llm.response_logits(asked, answers)[0], tokens)
             drawn = self._stated(some, logp) if self.rollouts.elsewhere else logp.detach()
             gain = objective.clipped_surrogate(logp, drawn, advantages[batch], mask)
             kl = objective.masked_mean(objective.k3(logp, ref_logp), mask).mean()
@@ -275,10 +275,10 @@ class Trainer:
             if mine := [s.entropy for s, no in zip(samples, refused, strict=True) if no is kind]:
                 metrics[name] = sum(mine) / len(mine)
         metrics["length"] = sum(len(s.tokens) for s in samples) / len(samples)
-        return torch.tensor(refused, device=self.policy.model.device)
+        return torch.tensor(refused, device=self.llm.model.device)
 
     def _mass(self, prompts: Sequence[Tokens]) -> Tensor:
-        return tree_mass(self.policy, prompts, self.openings)
+        return tree_mass(self.llm, prompts, self.openings)
 
     def _anchored(
         self, prompts: Sequence[Tokens], samples: Sequence[Sample], metrics: Metrics
@@ -290,9 +290,9 @@ class Trainer:
         for batch in self._batches(prompts, samples):
             some = [samples[i] for i in batch]
             asked, answers = [prompts[s.prompt] for s in some], [s.tokens for s in some]
-            with torch.no_grad(), self.policy.adapter(None):
-                ref, _, mask = self.policy.response_logits(asked, answers)
-            kl = mask * per_token(objective.full_vocabulary_kl, self.policy.response_logits(asked, answers)[0], ref)
+            with torch.no_grad(), self.llm.adapter(None):
+                ref, _, mask = self.llm.response_logits(asked, answers)
+            kl = mask * per_token(objective.full_vocabulary_kl, self.llm.response_logits(asked, answers)[0], ref)
             early = kl.new_tensor(DECISION_WEIGHTS)[: kl.shape[1]]
             sums = {"kl_responses": kl.sum(), "kl_decision": (kl[:, : len(early)] * early).sum()}
             terms = {name: scale / len(samples) * sums[name] for name, scale in parts.items()}
@@ -305,21 +305,21 @@ class Trainer:
         return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
 
     def _sample(self, prompts: Sequence[Tokens], n: Sequence[int], tokens: Sequence[int]) -> list[Sample]:
-        """From where rollouts come from; once that fails, from the policy itself to the end. n, tokens: of each prompt."""
+        """From where rollouts come from; once that fails, from the model itself to the end. n, tokens: of each prompt."""
         seed = self._luck().initial_seed()
         try:
-            return self.rollouts.sample(self.policy, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)
+            return self.rollouts.sample(self.llm, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)
         except RolloutError as error:
             log.warning("%s: the learner draws its own from step %d on.", error, self.step + 1)
             self.rollouts = LocalRollouts()
-            return self.rollouts.sample(self.policy, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)
+            return self.rollouts.sample(self.llm, ADAPTER, prompts, n, max_tokens=tokens, seed=seed)
 
     @torch.no_grad()
     def _compare(self, prompts: Sequence[Tokens], samples: Sequence[Sample], metrics: Metrics) -> None:
         """Note how far the engine's log-probabilities are from the trainer's, in nats a token, on the first row's batch."""
         some = [samples[i] for i in next(batch for batch in self._batches(prompts, samples) if 0 in batch)]
         asked, answers = [prompts[s.prompt] for s in some], [s.tokens for s in some]
-        logits, tokens, mask = self.policy.response_logits(asked, answers)
+        logits, tokens, mask = self.llm.response_logits(asked, answers)
         logp = per_token(objective.token_logprobs, logits, tokens)
         apart = (logp - self._stated(some, logp)).abs()[mask]
         metrics |= {"mismatch": apart.mean().item(), "mismatch_max": apart.max().item()}
@@ -333,4 +333,4 @@ class Trainer:
 
     def _batches(self, prompts: Sequence[Tokens], samples: Sequence[Sample]) -> list[list[int]]:
         """Indices of samples whose graphs fit the budget together."""
-        return self.policy.batches([prompts[s.prompt] for s in samples], [s.tokens for s in samples])
+        return self.llm.batches([prompts[s.prompt] for s in samples], [s.tokens for s in samples])

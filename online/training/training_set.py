@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from guard.calibration import Calibration
+from guard.calibration import Bands, Calibration
 from guard.openings import Tokens
-from guard.sense import Sense
 from online.admission.queue import Queue
 from online.events.buffer import Buffer
 from online.events.event import Event, prompt_hash, without_middle
@@ -58,23 +57,31 @@ class TrainingSet:
 
     @classmethod
     def chosen(
-        cls, queue: Queue, policy: LocalModel, base: Calibration, learn: UpdateSettings, rules: QueueSettings
+        cls, queue: Queue, llm: LocalModel, base: Calibration, learn: UpdateSettings, rules: QueueSettings
     ) -> tuple[Self, Selection, dict[str, int]]:
         """What an update teaches: the newest, as the frozen base sorts them and quotas leave them, and how many prompts were
         left out for which reason."""
         newest, queued = cls.newest(queue, learn.steps * learn.screened_per_step), {one.tokens: one for one in queue.prompts}
-        sense = sense_of(base, learn)
-        found = select(policy, newest.prompts, base.openings, base.tree_mass, sense=sense)
+        found = _sorted(llm, newest.prompts, base, learn)
         allowed, over = within_quotas(found, queued, rules)
         left = {f"over the {kind} quota": count for kind, count in over.items()}
-        if sense is not None:
+        if found.harms is not None:
             sided = len(found.high) + len(found.grey) + len(found.low)
             left["of which the harm sense is not sure"] = len(found.prompts) - sided
-        low = {allowed.prompts[i] for i in allowed.low if int(queued[allowed.prompts[i]].prompt[:8], 16) % HELD == 0}
-        taught = [tokens for tokens in allowed.prompts if tokens not in low]
-        selection = taught_by(policy, taught, base, learn)
-        held = sorted(low, key=lambda tokens: (-queued[tokens].event.time, tokens))
-        return replace(newest, prompts=taught, held=held), selection, left
+        low = {i for i in allowed.low if int(queued[allowed.prompts[i]].prompt[:8], 16) % HELD == 0}
+        held = sorted((allowed.prompts[i] for i in low), key=lambda tokens: (-queued[tokens].event.time, tokens))
+        selection = allowed.only({*allowed.high, *allowed.grey, *allowed.low} - low)
+        return replace(newest, prompts=selection.prompts, held=held), selection, left
+
+    def as_it_was_sorted(self, ledger: Ledger, salt: str, bands: Bands) -> Selection:
+        """The selection of these prompts that a ledger notes. Raises LedgerError where it has no masses."""
+        noted = {entry.prompt: entry for entry in ledger.entries}
+        entries = [noted[prompt_hash(tokens, salt)] for tokens in self.prompts]
+        masses = [entry.mass for entry in entries if entry.mass is not None]
+        if len(masses) < len(entries):
+            raise LedgerError("Its ledger is an earlier sirl-guard's, which noted no masses, so it cannot be taught again.")
+        harms = [entry.harm for entry in entries if entry.harm is not None]
+        return Selection.sorted_by(bands, self.prompts, masses, harms if len(harms) == len(entries) else None)
 
     def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:
         """Of all that decides which adapter comes of them: prompts, the base and its calibration, settings."""
@@ -84,15 +91,14 @@ class TrainingSet:
         return f"sha256:{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}"
 
 
-def taught_by(policy: LocalModel, prompts: Sequence[Tokens], base: Calibration, learn: UpdateSettings) -> Selection:
-    """As the frozen base sorts prompts, with those beside them that it makes up itself."""
-    sense = sense_of(base, learn)
-    selection = select(policy, prompts, base.openings, base.tree_mass, sense=sense)
-    with policy.adapter(None):
-        own = own_prompts(policy, learn.own_prompts, seed=learn.seed)
-    return selection.beside(select(policy, own, base.openings, base.tree_mass, sense=sense)) if own else selection
+def beside_own(llm: LocalModel, selection: Selection, base: Calibration, learn: UpdateSettings) -> Selection:
+    """With as many prompts beside it as the model is to make up itself."""
+    with llm.adapter(None):
+        own = own_prompts(llm, learn.own_prompts, seed=learn.seed)
+    return selection.beside(_sorted(llm, own, base, learn)) if own else selection
 
 
-def sense_of(base: Calibration, learn: UpdateSettings) -> Sense | None:
-    """The harm sense that sorts prompts beside the mass, where the preset has it so."""
-    return base.sense if PRESETS[learn.preset].sensed else None
+def _sorted(llm: LocalModel, prompts: Sequence[Tokens], base: Calibration, learn: UpdateSettings) -> Selection:
+    """As the frozen base sorts them: by its harm sense too, where the preset has it so."""
+    sense = base.sense if PRESETS[learn.preset].sensed else None
+    return select(llm, prompts, base.openings, base.tree_mass, sense=sense)

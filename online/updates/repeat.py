@@ -18,7 +18,7 @@ from online.state.directory import StateDir
 from online.training.ledger import Ledger, LedgerError
 from online.training.rollouts import WEIGHTS, digest
 from online.training.trainer import ADAPTER, Trainer
-from online.training.training_set import TrainingSet, taught_by
+from online.training.training_set import TrainingSet, beside_own
 
 
 def repeat(
@@ -40,10 +40,11 @@ def repeat(
     if training_set.digest(base, learn, registry.base) != manifest["data_fingerprint"]:
         raise LedgerError(f"The base was calibrated anew since v{version} was taught: its bands are others now.")
     torch.set_num_threads(learn.threads or cores())  # a manifest says how many
-    policy = LocalModel.load(base_dir, dtype=getattr(torch, learn.dtype), device=learn.device, memory_gib=learn.memory_gib)
-    trainer = Trainer(policy, taught_by(policy, training_set.prompts, base, learn), base.openings, learn)
+    llm = LocalModel.load(base_dir, dtype=getattr(torch, learn.dtype), device=learn.device, memory_gib=learn.memory_gib)
+    selection = training_set.as_it_was_sorted(ledger, state.client_salt(), base.tree_mass)
+    trainer = Trainer(llm, beside_own(llm, selection, base, learn), base.openings, learn)
     for _ in bar(range(len(manifest["metrics"]["history"])), desc=f"repeating v{version}", unit="step"):
         trainer.advance()
     with tempfile.TemporaryDirectory() as out:
-        policy.save_adapter(ADAPTER, Path(out))
+        llm.save_adapter(ADAPTER, Path(out))
         return manifest["files"][WEIGHTS]["sha256"], digest(Path(out))

@@ -122,8 +122,8 @@ def changes(power: Mapping[str, Mapping[str, Any]]) -> Canvas:
 
 
 def before_and_after(figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Every figure of each policy the gate measured: a row a figure, its name first, then a column a policy."""
-    columns = {policy: dict(flat(measured)) for policy, measured in figures.items()}
+    """Every figure of each model the gate measured: a row a figure, its name first, then a column a model."""
+    columns = {llm: dict(flat(measured)) for llm, measured in figures.items()}
     names = dict.fromkeys(name for column in columns.values() for name in column)
     return [(name, *(column.get(name, "") for column in columns.values())) for name in names]
 

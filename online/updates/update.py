@@ -50,7 +50,7 @@ from online.training.rollouts import EngineRollouts, LocalRollouts, RolloutSourc
 from online.training.selector import Selection
 from online.training.targets import TargetError, lora
 from online.training.trainer import ADAPTER, Trainer
-from online.training.training_set import TrainingSet
+from online.training.training_set import TrainingSet, beside_own
 from online.updates.learning import UpdateStopped, learn_up_to
 from online.updates.record import ATTEMPTS, Status, UpdateOutcome, UpdateRecord
 from online.updates.report import write_report
@@ -190,18 +190,18 @@ class _Run:
             )
         self.story["settings"] = learn.model_dump(mode="json")
         evaluator = self._ready()
-        policy, suites = evaluator.policy, evaluator.suites
+        llm, suites = evaluator.llm, evaluator.suites
         learn = learn.model_copy(
             update={  # on record: they decide the weights to the bit
-                "device": policy.model.device.type,
-                "dtype": policy.conditions.dtype,
-                "memory_gib": policy.memory / 2**30,
-                "learning_rate": learning_rate(learn, policy.size),
+                "device": llm.model.device.type,
+                "dtype": llm.conditions.dtype,
+                "memory_gib": llm.memory / 2**30,
+                "learning_rate": learning_rate(learn, llm.size),
                 "threads": torch.get_num_threads(),
             }
         )
         self.story["settings"] = learn.model_dump(mode="json")
-        self._try_out(policy, learn, suites)
+        self._try_out(llm, learn, suites)
         gap = self._gap(evaluator)
         self.story["gap"] = asdict(gap)
         if reason := may_learn(gap):
@@ -212,15 +212,15 @@ class _Run:
                 f"Preset '{learn.preset}' learns where the harm sense is sure, and the base has none: calibrate it with "
                 "more prompts (`sirl calibrate`), or take preset 'anchored'."
             )
-        training_set, selection, key = self._data(policy, buffer, base, learn)
+        training_set, selection, key = self._data(llm, buffer, base, learn)
         if self.record.key not in (None, key):
             self.record = self.record.discard()
-            training_set, selection, key = self._data(policy, buffer, base, learn)
+            training_set, selection, key = self._data(llm, buffer, base, learn)
         self.record = self.record.claim(key, learn.threads)
         version = self._published(key)
         if version is None:
             with self._rollouts(learn) as rollouts:
-                trainer = Trainer(policy, selection, base.openings, learn, rollouts)
+                trainer = Trainer(llm, beside_own(llm, selection, base, learn), base.openings, learn, rollouts)
                 scalars_in = self.state.path / "tensorboard" / self.record.id if learn.tensorboard else None
                 try:
                     learn_up_to(trainer, self.record, key, self._look(evaluator, base), scalars_in, self.bar)
@@ -228,9 +228,9 @@ class _Run:
                     self.story["history"] = trainer.history
             cut, salt = self.settings.queue.cut, self.state.client_salt()
             ledger = Ledger.of(training_set.until, training_set.events, selection, salt, cut)
-            version = self._publish(policy, key, learn, ledger, {"gap": asdict(gap), "history": trainer.history})
+            version = self._publish(llm, key, learn, ledger, {"gap": asdict(gap), "history": trainer.history})
         else:
-            policy.load_adapter(ADAPTER, self.registry.path(version))
+            llm.load_adapter(ADAPTER, self.registry.path(version))
             self.story["history"] = self.registry.manifest(version)["metrics"]["history"]
         return self._decide(evaluator, version, base, training_set.held)
 
@@ -239,8 +239,8 @@ class _Run:
         self.registry.verify(version)
         evaluator = self._ready()
         base = self._base_calibration(evaluator)
-        training_set, _, _ = self._chosen(evaluator.policy, buffer, base, self.settings.update)
-        evaluator.policy.load_adapter(ADAPTER, self.registry.path(version))
+        training_set, _, _ = self._chosen(evaluator.llm, buffer, base, self.settings.update)
+        evaluator.llm.load_adapter(ADAPTER, self.registry.path(version))
         return self._decide(evaluator, version, base, training_set.held)
 
     def _ready(self) -> Evaluator:
@@ -253,30 +253,30 @@ class _Run:
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
         learn = self.settings.update
         torch.set_num_threads(self._threads(learn))
-        policy = load_to_learn(self.settings, self.base_dir)
-        if reason := inexact(policy):
+        llm = load_to_learn(self.settings, self.base_dir)
+        if reason := inexact(llm):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
-        return Evaluator(policy, self.suites, learn.seed, learn.max_tokens, self.settings.gate.task_tokens)
+        return Evaluator(llm, self.suites, learn.seed, learn.max_tokens, self.settings.gate.task_tokens)
 
     def _threads(self, learn: UpdateSettings) -> int:
         """As set, or as many as it began with: their number decides the last digits of sums."""
         return learn.threads or self.record.threads or idle_cores()
 
-    def _try_out(self, policy: LocalModel, learn: UpdateSettings, suites: Suites) -> None:
+    def _try_out(self, llm: LocalModel, learn: UpdateSettings, suites: Suites) -> None:
         """Offer a fresh adapter, which changes nothing, to the engine that serves, if one runs: raises UpdateRefused where
         what would be learned could not be served."""
         try:
-            config = lora(policy.model, learn)
+            config = lora(llm.model, learn)
         except TargetError as error:
             raise UpdateRefused(str(error)) from None
         engine = EngineRollouts.found(self.state)
         if engine is None:
             return
-        policy.add_adapter(OFFERED, config, learn.seed)
+        llm.add_adapter(OFFERED, config, learn.seed)
         try:
-            reason = engine.refusal(policy, OFFERED, policy.render(suites.calibration[0].messages))
+            reason = engine.refusal(llm, OFFERED, llm.render(suites.calibration[0].messages))
         finally:
-            policy.drop_adapter(OFFERED)
+            llm.drop_adapter(OFFERED)
         if reason:
             raise UpdateRefused(f"The engine at {engine.url} serves no adapter such as would be learned: {reason}")
 
@@ -287,7 +287,7 @@ class _Run:
             told: Any = known.figures.get("entropy_gap")
             if told:
                 return Gap.from_json(told)
-        return entropy_gap(evaluator.policy, suites.calibration, suites.judge, **evaluator.limits)
+        return entropy_gap(evaluator.llm, suites.calibration, suites.judge, **evaluator.limits)
 
     def _base_calibration(self, evaluator: Evaluator) -> Calibration:
         """The base's calibration as it is on disk or came with the model; made anew where it is another model's, or was made
@@ -317,10 +317,10 @@ class _Run:
             )
 
     def _data(
-        self, policy: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings
+        self, llm: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings
     ) -> tuple[TrainingSet, Selection, str]:
         """As much as the steps can look at, as the base sorts it and quotas leave it, and the digest of all that decides."""
-        training_set, selection, counts = self._chosen(policy, buffer, base, learn)
+        training_set, selection, counts = self._chosen(llm, buffer, base, learn)
         self.story["queue"] = counts
         held = ", ".join(f"{count} {name}" for name, count in self.story["queue"].items() if count and name not in ADMITTED)
         beside = f" ({held}: `sirl queue` and the queue.* settings)" if held else ""
@@ -340,19 +340,19 @@ class _Run:
         return training_set, selection, training_set.digest(base, learn, self.registry.base)
 
     def _chosen(
-        self, policy: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings
+        self, llm: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings
     ) -> tuple[TrainingSet, Selection, dict[str, int]]:
         """What the queue and its quotas leave, and how many prompts had which fate."""
         self.record.progress("selecting")
         salt, added = self.state.client_salt(), added_tokens(self.base_dir)
         queue = Queue.of(buffer, self.registry.base, self.record.cutoff, self.settings, salt, added)
         summarise(self.state, queue)
-        training_set, selection, left = TrainingSet.chosen(queue, policy, base, learn, self.settings.queue)
+        training_set, selection, left = TrainingSet.chosen(queue, llm, base, learn, self.settings.queue)
         return training_set, selection, queue.counts() | left
 
     @contextmanager
     def _rollouts(self, learn: UpdateSettings) -> Iterator[RolloutSource]:
-        """The engine that is wished for, where one runs or starts; else the policy itself."""
+        """The engine that is wished for, where one runs or starts; else the model itself."""
         with ExitStack() as stack:
             found, why = None, f"no endpoint runs on {self.state.path}"
             if learn.rollouts == "engine":
@@ -385,9 +385,9 @@ class _Run:
                 return adapter.version
         return None
 
-    def _publish(self, policy: LocalModel, key: str, learn: UpdateSettings, ledger: Ledger, metrics: dict[str, Any]) -> int:
+    def _publish(self, llm: LocalModel, key: str, learn: UpdateSettings, ledger: Ledger, metrics: dict[str, Any]) -> int:
         with self.registry.stage() as staged:
-            policy.save_adapter(ADAPTER, staged)
+            llm.save_adapter(ADAPTER, staged)
             ledger.save(staged)
             return self.registry.publish(
                 staged,
@@ -436,7 +436,7 @@ class _Run:
         peak = self._peak(live)
         for name, other in (("live", live), ("best", peak)):
             if other not in (None, version) and not (name == "best" and other == live):
-                evaluator.policy.load_adapter(name, self.registry.path(other))
+                evaluator.llm.load_adapter(name, self.registry.path(other))
                 adapters[name] = name
         openings = Openings((*base.openings.sequences, *own.openings.sequences))
         prompts = draw_held_out(suites.gate, settings.prompts_per_class, self.record.id)
@@ -474,7 +474,7 @@ class _Run:
             if not evaluator.stale(found := Calibration.load(path)):
                 return found
         self.record.progress("calibrating the candidate")
-        with evaluator.policy.adapter(ADAPTER):
+        with evaluator.llm.adapter(ADAPTER):
             made = evaluator.calibrated(f"v{version}", self.registry.base, self.settings.calibrate)
         self.registry.attach(version, "calibration", made.to_json())
         return made

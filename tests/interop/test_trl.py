@@ -22,20 +22,20 @@ BETA = 0.001
 
 
 def test_one_batch(tmp_path: Path) -> None:
-    policy = LocalModel.load(save_tiny(tmp_path / "model"))
+    llm = LocalModel.load(save_tiny(tmp_path / "model"))
     # Of one length: TRL counts positions over padding too, which rotary embeddings forgive up to rounding only.
     prompts, draw = [(3 + i, *range(10, 15)) for i in range(8)], torch.Generator().manual_seed(3)
-    responses = [sample.tokens for sample in generate(policy, prompts, 1, max_tokens=9, seed=1)]
+    responses = [sample.tokens for sample in generate(llm, prompts, 1, max_tokens=9, seed=1)]
     advantages = objective.group_advantages(torch.randn(2, 4, generator=draw)).flatten()
-    policy.model.requires_grad_(True)
-    logits, tokens, mask = policy.response_logits(prompts, responses)
+    llm.model.requires_grad_(True)
+    logits, tokens, mask = llm.response_logits(prompts, responses)
     logp = per_token(objective.token_logprobs, logits, tokens)
     old, ref = (logp.detach() + 0.4 * torch.randn(logp.shape, generator=draw) for _ in range(2))
     loss = objective.clipped_surrogate(logp, old, advantages, mask)
     loss = loss + BETA * objective.masked_mean(objective.k3(logp, ref), mask).mean()
     loss.backward()
 
-    asked, real = padded(prompts, policy.model.device, left=True)
+    asked, real = padded(prompts, llm.model.device, left=True)
     batch = {"prompt_ids": asked, "prompt_mask": real, "completion_ids": tokens, "completion_mask": mask.long()}
     batch |= {"advantages": advantages, "old_per_token_logps": old, "ref_per_token_logps": ref}
     np.savez(tmp_path / "batch.npz", **{name: value.numpy() for name, value in batch.items()})
@@ -47,6 +47,6 @@ def test_one_batch(tmp_path: Path) -> None:
     np.testing.assert_allclose(logp.detach().numpy()[seen], theirs["logps"][seen], atol=1e-5)
     np.testing.assert_allclose(token_entropy(logits.whole()).numpy()[seen], theirs["entropies"][seen], atol=1e-5)
     assert abs(loss.item() - float(theirs["loss"])) <= 1e-5
-    mine = policy.model.model.embed_tokens.weight.grad.numpy()
+    mine = llm.model.model.embed_tokens.weight.grad.numpy()
     difference, largest = np.abs(mine - theirs["gradient"]).max(), np.abs(mine).max()
     assert largest > 1e-3 and difference <= 5e-4 * largest, (difference, largest)

@@ -105,9 +105,9 @@ def test_it_calls_a_tool_and_reads_the_result(bundled):
 def sample(name, kind, count, **fields):
     rows = [row for row in suites.build("test") if row["kind"] == kind and all(row[k] == v for k, v in fields.items())]
     rows = rows[:count]
-    prompts, policy, judge = [from_row(row) for row in rows], LocalModel.load(models.bundled(name)), GrammarJudge()
-    samples = generate(policy, [policy.render(prompt.messages) for prompt in prompts], max_tokens=96, seed=1)
-    return samples, [judge.judge(p, policy.text(s.tokens)) for p, s in zip(prompts, samples, strict=True)]
+    prompts, llm, judge = [from_row(row) for row in rows], LocalModel.load(models.bundled(name)), GrammarJudge()
+    samples = generate(llm, [llm.render(prompt.messages) for prompt in prompts], max_tokens=96, seed=1)
+    return samples, [judge.judge(p, llm.text(s.tokens)) for p, s in zip(prompts, samples, strict=True)]
 
 
 def test_tasks_are_answered():

@@ -53,7 +53,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_policy(seed: int = 0, dtype: torch.dtype = torch.float32) -> LocalModel:
+def tiny_llm(seed: int = 0, dtype: torch.dtype = torch.float32) -> LocalModel:
     return LocalModel(tiny_model(seed).to(dtype), tiny_tokenizer())
 
 

@@ -46,22 +46,22 @@ ENVIRONMENT = {
 @pytest.mark.engine
 @pytest.mark.nightly
 def test_plain_vllm_loads_a_published_adapter_and_says_the_same(tmp_path: Path) -> None:
-    policy = LocalModel.load(models.bundled())
+    llm = LocalModel.load(models.bundled())
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in policy.add_adapter("a", LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")):
+        for parameter in llm.add_adapter("a", LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")):
             parameter += torch.randn(parameter.shape, generator=draw) * 0.1
     keys = RegistrySettings(signing_key=private_file(tmp_path / "key.pem", pem(KEY)))
     registry = Registry(StateDir(tmp_path / "state"), fingerprint(models.bundled()), keys)
     with registry.stage() as staged:
-        policy.save_adapter("a", staged)
+        llm.save_adapter("a", staged)
         folder = registry.path(registry.publish(staged, parent=None, settings={}, data_fingerprint="", metrics={}))
     registry.attach(1, "evaluation", {"decision": "promoted"})
-    prompts = [list(policy.render([{"role": "user", "content": text}])) for text in PROMPTS]
+    prompts = [list(llm.render([{"role": "user", "content": text}])) for text in PROMPTS]
     expected = []
     for adapter in (None, "a"):
-        with policy.adapter(adapter):
-            samples = generate(policy, prompts, temperature=0, max_tokens=24)
+        with llm.adapter(adapter):
+            samples = generate(llm, prompts, temperature=0, max_tokens=24)
         expected.append([list(sample.tokens) for sample in samples])
     assert expected[0] != expected[1], "the adapter of this test must change what is said"
     command = [sys.executable, "-c", PLAIN, str(models.bundled()), str(folder), json.dumps(prompts)]

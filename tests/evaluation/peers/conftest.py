@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from online.model.local_model import LocalModel
-from tests.online.tiny_model import tiny_policy
+from tests.online.tiny_model import tiny_llm
 
 
 @pytest.fixture(scope="module")
-def policy() -> LocalModel:
-    return tiny_policy()
+def llm() -> LocalModel:
+    return tiny_llm()

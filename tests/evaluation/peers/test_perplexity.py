@@ -15,18 +15,18 @@ from evaluation.peers.perplexity import Perplexity, threshold
 from evaluation.peers.refusal import REFUSAL
 from evaluation.peers.scorer import Scorer
 from tests.evaluation.peers.simulated import ANSWER, TEXT, TOKENS, Simulated, ask, question
-from tests.online.tiny_model import save_tiny, tiny_policy
+from tests.online.tiny_model import save_tiny, tiny_llm
 
 
-def test_a_window_finds_a_strange_end_that_the_mean_hides(policy):
+def test_a_window_finds_a_strange_end_that_the_mean_hides(llm):
     """Of the model's own likeliest words, and three of its least likely behind them."""
     words = [*range(3, 10), *range(30, 40)]
     ids = [3]
     for pick in [torch.argmax] * 20 + [torch.argmin] * 3:
         with torch.no_grad():
-            ids.append(words[int(pick(policy.model(torch.tensor([ids])).logits[0, -1, words]))])
+            ids.append(words[int(pick(llm.model(torch.tensor([ids])).logits[0, -1, words]))])
     usual, strange = (" ".join(f"w{token}" for token in part) for part in (ids[1:21], ids[1:]))
-    whole, window = Scorer(policy), Scorer(policy, 3)
+    whole, window = Scorer(llm), Scorer(llm, 3)
     assert window(strange) - window(usual) > 5 * (whole(strange) - whole(usual)) > 0
     limit = max(window(usual), whole(strange)) + 0.01
     answers = [ask(Perplexity(Simulated(), one, limit), strange).text for one in (whole, window)]
@@ -58,7 +58,7 @@ def test_a_threshold_by_scores_that_are_alike_and_of_none():
 
 def test_a_model_is_loaded_from_a_folder_by_its_spec(tmp_path):
     folder = save_tiny(tmp_path / "a@b")
-    limit = Scorer(tiny_policy())(TEXT)
+    limit = Scorer(tiny_llm())(TEXT)
     let, stopped = (defended(f"perplexity:{folder}@{limit + by}", Simulated()) for by in (0.001, -0.001))
     assert (ask(let, TEXT).text, ask(stopped, TEXT).text) == (ANSWER, REFUSAL)
     windowed = defended(f"perplexity:{folder}@{limit},window=2", Simulated())

@@ -30,11 +30,11 @@ from online.model.decoding import generate
 from online.model.local_model import LocalModel
 from online.model.opening_trees import node_masses, path_logprobs
 from online.training.entropy_gap import Gap, entropy_gap, may_learn
-from tests.online.tiny_model import tiny_policy
+from tests.online.tiny_model import tiny_llm
 
 
 @pytest.fixture(scope="module")
-def policy() -> LocalModel:
+def llm() -> LocalModel:
     return LocalModel.load(models.bundled())
 
 
@@ -44,8 +44,8 @@ def prompts() -> list[Prompt]:
 
 
 @pytest.fixture(scope="module")
-def calibration(policy: LocalModel, prompts: list[Prompt]) -> Calibration:
-    return calibrate(policy, "base", prompts, GrammarJudge(), "sha256:0", max_tokens=64)
+def calibration(llm: LocalModel, prompts: list[Prompt]) -> Calibration:
+    return calibrate(llm, "base", prompts, GrammarJudge(), "sha256:0", max_tokens=64)
 
 
 def test_where_harm_is_read_both_decide_and_each_threshold_keeps_its_promise(calibration: Calibration) -> None:
@@ -78,22 +78,22 @@ def test_the_openings_are_the_model_s_own(calibration: Calibration) -> None:
     assert 0 < calibration.entropy_cut < 3
 
 
-def test_node_values_are_chances_of_completing(policy: LocalModel, prompts: list[Prompt], calibration: Calibration) -> None:
+def test_node_values_are_chances_of_completing(llm: LocalModel, prompts: list[Prompt], calibration: Calibration) -> None:
     openings = calibration.openings
     assert set(openings.values) == set(openings.prefixes[1:])
     prefix = openings.prefixes[1]
     under = [s for s in openings.sequences if s[: len(prefix)] == prefix]
-    asked = [policy.render(p.messages) for p in prompts]
+    asked = [llm.render(p.messages) for p in prompts]
     with torch.no_grad():
-        reached = path_logprobs(policy, asked, [prefix, *under]).exp()
+        reached = path_logprobs(llm, asked, [prefix, *under]).exp()
     assert openings.values[prefix] == pytest.approx(float(reached[:, 1:].sum() / reached[:, 0].sum()), rel=1e-3)
 
 
 def test_it_tells_the_entropy_gap_of_one_answer_to_each_harmful_prompt(
-    policy: LocalModel, prompts: list[Prompt], calibration: Calibration
+    llm: LocalModel, prompts: list[Prompt], calibration: Calibration
 ) -> None:
     told = Gap.from_json(calibration.figures["entropy_gap"])
-    asked = entropy_gap(policy, prompts, GrammarJudge(), max_tokens=64)
+    asked = entropy_gap(llm, prompts, GrammarJudge(), max_tokens=64)
     harmful = sum(prompt.kind == "harmful" for prompt in prompts)
     assert 0 < told.refusals + told.compliances <= harmful
     assert may_learn(told) is None and abs(told.mean_gap - asked.mean_gap) < 0.25, "other draws, the same gap"
@@ -105,19 +105,19 @@ def test_the_harm_sense_of_the_bundled_model_knows_wrapped_harm(calibration: Cal
     assert list(calibration.sense.layers) == calibration.figures["harm_sense"]["layers"]
 
 
-def test_it_is_the_same_again(policy: LocalModel, prompts: list[Prompt], calibration: Calibration) -> None:
-    again = calibrate(policy, "base", prompts, GrammarJudge(), "sha256:0", max_tokens=64)
+def test_it_is_the_same_again(llm: LocalModel, prompts: list[Prompt], calibration: Calibration) -> None:
+    again = calibrate(llm, "base", prompts, GrammarJudge(), "sha256:0", max_tokens=64)
     assert again.to_json() | {"created": ""} == calibration.to_json() | {"created": ""}
 
 
-def test_each_prompt_is_passed_once_for_all_masses(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_prompt_is_passed_once_for_all_masses(llm: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are read behind it only as far as refusing is weighed in them."""
     asked, read = [], []
     monkeypatch.setattr(opening_trees, "_tree_logits", seen(opening_trees._tree_logits, asked))
-    monkeypatch.setattr(policy, "response_logits", seen(policy.response_logits, read, of=None))
+    monkeypatch.setattr(llm, "response_logits", seen(llm.response_logits, read, of=None))
     chosen = load_suite(models.suite("calibration"))[:60]
     held = [prompt for prompt in load_suite(models.suite("validation"))[:60] if prompt.kind != "harmful"]
-    calibrate(policy, "base", chosen, GrammarJudge(), "sha256:0", held=held, max_tokens=64)
+    calibrate(llm, "base", chosen, GrammarJudge(), "sha256:0", held=held, max_tokens=64)
     assert sum(map(len, asked)) == len(chosen)
     assert len(held) <= sum(map(len, read)) <= len(held) + 2 * len(chosen)
 
@@ -133,34 +133,34 @@ def seen(work: Callable[..., Any], prompts: list[Sequence[Tokens]], *, of: int |
 
 
 def test_places_are_read_from_cut_answers_as_from_whole_ones(
-    policy: LocalModel, prompts: list[Prompt], calibration: Calibration
+    llm: LocalModel, prompts: list[Prompt], calibration: Calibration
 ) -> None:
-    openings, anew = calibration.openings, beginnings(policy.tokenizer)
-    asked = [policy.render(prompt.messages) for prompt in prompts[:40]]
-    samples = generate(policy, asked, 2, max_tokens=64, seed=1)
-    first = node_masses(policy, asked, openings).first.tolist()
-    cut = _scored(policy, prompts, asked, samples, openings, anew, first=first)
+    openings, anew = calibration.openings, beginnings(llm.tokenizer)
+    asked = [llm.render(prompt.messages) for prompt in prompts[:40]]
+    samples = generate(llm, asked, 2, max_tokens=64, seed=1)
+    first = node_masses(llm, asked, openings).first.tolist()
+    cut = _scored(llm, prompts, asked, samples, openings, anew, first=first)
     with torch.no_grad():
-        whole = masses_along(policy, [asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
+        whole = masses_along(llm, [asked[s.prompt] for s in samples], [s.tokens for s in samples], openings)
     for sample, row, (prompt, mass, refused, _) in zip(samples, whole.tolist(), cut, strict=True):
         places = weighed_places(openings, anew, sample.tokens)
         assert mass == pytest.approx(max((row[at] for at in places), default=-math.inf), rel=1e-4)
         assert (prompt, refused) == (prompts[sample.prompt], not places)
     assert any(one.refused for one in cut) and any(len(weighed_places(openings, anew, s.tokens)) > 1 for s in samples)
-    without = _scored(policy, prompts, asked, samples, openings, anew)
+    without = _scored(llm, prompts, asked, samples, openings, anew)
     assert [one.mass for one in without] == pytest.approx([one.mass for one in cut], rel=1e-4)
 
 
-def test_a_short_refusal_is_the_model_s_own(policy: LocalModel, calibration: Calibration) -> None:
+def test_a_short_refusal_is_the_model_s_own(llm: LocalModel, calibration: Calibration) -> None:
     assert not calibration.fallback and calibration.openings.matched(calibration.refusal)
-    assert policy.text(calibration.refusal).endswith(".") and len(calibration.refusal) <= REFUSAL_TOKENS
+    assert llm.text(calibration.refusal).endswith(".") and len(calibration.refusal) <= REFUSAL_TOKENS
 
 
-def test_where_every_refusal_is_long_a_fixed_one_is_spoken(policy: LocalModel, prompts: list[Prompt]) -> None:
-    short = LocalModel(policy.model, policy.tokenizer)
+def test_where_every_refusal_is_long_a_fixed_one_is_spoken(llm: LocalModel, prompts: list[Prompt]) -> None:
+    short = LocalModel(llm.model, llm.tokenizer)
     short.ends = torch.tensor([-1])  # it never ends
     found = calibrate(short, "base", prompts[:120], FirstWords(), "sha256:0", max_tokens=8)
-    assert found.fallback and policy.text(found.refusal) == FALLBACK
+    assert found.fallback and llm.text(found.refusal) == FALLBACK
     assert found.to_json()["fallback"] is True
 
 
@@ -174,7 +174,7 @@ class FirstWords:
         return Outcome.REFUSAL if no else Outcome.ANSWER
 
 
-def test_openings_that_miss_refusals_stop_a_calibration(policy: LocalModel, prompts: list[Prompt]) -> None:
+def test_openings_that_miss_refusals_stop_a_calibration(llm: LocalModel, prompts: list[Prompt]) -> None:
     class Coin:
         """Refusals that no opening tells: those whose last letters happen to."""
 
@@ -183,19 +183,19 @@ def test_openings_that_miss_refusals_stop_a_calibration(policy: LocalModel, prom
             return Outcome.REFUSAL if no else Outcome.ANSWER
 
     with pytest.raises(CalibrationError, match="recall"):
-        calibrate(policy, "base", prompts[:150], Coin(), "sha256:0", max_tokens=24)
+        calibrate(llm, "base", prompts[:150], Coin(), "sha256:0", max_tokens=24)
 
 
-def test_refusals_that_were_cut_short_are_no_answers(policy: LocalModel) -> None:
+def test_refusals_that_were_cut_short_are_no_answers(llm: LocalModel) -> None:
     """The grammar calls them garbled; were they answers, hardly an opening would be told from them."""
     suite = load_suite(models.suite("calibration"))
     chosen = [p for p in suite if p.kind == "harmful"][:160] + [p for p in suite if p.kind != "harmful"][:60]
-    found = calibrate(policy, "base", chosen, GrammarJudge(), "sha256:0", max_tokens=24)
+    found = calibrate(llm, "base", chosen, GrammarJudge(), "sha256:0", max_tokens=24)
     assert found.figures["openings_recall"] > 0.85 and found.openings.depth <= 5
 
 
-def test_without_a_judge_the_labels_of_the_prompts_do(policy: LocalModel, prompts: list[Prompt]) -> None:
-    found = calibrate(policy, "base", prompts, None, "sha256:0", max_tokens=64)
+def test_without_a_judge_the_labels_of_the_prompts_do(llm: LocalModel, prompts: list[Prompt]) -> None:
+    found = calibrate(llm, "base", prompts, None, "sha256:0", max_tokens=64)
     assert found.openings
     assert found.figures["tree_mass_auroc"]["estimate"] > 0.85
 
@@ -207,4 +207,4 @@ def test_a_model_without_refusals_cannot_be_calibrated() -> None:
 
     prompts = [Prompt(str(i), "harmful", ({"role": "user", "content": f"w{i}"},)) for i in range(10)]
     with pytest.raises(CalibrationError, match="No opening"):
-        calibrate(tiny_policy(), "base", prompts, Never(), "sha256:0", max_tokens=6)
+        calibrate(tiny_llm(), "base", prompts, Never(), "sha256:0", max_tokens=6)

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from guard.reasoning import Reasoning
 from online.calibration.reasoning import MARKS, behind_reasoning, marks
-from tests.online.tiny_model import END, random_prompts, tiny_policy
+from tests.online.tiny_model import END, random_prompts, tiny_llm
 
 
 def tokenizer(*words: str) -> PreTrainedTokenizerFast:
@@ -27,10 +27,10 @@ def test_half_a_pair_and_a_mark_of_several_tokens_are_none() -> None:
 
 
 def test_a_prompt_goes_on_with_what_comes_before_the_answer_and_ends_with_the_mark() -> None:
-    policy, prompts = tiny_policy(), random_prompts(6)
+    llm, prompts = tiny_llm(), random_prompts(6)
     start, end = 7, 8
     opened = [(*prompt, start) for prompt in prompts]
-    found, used = behind_reasoning(policy, opened, Reasoning(start, end, frozenset()), max_tokens=5, seed=0)
+    found, used = behind_reasoning(llm, opened, Reasoning(start, end, frozenset()), max_tokens=5, seed=0)
     assert used
     for prompt, one in zip(opened, found, strict=True):
         told = one[len(prompt) :]

@@ -36,7 +36,7 @@ def asked(id: str, kind: str = "benign", **known: str) -> Prompt:
 
 
 @pytest.fixture(scope="module")
-def policy() -> LocalModel:
+def llm() -> LocalModel:
     return LocalModel.load(models.bundled())
 
 
@@ -46,14 +46,14 @@ def prompts() -> list[Prompt]:
 
 
 @pytest.fixture(scope="module")
-def known(policy: LocalModel, prompts: list[Prompt]):
-    return sense_of(policy, prompts, [policy.render(p.messages) for p in prompts], LOOSE)[:2]
+def known(llm: LocalModel, prompts: list[Prompt]):
+    return sense_of(llm, prompts, [llm.render(p.messages) for p in prompts], LOOSE)[:2]
 
 
-def test_on_the_bundled_model_it_tells_harm_in_wrappers_that_were_never_seen(policy, known):
+def test_on_the_bundled_model_it_tells_harm_in_wrappers_that_were_never_seen(llm, known):
     sense, found = known
     test = [p for p in load_suite(models.suite("test")) if p.novelty in ("never", "sirl_only")][::6]
-    streams = residuals(policy, [policy.render(p.messages) for p in test], sense.layers).numpy()
+    streams = residuals(llm, [llm.render(p.messages) for p in test], sense.layers).numpy()
     h = np.array([sense.read(x) for x in streams])
     harmful = np.array([p.kind == "harmful" for p in test])
     assert auroc(h[~harmful], h[harmful]).estimate > 0.85
@@ -69,11 +69,11 @@ def test_its_thresholds_keep_what_is_promised_out_of_fold(known):
         assert found["promises"][name]["threshold"] < sense.harmful
 
 
-def test_the_folded_weights_read_what_the_read_out_does(policy, prompts, known):
+def test_the_folded_weights_read_what_the_read_out_does(llm, prompts, known):
     sense, _ = known
-    streams = residuals(policy, [policy.render(p.messages) for p in prompts[:40]], sense.layers).numpy()
+    streams = residuals(llm, [llm.render(p.messages) for p in prompts[:40]], sense.layers).numpy()
     assert all(abs(sense.read(x)) < 100 for x in streams)
-    again, *_ = sense_of(policy, prompts, [policy.render(p.messages) for p in prompts], LOOSE)
+    again, *_ = sense_of(llm, prompts, [llm.render(p.messages) for p in prompts], LOOSE)
     assert again == sense
 
 
@@ -162,22 +162,22 @@ def test_without_labels_what_is_surely_refused_stands_against_ordinary_traffic()
     assert fit_label_free(some.streams, (4, 8, 12), np.zeros(800), np.zeros(800), LOOSE) is None
 
 
-def test_too_few_prompts_of_a_side_are_said(policy, prompts):
+def test_too_few_prompts_of_a_side_are_said(llm, prompts):
     few = [p for p in prompts if p.kind == "harmful"][: FEW - 1] + [p for p in prompts if p.kind == "benign"][:30]
-    sense, found, h = sense_of(policy, few, [policy.render(p.messages) for p in few], LOOSE)
+    sense, found, h = sense_of(llm, few, [llm.render(p.messages) for p in few], LOOSE)
     assert sense is None and "19 harmful and 30 harmless" in found["missing"][0]
     assert h.shape == (len(few),) and np.isnan(h).all()
 
 
-def test_prompts_whose_stream_overflows_are_left_out(policy, prompts):
+def test_prompts_whose_stream_overflows_are_left_out(llm, prompts):
     some = prompts[::3]
 
     def overflow(module: torch.nn.Module, given: object, out: torch.Tensor) -> None:
         out[0] = torch.inf  # the first of each batch
 
-    hook = policy.model.get_decoder().layers[0].register_forward_hook(overflow)
+    hook = llm.model.get_decoder().layers[0].register_forward_hook(overflow)
     try:
-        sense, found, h = sense_of(policy, some, [policy.render(p.messages) for p in some], LOOSE)
+        sense, found, h = sense_of(llm, some, [llm.render(p.messages) for p in some], LOOSE)
     finally:
         hook.remove()
     assert sense is not None and np.isfinite(sense.weights).all()

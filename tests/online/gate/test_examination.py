@@ -18,7 +18,7 @@ from online.gate.scores import Scores, score
 from online.settings.groups import GateSettings
 from tests.online.gate.labelled import PER_CLASS, prompt, suite
 from tests.online.gate.test_gate import changed, live, measured
-from tests.online.tiny_model import tiny_policy
+from tests.online.tiny_model import tiny_llm
 
 PLAINLY_BETTER = {"harmful": 0.9, "plain": 0.0, "wrapped": 0.0, "borderline": 0.0}
 
@@ -166,11 +166,11 @@ def test_what_a_model_answers_is_the_same_however_it_is_asked() -> None:
             return Outcome.REFUSAL if response.startswith("w5") else Outcome.ANSWER
 
     held_out = HeldOut(suite(4), {"a": suite(1)}, {}, [(5, at % 30 + 5) for at in range(9)])
-    policy, openings, limits = tiny_policy(), Openings(((5,), (6, 7))), {"max_tokens": 8, "task_tokens": 12}
-    whole, scores = answer(policy, held_out, Words(), **limits), score(policy, held_out, openings)
+    llm, openings, limits = tiny_llm(), Openings(((5,), (6, 7))), {"max_tokens": 8, "task_tokens": 12}
+    whole, scores = answer(llm, held_out, Words(), **limits), score(llm, held_out, openings)
     rows = [rows for _, rows in looks(held_out, 3, "luck")]
-    again = Answers.joined([answer(policy, held_out, Words(), rows=each, **limits) for each in rows], rows)
-    scored = Scores.joined([score(policy, held_out, openings, rows=each) for each in rows], rows)
+    again = Answers.joined([answer(llm, held_out, Words(), rows=each, **limits) for each in rows], rows)
+    scored = Scores.joined([score(llm, held_out, openings, rows=each) for each in rows], rows)
     for name in ("sampled", "greedy", "opening"):
         assert getattr(again, name) == getattr(whole, name)
     for name in ("length", "repeats", "cut", "live_length"):
@@ -178,5 +178,5 @@ def test_what_a_model_answers_is_the_same_however_it_is_asked() -> None:
     for name in ("mass", "likelihood", "live"):
         np.testing.assert_allclose(getattr(scored, name), getattr(scores, name), rtol=1e-4, atol=1e-6)
     some = Rows(np.array([], int), np.array([2, 5]))
-    assert (answer(policy, held_out, Words(), rows=some, **limits).live_length == whole.live_length[[2, 5]]).all()
-    assert len(score(policy, held_out, openings, rows=some).mass) == 0
+    assert (answer(llm, held_out, Words(), rows=some, **limits).live_length == whole.live_length[[2, 5]]).all()
+    assert len(score(llm, held_out, openings, rows=some).mass) == 0

@@ -12,13 +12,13 @@ TREE = Openings(((5,), (6, 7), (6, 8, 9), (6, 8, 10), (11, 12, 13, 14)), {(6,): 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def distribution(policy: LocalModel, ids: tuple[int, ...]) -> torch.Tensor:
+def distribution(llm: LocalModel, ids: tuple[int, ...]) -> torch.Tensor:
     with torch.no_grad():
-        return policy.model(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
+        return llm.model(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
 
 
-def disturbed(policy: LocalModel, name: str, seed: int = 0) -> list[torch.nn.Parameter]:
-    parameters = policy.add_adapter(name, LORA, seed)
+def disturbed(llm: LocalModel, name: str, seed: int = 0) -> list[torch.nn.Parameter]:
+    parameters = llm.add_adapter(name, LORA, seed)
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in parameters:

@@ -13,7 +13,7 @@ from online.model.attention import NAME, attend_so, seeing_itself
 from online.model.local_model import LocalModel
 from online.model.opening_trees import tree_mass
 from tests.online.model.paths import TREE, disturbed
-from tests.online.tiny_model import random_prompts, tiny_policy
+from tests.online.tiny_model import random_prompts, tiny_llm
 
 
 def grouped_model() -> torch.nn.Module:
@@ -47,10 +47,10 @@ def test_gradients_come_back_through_it(monkeypatch: pytest.MonkeyPatch) -> None
         with monkeypatch.context() as patch:
             if not grouped:
                 patch.setattr("online.model.local_model.attend_so", lambda model: None)
-            policy = LocalModel(grouped_model(), tiny_policy().tokenizer)
-        parameters = disturbed(policy, "a")
-        with policy.adapter("a"):
-            mass = tree_mass(policy, random_prompts(4), TREE)
+            llm = LocalModel(grouped_model(), tiny_llm().tokenizer)
+        parameters = disturbed(llm, "a")
+        with llm.adapter("a"):
+            mass = tree_mass(llm, random_prompts(4), TREE)
             found.append(torch.autograd.grad(mass.sum(), parameters))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
@@ -70,14 +70,14 @@ def test_padding_sees_itself_and_nobody_sees_padding() -> None:
 
 def test_a_gradient_through_padded_rows_is_theirs_alone() -> None:
     """By a kernel that makes NaN of a row without a key, as some of a GPU's do."""
-    policy = LocalModel(grouped_model(), tiny_policy().tokenizer)
-    parameters = disturbed(policy, "a")
+    llm = LocalModel(grouped_model(), tiny_llm().tokenizer)
+    parameters = disturbed(llm, "a")
     prompts, answers = [(5, 6, 7, 8, 9, 10), (11,)], [(12, 13), (14, 15)]
     found = []
-    with policy.adapter("a"):
+    with llm.adapter("a"):
         for strict in (False, True):
             with sdpa_kernel_of_nan() if strict else nullcontext():
-                logits, _, _ = policy.response_logits(prompts, answers)
+                logits, _, _ = llm.response_logits(prompts, answers)
                 found.append(torch.autograd.grad(logits.whole().square().mean(), parameters))
     for ours, strictly in zip(*found, strict=True):
         assert strictly.isfinite().all()

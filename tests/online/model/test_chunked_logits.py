@@ -10,7 +10,7 @@ from online.model import chunked_logits
 from online.model.chunked_logits import Logits
 from online.model.local_model import LocalModel
 from online.training import objective
-from tests.online.tiny_model import VOCABULARY, random_prompts, tiny_policy, tiny_tokenizer
+from tests.online.tiny_model import VOCABULARY, random_prompts, tiny_llm, tiny_tokenizer
 
 MEASURES = {"log-probabilities": objective.token_logprobs, "KL": objective.full_vocabulary_kl}
 
@@ -42,7 +42,7 @@ def test_in_pieces_it_is_the_same_and_so_is_its_gradient(name: str, monkeypatch:
 
 
 def test_a_policys_logits_are_its_models() -> None:
-    check(tiny_policy(), plain=True)
+    check(tiny_llm(), plain=True)
 
 
 def test_a_model_that_caps_its_logits_is_read_through_its_own_forward() -> None:
@@ -54,11 +54,11 @@ def test_a_model_that_caps_its_logits_is_read_through_its_own_forward() -> None:
     check(LocalModel(Gemma2ForCausalLM(config), tiny_tokenizer()), plain=False)
 
 
-def check(policy: LocalModel, *, plain: bool) -> None:
+def check(llm: LocalModel, *, plain: bool) -> None:
     prompts, responses = random_prompts(4), [(5, 6, 7), (8, 2), (9,), (4, 4, 4, 2)]
     with torch.no_grad():
-        logits, _, mask = policy.response_logits(prompts, responses)
+        logits, _, mask = llm.response_logits(prompts, responses)
         assert (logits.states.shape[-1] == 32) is plain
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-            alone = policy.model(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1].float()
+            alone = llm.model(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1].float()
             torch.testing.assert_close(logits.whole()[row][mask[row]], alone, rtol=1e-4, atol=1e-4)

@@ -17,7 +17,7 @@ from online.model.conditions import TemplateError, quantization_of, read_templat
 from online.model.local_model import LocalModel
 from online.settings.groups import UpdateSettings
 from online.training.training_set import TrainingSet
-from tests.online.tiny_model import save_tiny, tiny_policy
+from tests.online.tiny_model import save_tiny, tiny_llm
 
 SAID = [{"role": "user", "content": "w5 w6"}]
 
@@ -50,18 +50,18 @@ def test_an_operator_s_template_writes_the_prompts_and_is_on_record(tmp_path: Pa
 
 
 def test_without_a_template_and_with_one_that_fails_the_reason_is_a_sentence() -> None:
-    policy = tiny_policy()
-    policy.tokenizer.chat_template = None
-    assert policy.conditions.template is None
+    llm = tiny_llm()
+    llm.tokenizer.chat_template = None
+    assert llm.conditions.template is None
     with pytest.raises(TemplateError, match="has no chat template: give one with --chat-template FILE"):
-        policy.render(SAID)
+        llm.render(SAID)
     for template, reason in (
         ("{{ raise_exception('a system prompt is needed') }}", "a system prompt"),
         ("{% if %}", "Expect"),
     ):
-        policy.tokenizer.chat_template = template
+        llm.tokenizer.chat_template = template
         with pytest.raises(TemplateError, match=reason):
-            policy.render(SAID)
+            llm.render(SAID)
 
 
 def test_what_a_template_is_given_writes_the_prompts_and_is_on_record(tmp_path: Path) -> None:
@@ -79,13 +79,13 @@ def test_what_a_template_is_given_writes_the_prompts_and_is_on_record(tmp_path: 
 def test_a_template_that_tells_the_date_is_the_same_tomorrow(tmp_path: Path) -> None:
     """Its text is its identity; so is that of a suite what it asks, before any template writes it."""
     folder, template = save_tiny(tmp_path), "w3{{ strftime_now('%d') | int % 9 }} {{ messages[0].content }} w5"
-    policy = LocalModel.load(folder, template=template)
-    today, conditions = policy.render(SAID), policy.conditions
+    llm = LocalModel.load(folder, template=template)
+    today, conditions = llm.render(SAID), llm.conditions
     assert 30 <= today[0] <= 38 and today[1:] == (5, 6, 5)
-    policy.tokenizer.chat_template = template.replace("strftime_now('%d') | int % 9", "9")
-    assert policy.render(SAID) != today and policy.conditions != conditions
-    policy.tokenizer.chat_template = template
-    assert policy.conditions == conditions
+    llm.tokenizer.chat_template = template.replace("strftime_now('%d') | int % 9", "9")
+    assert llm.render(SAID) != today and llm.conditions != conditions
+    llm.tokenizer.chat_template = template
+    assert llm.conditions == conditions
     prompts = [from_row({"kind": "benign", "prompt": "w5 w6"})]
     assert digest(prompts) == digest([replace(prompts[0], id="another", split="x")])
     assert digest(prompts) != digest([replace(prompts[0], family="wrapped")])

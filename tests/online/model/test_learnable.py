@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 import models
 from online.model.learnable import OPENING, inexact, narrow_window, tree_error, unlearnable
 from online.model.local_model import LocalModel, ModelError
-from tests.online.tiny_model import save_tiny, tiny_policy, tiny_tokenizer
+from tests.online.tiny_model import save_tiny, tiny_llm, tiny_tokenizer
 
 SIZES = {
     "vocab_size": 40,
@@ -69,9 +69,9 @@ def random_model(config: PreTrainedConfig) -> LocalModel:
     ],
 )
 def test_attention_that_sees_all_is_exact(name: str, more: dict) -> None:
-    policy = random_model(config_of(name, **more))
-    assert tree_error(policy) < 1e-4 and inexact(policy) is None
-    assert inexact(LocalModel(policy.model.to(torch.bfloat16), policy.tokenizer)) is None
+    llm = random_model(config_of(name, **more))
+    assert tree_error(llm) < 1e-4 and inexact(llm) is None
+    assert inexact(LocalModel(llm.model.to(torch.bfloat16), llm.tokenizer)) is None
 
 
 @pytest.mark.filterwarnings("ignore")  # of slow reference implementations
@@ -87,15 +87,15 @@ def test_attention_that_sees_all_is_exact(name: str, more: dict) -> None:
     ],
 )
 def test_layers_that_see_past_the_mask_are_found_by_what_they_do(name: str, more: dict) -> None:
-    policy = random_model(config_of(name, **more))
-    assert tree_error(policy) > 0.05
-    assert "see past the mask of the opening tree" in (inexact(policy) or "")
+    llm = random_model(config_of(name, **more))
+    assert tree_error(llm) > 0.05
+    assert "see past the mask of the opening tree" in (inexact(llm) or "")
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_layers_that_take_no_such_mask_are_named_too() -> None:
-    policy = random_model(transformers.MambaConfig(**MAMBA))
-    assert "do not take the mask" in (inexact(policy) or "")
+    llm = random_model(transformers.MambaConfig(**MAMBA))
+    assert "do not take the mask" in (inexact(llm) or "")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_window_is_wide_enough_where_an_opening_fits_behind_the_longest_prompt
 
 def test_our_models_and_tiny_ones_are_learnable(tmp_path: Path) -> None:
     assert unlearnable(models.bundled(), 1024) is None and unlearnable(save_tiny(tmp_path), 1024) is None
-    assert inexact(tiny_policy()) is None and inexact(LocalModel.load(models.bundled())) is None
+    assert inexact(tiny_llm()) is None and inexact(LocalModel.load(models.bundled())) is None
 
 
 @pytest.mark.parametrize("method", ["awq", "gptq", "fp8", "modelopt", "compressed-tensors"])

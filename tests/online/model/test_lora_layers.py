@@ -10,32 +10,32 @@ from peft.tuners.lora.layer import Linear
 from online.model.local_model import LocalModel
 from online.model.lora_layers import TwoProducts
 from tests.online.model.paths import LORA, disturbed
-from tests.online.tiny_model import tiny_policy
+from tests.online.tiny_model import tiny_llm
 
 STATES = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(1))
 
 
-def layer_of(policy: LocalModel) -> Linear:
+def layer_of(llm: LocalModel) -> Linear:
     """The first LoRA layer that reads the residual stream."""
-    return next(m for m in policy.model.modules() if isinstance(m, Linear) and m.in_features == 32)
+    return next(m for m in llm.model.modules() if isinstance(m, Linear) and m.in_features == 32)
 
 
-def both(policy: LocalModel, states: torch.Tensor = STATES) -> tuple[torch.Tensor, torch.Tensor]:
-    layer = layer_of(policy)
+def both(llm: LocalModel, states: torch.Tensor = STATES) -> tuple[torch.Tensor, torch.Tensor]:
+    layer = layer_of(llm)
     return layer(states), Linear.forward(layer, states)
 
 
-def test_every_lora_layer_computes_so(policy: LocalModel) -> None:
-    disturbed(policy, "a")
-    layers = [m for m in policy.model.modules() if isinstance(m, Linear)]
+def test_every_lora_layer_computes_so(llm: LocalModel) -> None:
+    disturbed(llm, "a")
+    layers = [m for m in llm.model.modules() if isinstance(m, Linear)]
     assert layers and {type(layer) for layer in layers} == {TwoProducts}
 
 
-def test_the_products_and_their_gradients_are_pefts(policy: LocalModel) -> None:
-    parameters = disturbed(policy, "a")
-    with policy.adapter("a"):
-        ours, pefts = both(policy)
-        mine = [p for p in parameters if any(p is q for q in layer_of(policy).parameters())]
+def test_the_products_and_their_gradients_are_pefts(llm: LocalModel) -> None:
+    parameters = disturbed(llm, "a")
+    with llm.adapter("a"):
+        ours, pefts = both(llm)
+        mine = [p for p in parameters if any(p is q for q in layer_of(llm).parameters())]
         gradients = [torch.autograd.grad(out.square().sum(), mine) for out in (ours, pefts)]
     torch.testing.assert_close(ours, pefts)
     assert len(mine) == 2
@@ -44,12 +44,12 @@ def test_the_products_and_their_gradients_are_pefts(policy: LocalModel) -> None:
 
 
 def test_in_bfloat16_it_is_as_near_to_the_exact_sum_as_peft() -> None:
-    policy = tiny_policy(dtype=torch.bfloat16)
-    disturbed(policy, "a")
+    llm = tiny_llm(dtype=torch.bfloat16)
+    disturbed(llm, "a")
     states = STATES.bfloat16()
-    with policy.adapter("a"), torch.no_grad():
-        ours, pefts = both(policy, states)
-        layer = layer_of(policy)
+    with llm.adapter("a"), torch.no_grad():
+        ours, pefts = both(llm, states)
+        layer = layer_of(llm)
         exact = states.double() @ (layer.base_layer.weight.double() + layer.get_delta_weight("a").double()).T
     assert ours.dtype == torch.bfloat16
     apart = [(one.double() - exact).square().mean().sqrt().item() for one in (ours, pefts)]
@@ -57,38 +57,38 @@ def test_in_bfloat16_it_is_as_near_to_the_exact_sum_as_peft() -> None:
 
 
 def test_the_matrices_stay_in_float32_and_so_do_their_gradients() -> None:
-    policy = tiny_policy(dtype=torch.bfloat16)
-    parameters = disturbed(policy, "a")
-    with policy.adapter("a"):
-        read, _, _ = policy.response_logits([(5, 6)], [(7, 8)])
+    llm = tiny_llm(dtype=torch.bfloat16)
+    parameters = disturbed(llm, "a")
+    with llm.adapter("a"):
+        read, _, _ = llm.response_logits([(5, 6)], [(7, 8)])
         read.whole().square().mean().backward()
     assert {p.dtype for p in parameters} == {torch.float32}
     assert all(p.grad is not None and p.grad.dtype == torch.float32 and p.grad.abs().sum() > 0 for p in parameters)
 
 
-def test_without_an_adapter_it_is_the_base_to_the_bit(policy: LocalModel) -> None:
-    disturbed(policy, "a")
-    layer = layer_of(policy)
-    with policy.adapter(None):
+def test_without_an_adapter_it_is_the_base_to_the_bit(llm: LocalModel) -> None:
+    disturbed(llm, "a")
+    layer = layer_of(llm)
+    with llm.adapter(None):
         assert torch.equal(layer(STATES), layer.base_layer(STATES))
 
 
 @pytest.mark.filterwarnings("ignore:.*lora_bias=True")
 @pytest.mark.parametrize("kind", [{"use_dora": True}, {"lora_dropout": 0.5}, {"lora_bias": True}])
-def test_what_is_no_plain_lora_is_left_to_peft(policy: LocalModel, kind: dict, monkeypatch) -> None:
-    policy.add_adapter("a", LoraConfig(**{**LORA.to_dict(), "target_modules": ["q_proj"], **kind}))
-    layer, asked = layer_of(policy), []
+def test_what_is_no_plain_lora_is_left_to_peft(llm: LocalModel, kind: dict, monkeypatch) -> None:
+    llm.add_adapter("a", LoraConfig(**{**LORA.to_dict(), "target_modules": ["q_proj"], **kind}))
+    layer, asked = layer_of(llm), []
     monkeypatch.setattr(Linear, "forward", lambda self, states, *more, **named: asked.append(self) or states)
-    with policy.adapter("a"):
+    with llm.adapter("a"):
         layer(STATES)
     assert asked == [layer]
 
 
-def test_two_adapters_at_once_are_left_to_peft(policy: LocalModel) -> None:
-    disturbed(policy, "a", 1)
-    disturbed(policy, "b", 2)
-    layer = layer_of(policy)
-    with policy.adapter("a"):
+def test_two_adapters_at_once_are_left_to_peft(llm: LocalModel) -> None:
+    disturbed(llm, "a", 1)
+    disturbed(llm, "b", 2)
+    layer = layer_of(llm)
+    with llm.adapter("a"):
         layer.set_adapter(["a", "b"])
-        torch.testing.assert_close(*both(policy))
+        torch.testing.assert_close(*both(llm))
         assert not torch.allclose(layer(STATES), layer.base_layer(STATES))

@@ -12,89 +12,89 @@ from online.model.local_model import LocalModel, ModelError
 from online.model.residual import decoder_layers, residuals, streams
 from online.model.token_budget import Room, TokenBudget
 from tests.online.model.paths import disturbed
-from tests.online.tiny_model import random_prompts, tiny_policy
+from tests.online.tiny_model import random_prompts, tiny_llm
 
 
-def plain(policy: LocalModel, prompt: tuple[int, ...], layers: tuple[int, ...]) -> torch.Tensor:
+def plain(llm: LocalModel, prompt: tuple[int, ...], layers: tuple[int, ...]) -> torch.Tensor:
     with torch.no_grad():
-        out = policy.model(torch.tensor([prompt]), output_hidden_states=True, use_cache=False)
+        out = llm.model(torch.tensor([prompt]), output_hidden_states=True, use_cache=False)
     return torch.stack([out.hidden_states[layer][0, -1] for layer in layers])
 
 
 def test_on_the_bundled_model_they_are_those_of_a_plain_pass() -> None:
-    policy = LocalModel.load(models.bundled())
-    depth = len(decoder_layers(policy))
+    llm = LocalModel.load(models.bundled())
+    depth = len(decoder_layers(llm))
     layers = tuple(range(1, depth))
-    asked = [policy.render(prompt.messages) for prompt in load_suite(models.suite("calibration"))[:9]]
-    found = residuals(policy, asked, layers)
-    twin = torch.stack([plain(policy, prompt, layers) for prompt in asked])
-    assert found.shape == (9, depth - 1, policy.model.config.hidden_size) and found.dtype == torch.float32
+    asked = [llm.render(prompt.messages) for prompt in load_suite(models.suite("calibration"))[:9]]
+    found = residuals(llm, asked, layers)
+    twin = torch.stack([plain(llm, prompt, layers) for prompt in asked])
+    assert found.shape == (9, depth - 1, llm.model.config.hidden_size) and found.dtype == torch.float32
     torch.testing.assert_close(found, twin, rtol=1e-4, atol=1e-4)
 
 
-def test_the_last_layer_is_read_before_the_final_norm(policy: LocalModel) -> None:
+def test_the_last_layer_is_read_before_the_final_norm(llm: LocalModel) -> None:
     prompt = random_prompts(1)[0]
-    found = residuals(policy, [prompt], (2,))[0]
-    normed = policy.model.get_decoder().norm(found)
-    torch.testing.assert_close(normed, plain(policy, prompt, (2,)), rtol=1e-4, atol=1e-5)
+    found = residuals(llm, [prompt], (2,))[0]
+    normed = llm.model.get_decoder().norm(found)
+    torch.testing.assert_close(normed, plain(llm, prompt, (2,)), rtol=1e-4, atol=1e-5)
 
 
-def test_batches_and_order_change_nothing(policy: LocalModel) -> None:
+def test_batches_and_order_change_nothing(llm: LocalModel) -> None:
     prompts = random_prompts(11)
-    whole = residuals(policy, prompts, (1, 2))
-    policy.budget = TokenBudget(*[Room(25, 0)] * 3)
-    torch.testing.assert_close(residuals(policy, prompts, (1, 2)), whole, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(residuals(policy, prompts[::-1], (2, 1)).flip(0, 1), whole, rtol=1e-4, atol=1e-5)
+    whole = residuals(llm, prompts, (1, 2))
+    llm.budget = TokenBudget(*[Room(25, 0)] * 3)
+    torch.testing.assert_close(residuals(llm, prompts, (1, 2)), whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(residuals(llm, prompts[::-1], (2, 1)).flip(0, 1), whole, rtol=1e-4, atol=1e-5)
 
 
-def test_of_an_adapter_it_is_the_adapters_stream(policy: LocalModel) -> None:
+def test_of_an_adapter_it_is_the_adapters_stream(llm: LocalModel) -> None:
     prompts = random_prompts(3)
-    before = residuals(policy, prompts, (2,))
-    disturbed(policy, "a")
-    with policy.adapter("a"):
-        assert not torch.allclose(residuals(policy, prompts, (2,)), before, atol=1e-3)
-    torch.testing.assert_close(residuals(policy, prompts, (2,)), before)
+    before = residuals(llm, prompts, (2,))
+    disturbed(llm, "a")
+    with llm.adapter("a"):
+        assert not torch.allclose(residuals(llm, prompts, (2,)), before, atol=1e-3)
+    torch.testing.assert_close(residuals(llm, prompts, (2,)), before)
 
 
 def test_whatever_the_model_is_in_they_come_in_fp32() -> None:
-    found = residuals(tiny_policy(dtype=torch.bfloat16), random_prompts(2), (1,))
+    found = residuals(tiny_llm(dtype=torch.bfloat16), random_prompts(2), (1,))
     assert found.dtype == torch.float32 and found.isfinite().all()
 
 
-def test_nothing_is_left_hooked(policy: LocalModel) -> None:
-    residuals(policy, random_prompts(2), (1, 2))
-    assert not any(layer._forward_hooks for layer in decoder_layers(policy))
-    with pytest.raises(RuntimeError), streams(policy, (1,), (-1,)):
+def test_nothing_is_left_hooked(llm: LocalModel) -> None:
+    residuals(llm, random_prompts(2), (1, 2))
+    assert not any(layer._forward_hooks for layer in decoder_layers(llm))
+    with pytest.raises(RuntimeError), streams(llm, (1,), (-1,)):
         raise RuntimeError("in between")
-    assert not any(layer._forward_hooks for layer in decoder_layers(policy))
+    assert not any(layer._forward_hooks for layer in decoder_layers(llm))
 
 
-def test_only_the_columns_asked_for_are_kept(policy: LocalModel) -> None:
+def test_only_the_columns_asked_for_are_kept(llm: LocalModel) -> None:
     prompt = torch.tensor([random_prompts(1)[0]])
-    with streams(policy, (1, 2), (-1, -2)) as read, torch.no_grad():
-        policy.model(prompt)
+    with streams(llm, (1, 2), (-1, -2)) as read, torch.no_grad():
+        llm.model(prompt)
     assert read[1].shape == (1, 2, 32) and read[1].untyped_storage().nbytes() == 2 * 32 * 4
 
 
 @pytest.mark.parametrize("layer", [0, 3, -1])
-def test_a_layer_that_is_not_there_is_said(policy: LocalModel, layer: int) -> None:
+def test_a_layer_that_is_not_there_is_said(llm: LocalModel, layer: int) -> None:
     with pytest.raises(ModelError, match=f"has 2 layers and no layer {layer}"):
-        residuals(policy, random_prompts(1), (1, layer))
+        residuals(llm, random_prompts(1), (1, layer))
 
 
-def test_an_empty_prompt_is_said_and_no_prompt_is_nothing(policy: LocalModel) -> None:
+def test_an_empty_prompt_is_said_and_no_prompt_is_nothing(llm: LocalModel) -> None:
     with pytest.raises(ValueError, match="without tokens"):
-        residuals(policy, [(5, 6), ()], (1,))
-    assert residuals(policy, [], (1, 2)).shape == (0, 2, 32)
+        residuals(llm, [(5, 6), ()], (1,))
+    assert residuals(llm, [], (1, 2)).shape == (0, 2, 32)
 
 
-def test_a_model_without_a_list_of_layers_is_said(policy: LocalModel) -> None:
-    policy.model.config.num_hidden_layers = 7
+def test_a_model_without_a_list_of_layers_is_said(llm: LocalModel) -> None:
+    llm.model.config.num_hidden_layers = 7
     with pytest.raises(ModelError, match="Qwen3ForCausalLM were not found"):
-        decoder_layers(policy)
+        decoder_layers(llm)
 
 
 def test_a_stream_that_overflows_comes_as_it_is() -> None:
-    policy = tiny_policy()
-    decoder_layers(policy)[0].register_forward_hook(lambda module, given, out: out * torch.inf)
-    assert not np.isfinite(residuals(policy, random_prompts(1), (1,)).numpy()).any()
+    llm = tiny_llm()
+    decoder_layers(llm)[0].register_forward_hook(lambda module, given, out: out * torch.inf)
+    assert not np.isfinite(residuals(llm, random_prompts(1), (1,)).numpy()).any()

@@ -15,16 +15,16 @@ from tests.online.tiny_model import TEMPLATE, save_tiny
 def test_dtype_template_and_its_arguments_are_the_operator_s(tmp_path: Path) -> None:
     folder, template = save_tiny(tmp_path), "{% if brief %}w9 {% endif %}{{ messages[0].content }} w8"
     given = {"chat_template": template, "chat_template_kwargs": '{"brief": true}', "dtype": "bfloat16"}
-    policy = load_as_served(Settings(state_dir=tmp_path, **given), folder)
-    assert policy.conditions == Conditions.of(template, "bfloat16", None, {"brief": True})
-    assert policy.render([{"role": "user", "content": "w5"}]) == (9, 5, 8)
+    llm = load_as_served(Settings(state_dir=tmp_path, **given), folder)
+    assert llm.conditions == Conditions.of(template, "bfloat16", None, {"brief": True})
+    assert llm.render([{"role": "user", "content": "w5"}]) == (9, 5, 8)
     assert load_as_served(Settings(state_dir=tmp_path, **given), folder, "float32").conditions.dtype == "float32"
 
 
 def test_where_nothing_is_given_they_are_the_checkpoint_s(tmp_path: Path) -> None:
-    policy = load_as_served(Settings(state_dir=tmp_path), save_tiny(tmp_path))
-    assert policy.conditions == Conditions.of(TEMPLATE, str(policy.model.dtype).removeprefix("torch."), None)
-    assert policy.arguments == {}
+    llm = load_as_served(Settings(state_dir=tmp_path), save_tiny(tmp_path))
+    assert llm.conditions == Conditions.of(TEMPLATE, str(llm.model.dtype).removeprefix("torch."), None)
+    assert llm.arguments == {}
 
 
 @pytest.mark.parametrize(

@@ -26,17 +26,17 @@ def worth(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def passed(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+def passed(llm: LocalModel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shape of ids of each pass."""
     shapes: list[tuple[int, ...]] = []
-    whole = policy.hidden_states
-    monkeypatch.setattr(policy, "hidden_states", lambda ids, *rest: shapes.append(tuple(ids.shape)) or whole(ids, *rest))
+    whole = llm.hidden_states
+    monkeypatch.setattr(llm, "hidden_states", lambda ids, *rest: shapes.append(tuple(ids.shape)) or whole(ids, *rest))
     return shapes
 
 
-def apart(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def apart(llm: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on every prompt is passed whole."""
-    monkeypatch.setitem(shared_prefix.WORTH, policy.model.device.type, float("inf"))
+    monkeypatch.setitem(shared_prefix.WORTH, llm.model.device.type, float("inf"))
 
 
 def test_it_is_as_long_as_all_agree_and_leaves_one_token_of_each() -> None:
@@ -53,34 +53,34 @@ def test_a_pass_more_must_pay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_logits_masses_and_draws_are_the_same(
-    policy: LocalModel, passed: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+    llm: LocalModel, passed: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [prompt[-3:] for prompt in PROMPTS]
     with torch.no_grad():
-        ours = policy.response_logits(PROMPTS, answers)[0].whole(), tree_mass(policy, PROMPTS, TREE)
+        ours = llm.response_logits(PROMPTS, answers)[0].whole(), tree_mass(llm, PROMPTS, TREE)
         assert {(1, len(SYSTEM))} == {shape for shape in passed if shape[0] == 1} and len(passed) == 4
-    said = generate(policy, PROMPTS, 2, max_tokens=6, seed=2)
-    apart(policy, monkeypatch)
+    said = generate(llm, PROMPTS, 2, max_tokens=6, seed=2)
+    apart(llm, monkeypatch)
     with torch.no_grad():
-        whole = policy.response_logits(PROMPTS, answers)[0].whole(), tree_mass(policy, PROMPTS, TREE)
+        whole = llm.response_logits(PROMPTS, answers)[0].whole(), tree_mass(llm, PROMPTS, TREE)
     torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-5)
-    assert [s.tokens for s in said] == [s.tokens for s in generate(policy, PROMPTS, 2, max_tokens=6, seed=2)]
+    assert [s.tokens for s in said] == [s.tokens for s in generate(llm, PROMPTS, 2, max_tokens=6, seed=2)]
 
 
-def test_gradients_come_back_through_it(policy: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    parameters, found = disturbed(policy, "a"), []
+def test_gradients_come_back_through_it(llm: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters, found = disturbed(llm, "a"), []
     for _ in range(2):
-        with policy.adapter("a"):
-            mass = tree_mass(policy, PROMPTS, TREE)
+        with llm.adapter("a"):
+            mass = tree_mass(llm, PROMPTS, TREE)
             found.append(torch.autograd.grad((mass * torch.arange(9)).sum(), parameters))
-        apart(policy, monkeypatch)
+        apart(llm, monkeypatch)
     for ours, whole in zip(*found, strict=True):
         torch.testing.assert_close(ours, whole, rtol=1e-3, atol=1e-6)
 
 
-def test_where_layers_are_computed_again_prompts_are_passed_whole(policy: LocalModel, passed: list[tuple[int, ...]]) -> None:
-    disturbed(policy, "a")
-    policy.recompute_layers()
-    with policy.adapter("a"):
-        tree_mass(policy, PROMPTS, TREE).sum().backward()
+def test_where_layers_are_computed_again_prompts_are_passed_whole(llm: LocalModel, passed: list[tuple[int, ...]]) -> None:
+    disturbed(llm, "a")
+    llm.recompute_layers()
+    with llm.adapter("a"):
+        tree_mass(llm, PROMPTS, TREE).sum().backward()
     assert {rows for rows, _ in passed} == {len(PROMPTS)}

@@ -20,7 +20,7 @@ from online.model.local_model import LocalModel
 from online.model.opening_trees import serving_mass, tree_mass
 from online.model.token_budget import Room, TokenBudget, memory_for
 from tests.online.model.paths import TREE, disturbed
-from tests.online.tiny_model import random_prompts, tiny_policy, tiny_tokenizer
+from tests.online.tiny_model import random_prompts, tiny_llm, tiny_tokenizer
 
 ROOT = Path(__file__).parents[3]
 SMALL = TokenBudget(graph=Room(50, 0), passing=Room(70, 0), cached=Room(90, 2))
@@ -46,7 +46,7 @@ def test_no_rows_make_no_batch() -> None:
 
 
 @contextmanager
-def widest(policy: LocalModel) -> Iterator[dict[str, int]]:
+def widest(llm: LocalModel) -> Iterator[dict[str, int]]:
     """Tokens of the largest pass with a gradient and without, its padding counted, and of the largest cache."""
     seen = {"graph": 0, "passing": 0, "cached": 0}
 
@@ -57,36 +57,36 @@ def widest(policy: LocalModel) -> Iterator[dict[str, int]]:
         if given["use_cache"]:
             seen["cached"] = max(seen["cached"], mask.numel())
 
-    hook = policy.model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
+    hook = llm.model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
     try:
         yield seen
     finally:
         hook.remove()
 
 
-def measured(policy: LocalModel, work: Callable[[], object]) -> dict[str, int]:
-    with widest(policy) as seen:
+def measured(llm: LocalModel, work: Callable[[], object]) -> dict[str, int]:
+    with widest(llm) as seen:
         work()
     return seen
 
 
 def test_no_pass_holds_more_tokens_than_the_budget() -> None:
-    policy, prompts = tiny_policy(), random_prompts(30, longest=40)
-    policy.budget = SMALL
+    llm, prompts = tiny_llm(), random_prompts(30, longest=40)
+    llm.budget = SMALL
     answers = [tuple(prompt[:8]) for prompt in prompts]
     with torch.no_grad():
-        tree = measured(policy, lambda: tree_mass(policy, prompts, TREE))
-        serving = measured(policy, lambda: serving_mass(policy, prompts, answers, TREE))
-        read = measured(policy, lambda: [
-            masses_along(policy, [prompts[i] for i in batch], [answers[i] for i in batch], TREE)
-            for batch in policy.batches(prompts, answers)
+        tree = measured(llm, lambda: tree_mass(llm, prompts, TREE))
+        serving = measured(llm, lambda: serving_mass(llm, prompts, answers, TREE))
+        read = measured(llm, lambda: [
+            masses_along(llm, [prompts[i] for i in batch], [answers[i] for i in batch], TREE)
+            for batch in llm.batches(prompts, answers)
         ])  # fmt: skip
     assert all(50 < one["passing"] <= 70 and not one["graph"] for one in (tree, serving, read))
-    drawn = measured(policy, lambda: generate(policy, prompts, 3, max_tokens=9))
+    drawn = measured(llm, lambda: generate(llm, prompts, 3, max_tokens=9))
     assert 40 < drawn["passing"] <= 70 and 50 < drawn["cached"] <= 90
-    disturbed(policy, "a")
-    with policy.adapter("a"):
-        assert 40 < measured(policy, lambda: tree_mass(policy, prompts, TREE).sum().backward())["graph"] <= 50
+    disturbed(llm, "a")
+    with llm.adapter("a"):
+        assert 40 < measured(llm, lambda: tree_mass(llm, prompts, TREE).sum().backward())["graph"] <= 50
 
 
 def shaped(hidden: int, inner: int) -> LocalModel:
@@ -100,11 +100,11 @@ def shaped(hidden: int, inner: int) -> LocalModel:
 @pytest.mark.parametrize("shape", [(128, 512), (256, 640)])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_what_a_gradient_keeps_of_a_token_is_what_is_counted(shape: tuple[int, int], recompute: bool) -> None:
-    policy, count = shaped(*shape), 64
+    llm, count = shaped(*shape), 64
     if recompute:
-        policy.recompute_layers()
-    disturbed(policy, "a")
-    weights = {p.untyped_storage().data_ptr() for p in policy.model.parameters()}
+        llm.recompute_layers()
+    disturbed(llm, "a")
+    weights = {p.untyped_storage().data_ptr() for p in llm.model.parameters()}
     kept: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -114,22 +114,22 @@ def test_what_a_gradient_keeps_of_a_token_is_what_is_counted(shape: tuple[int, i
         return tensor
 
     memory = 1 << 24
-    policy.allow(memory)
+    llm.allow(memory)
     prompt, held = list(range(3, 3 + 32)) * 2, []
-    with policy.adapter("a"), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        held.append(policy.response_logits([prompt[:-2]], [prompt[-2:]])[0].states)
-    counted = memory / policy.budget.graph.tokens
+    with llm.adapter("a"), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        held.append(llm.response_logits([prompt[:-2]], [prompt[-2:]])[0].states)
+    counted = memory / llm.budget.graph.tokens
     block = 0 if not recompute else counted - 4 * (3 + 1) * shape[0]  # of the one layer that is computed again at a time
     assert 0.6 * (counted - block) < sum(kept.values()) / count < 1.1 * (counted - block)
 
 
 def test_recomputed_layers_leave_room_for_more_and_a_cache_goes_by_its_precision() -> None:
-    policy = shaped(128, 512)
-    policy.allow(1 << 24)
-    before = policy.budget
-    policy.recompute_layers()
-    assert policy.budget.graph.tokens > 2 * before.graph.tokens and policy.budget.passing == before.passing
-    half = LocalModel(policy.model.to(torch.bfloat16), tiny_tokenizer())
+    llm = shaped(128, 512)
+    llm.allow(1 << 24)
+    before = llm.budget
+    llm.recompute_layers()
+    assert llm.budget.graph.tokens > 2 * before.graph.tokens and llm.budget.passing == before.passing
+    half = LocalModel(llm.model.to(torch.bfloat16), tiny_tokenizer())
     half.allow(1 << 24)
     assert (before.cached.tokens, half.budget.cached.tokens) == (
         (1 << 24) // (2 * 3 * 64 * 4),

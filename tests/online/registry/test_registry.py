@@ -206,24 +206,24 @@ def test_nothing_is_collected_by_a_damaged_live_or_pins_file(tmp_path: Path) -> 
 
 
 def test_peft_loads_what_is_published_and_gives_our_logits(tmp_path: Path) -> None:
-    policy = LocalModel.load(models.bundled())
+    llm = LocalModel.load(models.bundled())
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in policy.add_adapter("a", LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM")):
+        for parameter in llm.add_adapter("a", LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM")):
             parameter += torch.randn(parameter.shape, generator=generator) * 0.1
     registry = Registry(StateDir(tmp_path / "state"), fingerprint(models.bundled()))
     with registry.stage() as staged:
-        policy.save_adapter("a", staged)
+        llm.save_adapter("a", staged)
         version = registry.publish(staged, parent=None, settings={}, data_fingerprint="", metrics={})
     registry.attach(version, "evaluation", {"decision": "promoted"})
     registry.verify(version)
     base = AutoModelForCausalLM.from_pretrained(models.bundled(), dtype=torch.float32)
     loaded = PeftModel.from_pretrained(base, registry.path(version)).eval()
-    prompt, response = list(policy.render([{"role": "user", "content": "How do I bake bread?"}])), [5, 6, 7, 8]
+    prompt, response = list(llm.render([{"role": "user", "content": "How do I bake bread?"}])), [5, 6, 7, 8]
     with torch.no_grad():
         theirs = loaded(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
-        bare, _, _ = policy.response_logits([prompt], [response])
-        with policy.adapter("a"):
-            ours, _, _ = policy.response_logits([prompt], [response])
+        bare, _, _ = llm.response_logits([prompt], [response])
+        with llm.adapter("a"):
+            ours, _, _ = llm.response_logits([prompt], [response])
     torch.testing.assert_close(ours.whole()[0], theirs)
     assert not torch.allclose(bare.whole()[0], theirs, atol=0.1)

@@ -13,7 +13,7 @@ import models
 from evaluation import GrammarJudge, Outcome, Prompt, load_suite
 from online.model.local_model import LocalModel
 from online.training.entropy_gap import Gap, entropy_gap, may_learn
-from tests.online.tiny_model import tiny_policy
+from tests.online.tiny_model import tiny_llm
 
 
 def drawn(refusals: float, compliances: float, n: int = 100) -> Gap:
@@ -55,12 +55,12 @@ def test_only_harmful_prompts_are_asked() -> None:
             return Outcome.REFUSAL if len(response.split()) % 2 else Outcome.COMPLIANCE
 
     prompts = [Prompt(str(i), "harmful" if i % 2 else "benign", ({"role": "user", "content": f"w{i}"},)) for i in range(40)]
-    gap = entropy_gap(tiny_policy(), prompts, Parity(), max_tokens=6)
+    gap = entropy_gap(tiny_llm(), prompts, Parity(), max_tokens=6)
     assert gap.refusals + gap.compliances == 20
 
 
 @pytest.mark.parametrize(("name", "allowed"), [(models.DEFAULT, True), (models.FLIPPED, False)])
 def test_the_bundled_model_may_learn_and_the_flipped_control_may_not(name: str, allowed: bool) -> None:
-    policy = LocalModel.load(models.bundled(name))
-    gap = entropy_gap(policy, load_suite(models.suite("calibration")), GrammarJudge(), max_tokens=64)
+    llm = LocalModel.load(models.bundled(name))
+    gap = entropy_gap(llm, load_suite(models.suite("calibration")), GrammarJudge(), max_tokens=64)
     assert (may_learn(gap) is None) is allowed, gap

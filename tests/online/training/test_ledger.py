@@ -24,8 +24,19 @@ def test_every_event_of_a_selected_prompt_is_named_with_its_band_and_no_text(tmp
     assert [entry.band for entry in ledger.entries] == ["high", "grey", "low", "high"], "in order of time"
     assert [entry.id for entry in ledger.entries] == [event.id for event in (*events[:3], events[4])]
     assert {entry.prompt for entry in ledger.entries} == {prompt_hash(prompt, "salt") for prompt in PROMPTS}
+    assert [(entry.mass, entry.harm) for entry in ledger.entries] == [(mass, None) for mass in (0.9, 0.5, 0.1, 0.9)]
     ledger.save(tmp_path)
     assert Ledger.load(tmp_path) == ledger and "prompt 0" not in (tmp_path / FILE).read_text()
+
+
+def test_where_the_base_put_a_prompt_comes_back_to_the_bit(tmp_path: Path) -> None:
+    masses, harms = (0.1 + 0.2, 1 / 3, 0.7), (1.1, -2.2 / 2.1, 0.0)
+    events = [replace(make(at), prompt_tokens=prompt) for at, prompt in enumerate(PROMPTS)]
+    found = Selection.sorted_by(Bands(0.3, 0.6), list(PROMPTS), masses, harms)
+    Ledger.of(NOW + 9, events, found, "salt").save(tmp_path)
+    entries = Ledger.load(tmp_path).entries
+    sided = {*found.high, *found.grey, *found.low}
+    assert [(e.mass, e.harm) for e in entries] == [(masses[at], harms[at]) for at in sorted(sided)] and len(sided) == 2
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"until": "x", "events": []}', '{"until": 1, "events": [{"id": "a"}]}'])

@@ -37,7 +37,7 @@ class Answering(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endpoint(tmp_path: Path) -> Iterator[tuple[Trainer, EngineRollouts, ThreadingHTTPServer]]:
-    """A trainer whose rollouts come over HTTP from its own policy. On one thread, as updates are by default: how sums are
+    """A trainer whose rollouts come over HTTP from its own model. On one thread, as updates are by default: how sums are
     split among threads changes last digits, which AdamW's first steps blow up where a gradient is nearly nothing."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -45,14 +45,14 @@ def endpoint(tmp_path: Path) -> Iterator[tuple[Trainer, EngineRollouts, Threadin
     server, contested = ThreadingHTTPServer(("127.0.0.1", 0), Answering), list[int]()
 
     def answer(asked: dict) -> dict:
-        with trainer.policy.adapter(ADAPTER):
+        with trainer.llm.adapter(ADAPTER):
             prompts = [tuple(p) for p in asked["prompts"]]
             luck, tokens = trainer._luck().initial_seed(), asked["max_tokens"]  # as the trainer would draw itself
             if asked["n"] == trainer.settings.group_size:
                 contested.append(len(prompts))
             start = 0 if asked["n"] == trainer.settings.group_size else contested[-1]  # anchors come after
             numbers = range(start, start + len(prompts))
-            drawn = generate(trainer.policy, prompts, asked["n"], max_tokens=tokens, seed=luck, numbers=numbers)
+            drawn = generate(trainer.llm, prompts, asked["n"], max_tokens=tokens, seed=luck, numbers=numbers)
         assert digest(state.rollouts / asked["adapter"]) == asked["adapter"]
         return {"adapter": asked["adapter"], "samples": [vars_of(one) for one in drawn]}
 
@@ -115,7 +115,7 @@ def test_what_is_not_of_this_adapter_is_dropped_and_the_policy_draws(endpoint, b
     honest = server.answer
     server.answer = lambda asked: bent(honest(asked))
     with pytest.raises(RolloutError, match="127.0.0.1"):
-        engine.sample(trainer.policy, ADAPTER, trainer.selection.prompts[:2], [2, 2], max_tokens=[4, 4], seed=1)
+        engine.sample(trainer.llm, ADAPTER, trainer.selection.prompts[:2], [2, 2], max_tokens=[4, 4], seed=1)
     assert "refused" in trainer.advance() and isinstance(trainer.rollouts, LocalRollouts)
     assert "from step 1 on" in caplog.text
 
@@ -128,7 +128,7 @@ def test_no_endpoint_is_found_where_none_says_so(tmp_path: Path) -> None:
     assert found is not None and found.url.endswith(":9")
     trainer = tiny_trainer()
     with pytest.raises(RolloutError):
-        found.sample(trainer.policy, ADAPTER, trainer.selection.prompts[:1], [1], max_tokens=[2], seed=0)
+        found.sample(trainer.llm, ADAPTER, trainer.selection.prompts[:1], [1], max_tokens=[2], seed=0)
     announce(state, None)
     assert EngineRollouts.found(state) is None
     state.endpoint_path.write_text("{")
@@ -156,4 +156,4 @@ def test_an_engine_says_whether_it_serves_such_an_adapter(
 ) -> None:
     trainer, engine, server = endpoint
     server.answer = lambda asked: answer
-    assert engine.refusal(trainer.policy, ADAPTER, (5, 6)) == reason and told in caplog.text
+    assert engine.refusal(trainer.llm, ADAPTER, (5, 6)) == reason and told in caplog.text

@@ -16,7 +16,7 @@ from online.model.opening_trees import tree_mass
 from online.model.residual import residuals
 from online.training import selector
 from online.training.selector import SURE, Selection, select
-from tests.online.tiny_model import random_prompts, tiny_policy
+from tests.online.tiny_model import random_prompts, tiny_llm
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def selection() -> Selection:
 
 
 def test_bands_are_those_of_the_frozen_base() -> None:
-    policy, prompts, openings = tiny_policy(), random_prompts(30), Openings(((5,), (6, 7), (8,)))
+    llm, prompts, openings = tiny_llm(), random_prompts(30), Openings(((5,), (6, 7), (8,)))
     with torch.no_grad():
-        masses = tree_mass(policy, prompts, openings)
+        masses = tree_mass(llm, prompts, openings)
     bands = Bands(float(masses.quantile(0.3)), float(masses.quantile(0.7)))
-    found = select(policy, prompts, openings, bands)
+    found = select(llm, prompts, openings, bands)
     for name in ("high", "grey", "low"):
         assert getattr(found, name) == tuple(i for i, m in enumerate(masses.tolist()) if bands.band(m) == name)
     assert sum(map(len, (found.high, found.grey, found.low))) == 30
@@ -50,6 +50,16 @@ def test_every_contested_prompt_has_its_turn_before_any_returns(selection: Selec
     assert set(turns[: len(selection.high)]) == set(selection.high)
 
 
+def test_others_beside_it_anchor_or_are_steered_and_nothing_is_learned_from_them() -> None:
+    mine = Selection.sorted_by(Bands(0.5, 0.8), [(1,), (2,), (3,)], [0.9, 0.6, 0.1])
+    others = Selection.sorted_by(Bands(0.5, 0.8), [(3,), (4,), (5,), (6,)], [0.3, 0.95, 0.7, 0.2])
+    both = mine.beside(others)
+    assert both.prompts == ((1,), (2,), (3,), (5,), (6,)) and both.masses == (0.9, 0.6, 0.1, 0.7, 0.2)
+    assert (both.high, both.grey, both.low) == ((0,), (1, 3), (2, 4)) and both.harms is None
+    sure = Selection.sorted_by(Bands(0.5, 0.8), [(7,), (8,)], [0.1, 0.9], [-SURE, 0.0])
+    assert Selection.sorted_by(Bands(0.5, 0.8), [(1,)], [0.9], [SURE]).beside(sure).harms == (SURE, -SURE)
+
+
 def test_with_the_harm_sense_each_corner_is_taught_what_is_its_and_grey_teaches_nothing() -> None:
     masses = [0.1, 0.6, 0.9] * 4
     harms = [SURE] * 3 + [-SURE] * 3 + [SURE - 0.01] * 3 + [math.nan] * 3
@@ -62,15 +72,15 @@ def test_with_the_harm_sense_each_corner_is_taught_what_is_its_and_grey_teaches_
 
 
 def test_harm_is_read_on_the_base_whoever_is_asked_for_masses() -> None:
-    policy, prompts, openings = tiny_policy(), random_prompts(20), Openings(((5,), (6, 7), (8,)))
-    streams = residuals(policy, prompts, (1, 2)).numpy()
+    llm, prompts, openings = tiny_llm(), random_prompts(20), Openings(((5,), (6, 7), (8,)))
+    streams = residuals(llm, prompts, (1, 2)).numpy()
     weights = np.random.default_rng(0).normal(size=streams.shape[1:]).astype(np.float32)
     sense = Sense((1, 2), 20 * weights, 0.0)
-    found = select(policy, prompts, openings, Bands(0.01, 0.02), sense=sense)
+    found = select(llm, prompts, openings, Bands(0.01, 0.02), sense=sense)
     assert found.harms == pytest.approx([sense.read(x) for x in streams], rel=1e-4)
     assert found.high and all(found.harms[i] >= SURE for i in found.high)
     assert all(found.harms[i] <= -SURE for i in (*found.grey, *found.low))
-    assert select(policy, prompts, openings, Bands(0.01, 0.02)).harms is None
+    assert select(llm, prompts, openings, Bands(0.01, 0.02)).harms is None
 
 
 def test_without_a_high_band_there_is_nothing_to_learn_from_and_no_error() -> None:

@@ -47,12 +47,12 @@ def test_projections_are_named_and_nothing_else_learns(
 ) -> None:
     model = tiny_model() if config is None else built(config)
     assert (targets(model), fused_experts(model)) == (names, fused)
-    policy = LocalModel(model, tiny_tokenizer())
-    policy.add_adapter("a", lora(model, UpdateSettings(lora_rank=4)))
+    llm = LocalModel(model, tiny_tokenizer())
+    llm.add_adapter("a", lora(model, UpdateSettings(lora_rank=4)))
     learning = {name.partition(".lora_")[0].rpartition(".")[2] for name, _ in model.named_parameters() if ".lora_" in name}
     assert sorted(learning) == names
     assert ("experts of this model are fused" in caplog.text) is fused
-    assert targets(policy.model) == names, "with an adapter the same are found"
+    assert targets(llm.model) == names, "with an adapter the same are found"
 
 
 def test_the_bundled_models_are_those_that_it_always_had() -> None:

@@ -26,7 +26,7 @@ from online.training import objective
 from online.training.presets import PRESETS
 from online.training.selector import Selection, select
 from online.training.trainer import ADAPTER, Trainer
-from tests.online.tiny_model import random_prompts, tiny_policy
+from tests.online.tiny_model import random_prompts, tiny_llm
 
 OPENINGS = Openings(((5,), (6, 7), (8,), (9, 10)))
 STEPS = 12
@@ -37,16 +37,16 @@ QUICK = {
 }  # fmt: skip
 
 
-def masses_quantiles(policy: LocalModel, prompts: list) -> tuple[float, float]:
+def masses_quantiles(llm: LocalModel, prompts: list) -> tuple[float, float]:
     with torch.no_grad():
-        masses = tree_mass(policy, prompts, OPENINGS)
+        masses = tree_mass(llm, prompts, OPENINGS)
     return float(masses.quantile(0.6)), float(masses.quantile(0.8))
 
 
 def tiny_trainer(**settings) -> Trainer:
-    policy, prompts = tiny_policy(), random_prompts(80)
-    bands, chosen = Bands(*masses_quantiles(policy, prompts)), UpdateSettings(**QUICK | settings)
-    return Trainer(policy, select(policy, prompts, OPENINGS, bands), OPENINGS, chosen)
+    llm, prompts = tiny_llm(), random_prompts(80)
+    bands, chosen = Bands(*masses_quantiles(llm, prompts)), UpdateSettings(**QUICK | settings)
+    return Trainer(llm, select(llm, prompts, OPENINGS, bands), OPENINGS, chosen)
 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:
@@ -54,8 +54,8 @@ def weights(trainer: Trainer) -> list[torch.Tensor]:
 
 
 def masses(trainer: Trainer, adapter: str | None) -> torch.Tensor:
-    with torch.no_grad(), trainer.policy.adapter(adapter):
-        return tree_mass(trainer.policy, trainer.selection.prompts, OPENINGS)
+    with torch.no_grad(), trainer.llm.adapter(adapter):
+        return tree_mass(trainer.llm, trainer.selection.prompts, OPENINGS)
 
 
 def test_exact_raises_what_is_contested_and_lowers_what_lies_below(monkeypatch) -> None:
@@ -122,7 +122,7 @@ def test_the_rate_rises_over_the_first_steps_and_is_halved_after_most() -> None:
 def test_a_copy_is_saved_as_a_whole_model(tmp_path: Path) -> None:
     trainer = tiny_trainer(tune="full")
     trainer.advance()
-    trainer.policy.save_adapter(ADAPTER, tmp_path)
+    trainer.llm.save_adapter(ADAPTER, tmp_path)
     saved = LocalModel.load(tmp_path)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -141,7 +141,7 @@ def test_graphs_held_one_by_one_give_the_gradient_of_one_graph(preset: str, monk
     gradients = []
     for tokens in (100_000, 25):
         trainer, pieces, seen = tiny_trainer(preset=preset), Counter[str](), [0]
-        trainer.policy.budget = TokenBudget(Room(tokens, 0), Room(100_000, 0), Room(100_000, 0))
+        trainer.llm.budget = TokenBudget(Room(tokens, 0), Room(100_000, 0), Room(100_000, 0))
 
         def noted(metrics: dict, losses=trainer._losses, pieces=pieces) -> Iterator[tuple[str, torch.Tensor]]:
             for name, loss in losses(metrics):
@@ -152,7 +152,7 @@ def test_graphs_held_one_by_one_give_the_gradient_of_one_graph(preset: str, monk
             seen.append(given["input_ids"].numel() if torch.is_grad_enabled() else 0)
 
         monkeypatch.setattr(trainer, "_losses", noted)
-        trainer.policy.model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
+        trainer.llm.model.get_decoder().register_forward_pre_hook(note, with_kwargs=True)
         metrics = trainer.advance()
         expected = {"decision", "below"} if preset == "anchored" else {"surrogate"}
         assert pieces.keys() == expected | {"anchors"}
@@ -172,7 +172,7 @@ def test_a_large_model_computes_layers_again_unless_told_otherwise(
     caplog.set_level("INFO", "sirl")
     monkeypatch.setattr("online.training.trainer.LARGE", large)
     trainer = tiny_trainer(gradient_checkpointing=wanted)
-    assert trainer.policy._recompute is again
+    assert trainer.llm._recompute is again
     assert ("layers are computed again" in caplog.text) is again
 
 
@@ -196,9 +196,9 @@ def test_layers_computed_again_give_the_same_gradient_and_no_more_than_they_shou
 
 
 def test_a_base_in_half_precision_has_an_adapter_in_full() -> None:
-    policy, prompts = tiny_policy(dtype=torch.bfloat16), random_prompts(80)
-    bands = Bands(*masses_quantiles(policy, prompts))
-    trainer = Trainer(policy, select(policy, prompts, OPENINGS, bands), OPENINGS, UpdateSettings(**QUICK))
+    llm, prompts = tiny_llm(dtype=torch.bfloat16), random_prompts(80)
+    bands = Bands(*masses_quantiles(llm, prompts))
+    trainer = Trainer(llm, select(llm, prompts, OPENINGS, bands), OPENINGS, UpdateSettings(**QUICK))
     before = weights(trainer)
     assert all(p.dtype == torch.float32 for p in before)
     trainer.advance()

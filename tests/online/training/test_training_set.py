@@ -50,6 +50,10 @@ def test_a_ledger_brings_the_same_prompts_until_one_is_gone(buffer: Buffer, wait
     ledger = Ledger.of(newest.until, newest.events, selection, SALT)
     again = TrainingSet.named(buffer, ledger, SALT)
     assert (again.prompts, again.until) == (newest.prompts, newest.until)
+    assert again.as_it_was_sorted(ledger, SALT, selection.bands) == selection
+    earlier = replace(ledger, entries=tuple(replace(entry, mass=None) for entry in ledger.entries))
+    with pytest.raises(LedgerError, match=r"noted no masses, so it cannot be taught again\.$"):
+        again.as_it_was_sorted(earlier, SALT, selection.bands)
     buffer.delete([ledger.entries[0].id])
     with pytest.raises(LedgerError, match="1 of the prompts are no longer in the buffer"):
         TrainingSet.named(buffer, ledger, SALT)

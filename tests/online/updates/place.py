@@ -48,8 +48,8 @@ class Place:
         self.put([row.messages for row in load_suite(models.suite("traffic"))[start : start + count]], start, ago)
 
     def put(self, conversations: Sequence[Sequence[dict]], start: int = 0, ago: float = 60.0) -> None:
-        policy = LocalModel.load(self.base_dir)
-        asked = [(messages[-1]["content"], policy.render(messages)) for messages in conversations]
+        llm = LocalModel.load(self.base_dir)
+        asked = [(messages[-1]["content"], llm.render(messages)) for messages in conversations]
         self.buffer.append(
             [
                 Event(f"{start + i:032x}", time.time() - ago, "base", "plain", text, tokens, "",

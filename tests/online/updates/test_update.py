@@ -191,27 +191,27 @@ def test_an_engine_that_would_not_serve_the_adapter_refuses_it_before_anything_i
     place: Visited, suites: Suites, monkeypatch
 ) -> None:
     """A fresh adapter is offered, and leaves nothing behind."""
-    policy, offered = LocalModel.load(place.base_dir), []
+    llm, offered = LocalModel.load(place.base_dir), []
     run = _Run(
         place.settings, place.state, place.registry, place.base_dir, suites, Quiet, UpdateRecord.new(place.state.updates)
     )
-    run._try_out(policy, place.settings.update, suites)
-    assert policy._peft is None, "where no engine runs there is nobody to ask"
+    run._try_out(llm, place.settings.update, suites)
+    assert llm._peft is None, "where no engine runs there is nobody to ask"
     announce(place.state, "http://127.0.0.1:9")
     reasons = iter([None, "its modules are none of mine."])
 
-    def refusal(engine, policy: LocalModel, adapter: str, prompt: Tokens) -> str | None:
-        with torch.no_grad(), policy.adapter(adapter):
-            changed = policy.response_logits([prompt], [(5,)])[0].whole()
+    def refusal(engine, llm: LocalModel, adapter: str, prompt: Tokens) -> str | None:
+        with torch.no_grad(), llm.adapter(adapter):
+            changed = llm.response_logits([prompt], [(5,)])[0].whole()
         with torch.no_grad():
-            offered.append(torch.equal(changed, policy.response_logits([prompt], [(5,)])[0].whole()))
+            offered.append(torch.equal(changed, llm.response_logits([prompt], [(5,)])[0].whole()))
         return next(reasons)
 
     monkeypatch.setattr(EngineRollouts, "refusal", refusal)
-    run._try_out(policy, place.settings.update, suites)
+    run._try_out(llm, place.settings.update, suites)
     with pytest.raises(UpdateRefused, match=r"127\.0\.0\.1:9 serves no adapter .*: its modules are none of mine\."):
-        run._try_out(policy, place.settings.update, suites)
-    assert offered == [True, True] and not [name for name, _ in policy.model.named_parameters() if "lora_" in name]
+        run._try_out(llm, place.settings.update, suites)
+    assert offered == [True, True] and not [name for name, _ in llm.model.named_parameters() if "lora_" in name]
 
 
 def test_two_at_once_are_one_too_many(place: Visited, suites: Suites) -> None:
@@ -286,10 +286,10 @@ def test_with_other_data_what_was_begun_is_discarded(place: Visited, suites: Sui
 
 def that_does_nothing(place: Visited, folder: Path) -> int:
     """An imported version that changes nothing."""
-    policy = LocalModel.load(place.base_dir)
-    policy.add_adapter("nothing", LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    llm = LocalModel.load(place.base_dir)
+    llm.add_adapter("nothing", LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
     folder.mkdir()
-    policy.save_adapter("nothing", folder)
+    llm.save_adapter("nothing", folder)
     return place.registry.import_adapter(folder, base_dir=place.base_dir, max_rank=16)
 
 
