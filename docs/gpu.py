@@ -30,7 +30,7 @@ LEARNER = """## A step of the learner
 Random weights of Qwen2.5's shapes in bf16, LoRA of rank 16, default settings, prompts of random tokens. A step is made of
 rollouts of contested prompts, masses with their gradient, and anchors.
 """
-UPDATE = """A default update of such prompts is selection, steps, and the gate's two policies.
+UPDATE = """A default update of such prompts is selection, steps, and the gate's two models.
 """
 Cells = Mapping[str, Mapping[str, Any]]
 

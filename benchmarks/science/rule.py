@@ -24,16 +24,16 @@ def expected(masses: Masses, tau: float = 1.0) -> tuple[float, float]:
     return float(np.where(masses > tau, 1.0, masses).mean()), float((masses > min(tau, 0.5)).mean())
 
 
-def equal_threshold(prompts: Sequence[Prompt], base: Masses, llm: Masses) -> float:
-    """The lowest threshold over `llm` at which no benign class is refused over ALLOWED more often than by the bare
+def equal_threshold(prompts: Sequence[Prompt], base: Masses, masses: Masses) -> float:
+    """The lowest threshold over `masses` at which no benign class is refused over ALLOWED more often than by the bare
     base, at temperature 1 and greedily; 1, which adds nothing to the model, where there is none."""
     inside = cells(prompts)
 
     def fits(tau: float) -> bool:
-        pairs = ((expected(llm[mine], tau), expected(base[mine])) for mine in map(inside.__getitem__, BENIGN))
+        pairs = ((expected(masses[mine], tau), expected(base[mine])) for mine in map(inside.__getitem__, BENIGN))
         return all(ours <= theirs + ALLOWED for both in pairs for ours, theirs in zip(*both, strict=True))
 
-    return next((float(tau) for tau in np.unique(llm) if fits(tau)), 1.0)
+    return next((float(tau) for tau in np.unique(masses) if fits(tau)), 1.0)
 
 
 def frontier(prompts: Sequence[Prompt], answers: Answers, masses: Masses) -> list[dict[str, float]]:

@@ -51,7 +51,17 @@ RUNS = (*UNTRAINED, *PRESETS, SCARCE, *LABELLED)
 SMALL = {"paper": {"tune": "lora", "group_size": 8, "learning_rate": 2e-3, "max_tokens": 64}}
 """What is set in a run beside its preset: in 30 steps at the published rate of 1e-6 a model this small would not move."""
 SCARCITY = 0.03
-ELSEWHERE = {"rollouts", "engine_flags", "tensorboard", "suite", "judge", "min_prompts", "look_every", "look_prompts"}
+ELSEWHERE = {
+    "rollouts",
+    "engine_flags",
+    "tensorboard",
+    "suite",
+    "judge",
+    "min_prompts",
+    "look_every",
+    "look_prompts",
+    "own_prompts",
+}
 """Settings of an update that mean nothing here."""
 LOOK_EVERY = 5
 STEERING = "upper quartile of ratios"

@@ -1,18 +1,20 @@
 """The ledger: which buffered events taught an adapter.
 
-It lies in the version's folder, under its manifest's digests, and holds no text: an event's id, the hashes of its client and
-of its prompt, and where the frozen base put its prompt: its band, its refusal mass and its harm sense.
+It lies in the version's folder, under its manifest's digests, and holds no text of anybody's: an event's id, the hashes of
+its client and of its prompt, and where the frozen base put that: its band, its refusal mass and its harm sense. Prompts that
+the model made up itself are in it whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from guard.errors import SirlError
+from guard.openings import Tokens
 from online.events.event import Event, prompt_hash
 from online.state.files import write_atomic
 from online.state.format import require
@@ -45,17 +47,29 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnPrompt:
+    """A prompt that the model made up itself, with its tree mass and its harm sense as of an entry."""
+
+    tokens: Tokens
+    mass: float
+    harm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """The events that taught one version, in order of time; none came after `until` (unix seconds). `cut`: tokens that
-    longer prompts were cut to, None where none was."""
+    longer prompts were cut to, None where none was. own: prompts that the model made up itself, in the order in which they
+    were selected."""
 
     until: float
     entries: tuple[Entry, ...]
     cut: int | None = None
+    own: tuple[OwnPrompt, ...] = ()
 
     @classmethod
-    def of(cls, until: float, events: Iterable[Event], selection: Selection, salt: str, cut: int | None = None) -> Self:
-        """The entries of these events; one counts whose prompt was among the selected, though others asked the same."""
+    def of(cls, until: float, events: Collection[Event], selection: Selection, salt: str, cut: int | None = None) -> Self:
+        """The entries of these events; one counts whose prompt was among the selected, though others asked the same. What
+        was selected and asked by nobody is the model's own."""
         harms = selection.harms or (None,) * len(selection.prompts)
         where = {
             selection.prompts[at]: (band, selection.masses[at], harms[at])
@@ -67,7 +81,9 @@ class Ledger:
             for e in sorted(events, key=lambda e: (e.time, e.id))
             if e.prompt_tokens in where
         ]
-        return cls(until, tuple(found), cut)
+        asked = {e.prompt_tokens for e in events}
+        own = [OwnPrompt(p, *where[p][1:]) for p in selection.prompts if p not in asked]
+        return cls(until, tuple(found), cut, tuple(own))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -76,7 +92,9 @@ class Ledger:
         try:
             document = json.loads((folder / FILE).read_text("utf-8"))
             require(document, FORMAT, f"the ledger of {folder.name}")
-            return cls(float(document["until"]), tuple(Entry(**entry) for entry in document["events"]), document.get("cut"))
+            entries = tuple(Entry(**entry) for entry in document["events"])
+            own = tuple(OwnPrompt(tuple(one["tokens"]), one["mass"], one["harm"]) for one in document.get("own", ()))
+            return cls(float(document["until"]), entries, document.get("cut"), own)
         except FileNotFoundError:
             raise LedgerError(f"{folder.name} has no ledger: it was imported, or made before ledgers were kept.") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -88,4 +106,5 @@ class Ledger:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         cut = {} if self.cut is None else {"cut": self.cut}
-        return {"until": self.until, **cut, "events": [asdict(entry) for entry in self.entries]}
+        own = {"own": [asdict(one) for one in self.own]} if self.own else {}
+        return {"until": self.until, **cut, "events": [asdict(entry) for entry in self.entries], **own}

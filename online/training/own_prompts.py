@@ -37,15 +37,16 @@ def own_prompts(llm: LocalModel, count: int, *, seed: int) -> list[Tokens]:
     if not before or not count:
         return []
     starts = [tuple(llm.tokenizer.encode(words, add_special_tokens=False)) for words in STARTS]
-    found: set[Tokens] = set()
+    found: dict[Tokens, None] = {}
     for at in range(0, round(count / USUAL_YIELD), AT_ONCE):
         begun = [starts[number % len(starts)] for number in range(at, at + AT_ONCE)]
         asked = [(*before, *words) for words in begun]
         drawn = generate(llm, asked, max_tokens=TOKENS, seed=seed, numbers=range(at, at + AT_ONCE))
-        found |= {turn for sample in drawn if (turn := rendered(llm, (*begun[sample.prompt], *sample.tokens)))}
+        turns = (rendered(llm, (*begun[sample.prompt], *sample.tokens)) for sample in drawn)
+        found |= dict.fromkeys(turn for turn in turns if turn)
         if len(found) >= count:
             break
-    return sorted(found)[:count]
+    return sorted([*found][:count])
 
 
 def beginning(llm: LocalModel) -> Tokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -20,6 +21,8 @@ from online.training.own_prompts import own_prompts
 from online.training.presets import PRESETS
 from online.training.quotas import within_quotas
 from online.training.selector import Selection, select
+
+log = logging.getLogger("sirl")
 
 HELD = 10
 """One in so many prompts of the low band, by its salted hash, is never taught: the gate asks what learning never saw."""
@@ -74,27 +77,40 @@ class TrainingSet:
         return replace(newest, prompts=selection.prompts, held=held), selection, left
 
     def as_it_was_sorted(self, ledger: Ledger, salt: str, bands: Bands) -> Selection:
-        """The selection of these prompts that a ledger notes. Raises LedgerError where it has no masses."""
+        """The selection of these prompts, and of the model's own, that a ledger notes. Raises LedgerError where it has no
+        masses."""
         noted = {entry.prompt: entry for entry in ledger.entries}
         entries = [noted[prompt_hash(tokens, salt)] for tokens in self.prompts]
         masses = [entry.mass for entry in entries if entry.mass is not None]
         if len(masses) < len(entries):
             raise LedgerError("Its ledger is an earlier sirl-guard's, which noted no masses, so it cannot be taught again.")
-        harms = [entry.harm for entry in entries if entry.harm is not None]
-        return Selection.sorted_by(bands, self.prompts, masses, harms if len(harms) == len(entries) else None)
+        every = [*entries, *ledger.own]
+        harms = [one.harm for one in every if one.harm is not None]
+        prompts = [*self.prompts, *(one.tokens for one in ledger.own)]
+        known = harms if every and len(harms) == len(every) else None
+        return Selection.sorted_by(bands, prompts, [*masses, *(one.mass for one in ledger.own)], known)
 
-    def digest(self, base: Calibration, learn: UpdateSettings, model: str) -> str:
-        """Of all that decides which adapter comes of them: prompts, the base and its calibration, settings."""
+    @staticmethod
+    def digest(selection: Selection, base: Calibration, learn: UpdateSettings, model: str) -> str:
+        """Of all that decides which adapter comes of a selection: its prompts and where the base put them, to the bit, the
+        base and its calibration, settings."""
         # When it holds, by whom it was measured, and what is watched, decide nothing.
         measured = replace(base, conditions=None, judge=None, suite=None, root=()).to_json()
-        decisive = [self.prompts, measured, learn.model_dump(mode="json"), model]
+        where = [selection.prompts, selection.masses, selection.harms]
+        decisive = [where, measured, learn.model_dump(mode="json"), model]
         return f"sha256:{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}"
 
 
 def beside_own(llm: LocalModel, selection: Selection, base: Calibration, learn: UpdateSettings) -> Selection:
-    """With as many prompts beside it as the model is to make up itself."""
+    """With as many prompts beside it as the model is to make up itself: none where nothing anchors or is steered, or where
+    the model as it becomes would sort them among those to learn from."""
+    preset = PRESETS[learn.preset]
+    if preset.live or not (preset.anchored or preset.two_sided):
+        return selection
     with llm.adapter(None):
         own = own_prompts(llm, learn.own_prompts, seed=learn.seed)
+    if len(own) < learn.own_prompts:
+        log.warning("The model made up %d prompts where update.own_prompts asks for %d.", len(own), learn.own_prompts)
     return selection.beside(_sorted(llm, own, base, learn)) if own else selection
 
 

@@ -82,7 +82,8 @@ def erase(state: StateDir, registry: Registry, buffer: Buffer, clients: Collecti
             registry.activate(_clean(registry, tainted), actor=ACTOR, reason=f"v{live} is to be forgotten")
         for version in tainted:
             registry.destroy(version, actor=ACTOR, reason=REASON)
-        for folder in (state.rollouts, *(p.parent for p in state.updates.glob("*/checkpoint.pt"))):  # weights half learned
+        half_learned = {path.parent for name in ("checkpoint.pt", "sound.pt") for path in state.updates.glob(f"*/{name}")}
+        for folder in (state.rollouts, *sorted(half_learned)):
             shutil.rmtree(folder, ignore_errors=True)
         deleted = buffer.delete(buffered) + len(set(journal) - buffered)
         buffer.unsee(clients)

@@ -33,27 +33,30 @@ class UpdateStopped(Exception):
 def learn_up_to(
     trainer: Trainer,
     record: UpdateRecord,
-    key: str,
+    keys: tuple[str, str],
     look: Callable[[], OnTheWay],
     tensorboard: Path | None,
     bar: type[tqdm],
-) -> None:
+) -> str | None:
     """All steps, or those that are left after the last checkpoint; then back to the last sound one, if the end is not.
+    Returns why it went back, if it did.
 
-    look: at the adapter as it is. Raises UpdateStopped at signs of collapse, and where held-out prompts contradict what the
+    keys: digests of what decides the weights, and of what decides whether a step is sound. look: at the adapter as it is.
+    Raises UpdateStopped at signs of collapse, and where held-out prompts contradict what the
     gate allows, unless an earlier step was sound.
     """
+    key, sound = keys[0], " ".join(keys)
     trainer.restore(record.checkpoint, key)
     total, every, first, began = trainer.settings.steps, trainer.settings.look_every, trainer.step, time.monotonic()
     against: tuple[str, ...] = ()
     with bar(total=total, initial=first, desc="learning", unit="step") as shown, scalars(tensorboard, first) as note:
         while trainer.step < total and not against:
             metrics = trainer.advance()
-            note(metrics)
             if sign := trainer.sign_of_collapse():
                 against = (sign,)
             elif every and trainer.step % every == 0 and trainer.step < total:
-                against = _signs(_looked_at(trainer, look, record.sound, key), trainer.step)
+                against = _signs(_looked_at(trainer, look, record.sound, sound), trainer.step)
+            note(metrics)
             if not against and (trainer.step % CHECKPOINT_STEPS == 0 or trainer.step == total):
                 trainer.save(record.checkpoint, key)
             shown.set_postfix(refused=f"{metrics['refused']:.2f}", entropy=f"{metrics['entropy']:.2f}")
@@ -61,16 +64,19 @@ def learn_up_to(
             pace = (time.monotonic() - began) / (trainer.step - first)
             record.progress("learning", trainer.step, total, pace * (total - trainer.step))
     if every and not against:
-        end = _looked_at(trainer, look, record.sound, key)
+        end = _looked_at(trainer, look, record.sound, sound)
         if end.within:
-            return
+            return None
         against = _signs(end, trainer.step)
     reached = trainer.step
-    if every and trainer.restore(record.sound, key):
-        why = "; ".join(against) or "some change there is over what the gate allows"
-        log.warning("The update goes back from step %d to step %d, the last sound one: %s.", reached, trainer.step, why)
-    elif against:
+    if every and trainer.restore(record.sound, sound):
+        why = "; ".join(against) or "there held-out prompts change by more than the gate allows"
+        back = f"Learning went back from step {reached} to step {trainer.step}, the last sound one: {why}."
+        log.warning("%s", back)
+        return back
+    if against:
         raise UpdateStopped(*(f"Learning stopped at step {reached}: {sign}." for sign in against))
+    return None
 
 
 def _looked_at(trainer: Trainer, look: Callable[[], OnTheWay], sound: Path, key: str) -> OnTheWay:

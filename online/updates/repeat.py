@@ -18,7 +18,7 @@ from online.state.directory import StateDir
 from online.training.ledger import Ledger, LedgerError
 from online.training.rollouts import WEIGHTS, digest
 from online.training.trainer import ADAPTER, Trainer
-from online.training.training_set import TrainingSet, beside_own
+from online.training.training_set import TrainingSet
 
 
 def repeat(
@@ -35,14 +35,13 @@ def repeat(
         raise LedgerError(f"v{version} was taught by another version of sirl-guard, which drew and summed in another order.")
     if learn.rollouts != "transformers":
         raise LedgerError(f"v{version} learned from an engine's draws, which are not the same to the bit twice.")
-    training_set = TrainingSet.named(buffer, ledger, state.client_salt())
-    base = Calibration.load(state.find_calibration("base", base_dir))
-    if training_set.digest(base, learn, registry.base) != manifest["data_fingerprint"]:
+    salt, base = state.client_salt(), Calibration.load(state.find_calibration("base", base_dir))
+    selection = TrainingSet.named(buffer, ledger, salt).as_it_was_sorted(ledger, salt, base.tree_mass)
+    if TrainingSet.digest(selection, base, learn, registry.base) != manifest["data_fingerprint"]:
         raise LedgerError(f"The base was calibrated anew since v{version} was taught: its bands are others now.")
     torch.set_num_threads(learn.threads or cores())  # a manifest says how many
     llm = LocalModel.load(base_dir, dtype=getattr(torch, learn.dtype), device=learn.device, memory_gib=learn.memory_gib)
-    selection = training_set.as_it_was_sorted(ledger, state.client_salt(), base.tree_mass)
-    trainer = Trainer(llm, beside_own(llm, selection, base, learn), base.openings, learn)
+    trainer = Trainer(llm, selection, base.openings, learn)
     for _ in bar(range(len(manifest["metrics"]["history"])), desc=f"repeating v{version}", unit="step"):
         trainer.advance()
     with tempfile.TemporaryDirectory() as out:

@@ -64,7 +64,7 @@ def page(outcome: Mapping[str, Any], story: Mapping[str, Any]) -> str:
         panels=[*over_steps(story.get("history") or ())],
         gate=gate,
         changes=inline(changes(gate["power"]), "gate", "What the gate held against its bounds") if gate.get("power") else "",
-        policies=list(gate.get("figures", ())),
+        models=list(gate.get("figures", ())),
         figures=before_and_after(gate.get("figures", {})),
         settings=story.get("settings"),
     )
@@ -123,7 +123,7 @@ def changes(power: Mapping[str, Mapping[str, Any]]) -> Canvas:
 
 def before_and_after(figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Every figure of each model the gate measured: a row a figure, its name first, then a column a model."""
-    columns = {llm: dict(flat(measured)) for llm, measured in figures.items()}
+    columns = {model: dict(flat(measured)) for model, measured in figures.items()}
     names = dict.fromkeys(name for column in columns.values() for name in column)
     return [(name, *(column.get(name, "") for column in columns.values())) for name in names]
 

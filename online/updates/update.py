@@ -6,6 +6,8 @@ with the same result; if its events, settings or calibration are no longer the s
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -220,15 +222,17 @@ class _Run:
         version = self._published(key)
         if version is None:
             with self._rollouts(learn) as rollouts:
-                trainer = Trainer(llm, beside_own(llm, selection, base, learn), base.openings, learn, rollouts)
+                trainer = Trainer(llm, selection, base.openings, learn, rollouts)
                 scalars_in = self.state.path / "tensorboard" / self.record.id if learn.tensorboard else None
+                look, sound = self._look(evaluator, base)
                 try:
-                    learn_up_to(trainer, self.record, key, self._look(evaluator, base), scalars_in, self.bar)
+                    back = learn_up_to(trainer, self.record, (key, sound), look, scalars_in, self.bar)
                 finally:
                     self.story["history"] = trainer.history
             cut, salt = self.settings.queue.cut, self.state.client_salt()
             ledger = Ledger.of(training_set.until, training_set.events, selection, salt, cut)
-            version = self._publish(llm, key, learn, ledger, {"gap": asdict(gap), "history": trainer.history})
+            metrics = {"gap": asdict(gap), "history": trainer.history} | ({"went_back": back} if back else {})
+            version = self._publish(llm, key, learn, ledger, metrics)
         else:
             llm.load_adapter(ADAPTER, self.registry.path(version))
             self.story["history"] = self.registry.manifest(version)["metrics"]["history"]
@@ -324,20 +328,21 @@ class _Run:
         self.story["queue"] = counts
         held = ", ".join(f"{count} {name}" for name, count in self.story["queue"].items() if count and name not in ADMITTED)
         beside = f" ({held}: `sirl queue` and the queue.* settings)" if held else ""
-        count = len(selection.prompts) + len(training_set.held)
+        count = len(training_set.prompts) + len(training_set.held)
         if count < learn.min_prompts:
             raise UpdateRefused(
                 f"The buffer holds {count} distinct prompts that may teach{beside} and update.min_prompts asks for "
                 f"{learn.min_prompts}: wait for more traffic."
             )
         self.story["bands"] = {name: len(getattr(selection, name)) for name in ("high", "grey", "low")}
+        self.story["bands"]["of these the model's own"] = len(selection.prompts) - len(training_set.prompts)
         if len(selection.high) < learn.contested_per_step or not selection.low:
             raise UpdateRefused(
                 f"Of {count} buffered prompts{beside} {len(selection.high)} are contested and "
                 f"{len(selection.low) + len(training_set.held)} are not: at least {learn.contested_per_step} of the first "
                 "and some of the second are needed."
             )
-        return training_set, selection, training_set.digest(base, learn, self.registry.base)
+        return training_set, selection, training_set.digest(selection, base, learn, self.registry.base)
 
     def _chosen(
         self, llm: LocalModel, buffer: Buffer, base: Calibration, learn: UpdateSettings
@@ -348,7 +353,8 @@ class _Run:
         queue = Queue.of(buffer, self.registry.base, self.record.cutoff, self.settings, salt, added)
         summarise(self.state, queue)
         training_set, selection, left = TrainingSet.chosen(queue, llm, base, learn, self.settings.queue)
-        return training_set, selection, queue.counts() | left
+        self.record.progress("selecting")
+        return training_set, beside_own(llm, selection, base, learn), queue.counts() | left
 
     @contextmanager
     def _rollouts(self, learn: UpdateSettings) -> Iterator[RolloutSource]:
@@ -366,16 +372,21 @@ class _Run:
                 log.warning("update.rollouts is '%s', but the learner draws itself: %s", learn.rollouts, why)
             yield found or LocalRollouts()
 
-    def _look(self, evaluator: Evaluator, base: Calibration) -> Callable[[], OnTheWay]:
-        """A look at held-out prompts: what they say of the adapter as it is now."""
-        prompts = draw_held_out(evaluator.suites.validation, self.settings.update.look_prompts)
+    def _look(self, evaluator: Evaluator, base: Calibration) -> tuple[Callable[[], OnTheWay], str]:
+        """A look at held-out prompts, what they say of the adapter as it is now; and the digest of what decides that. Where
+        the gate draws from the same suite, a look chooses no step for it: it would be judged by what it was chosen by."""
+        suites, gate = evaluator.suites, self.settings.gate
+        prompts = draw_held_out(suites.validation, self.settings.update.look_prompts)
+        apart = suites.gate != suites.validation
+        decisive = json.dumps([gate.model_dump(mode="json"), [prompt.id for prompt in prompts], apart])
         before = cache(lambda: evaluator.scored(HeldOut(prompts), base.openings, None))
 
         def look() -> OnTheWay:
             now = evaluator.scored(HeldOut(prompts), base.openings, ADAPTER)
-            return on_the_way(prompts, now, before(), self.settings.gate)
+            found = on_the_way(prompts, now, before(), gate)
+            return found._replace(within=found.within and apart)
 
-        return look
+        return look, hashlib.sha256(decisive.encode()).hexdigest()
 
     def _published(self, key: str) -> int | None:
         """The version that this update made before it was killed."""
@@ -411,15 +422,17 @@ class _Run:
                 f"what the gate found about v{version} cannot be read, or nobody trusted signed it: sign it if it is yours "
                 f"(`sirl adapters sign v{version}`), or remove {self.registry.path(version)}."
             )
+        back = self.registry.manifest(version)["metrics"].get("went_back")
+        reasons = (*found["reasons"], *([back] if back else []))
         released = self.registry.releasing()
         if found["decision"] != "promoted" or version in (self.registry.live(), released and released.version):
-            return found["decision"], tuple(found["reasons"]), version
+            return found["decision"], reasons, version
         if self.settings.gate.approval:
             return "waiting", (f"It passed its gate and waits for approval: `sirl adapters activate v{version}`.",), version
         reason = f"update {self.record.id} passed its gate"
         stage = advance(self.registry, self.settings.release, version, actor="learner", reason=reason)
         told = () if stage is None else (f"It comes to serve by stages, of which the first is {stage}.",)
-        return "promoted", (*found["reasons"], *told), version
+        return "promoted", (*reasons, *told), version
 
     def _gate(
         self, evaluator: Evaluator, version: int, base: Calibration, traffic: Sequence[Tokens]

@@ -34,19 +34,19 @@ def test_the_threshold_of_equal_over_refusal_is_the_lowest_that_costs_no_class_m
     prompts = load_suite(models.suite("validation"))
     luck, inside = np.random.default_rng(1), cells(prompts)
     base = luck.random(len(prompts)) ** 3
-    llm = np.where(inside["seen"], luck.random(len(prompts)), base * 0.7)
-    tau = equal_threshold(prompts, base, llm)
+    masses = np.where(inside["seen"], luck.random(len(prompts)), base * 0.7)
+    tau = equal_threshold(prompts, base, masses)
 
     def costs(threshold: float) -> float:
         rises = (
             ours - theirs
             for name in BENIGN
-            for ours, theirs in zip(expected(llm[inside[name]], threshold), expected(base[inside[name]]), strict=True)
+            for ours, theirs in zip(expected(masses[inside[name]], threshold), expected(base[inside[name]]), strict=True)
         )
         return max(rises)
 
     assert costs(tau) <= ALLOWED
-    lower = [t for t in np.unique(llm) if t < tau]
+    lower = [t for t in np.unique(masses) if t < tau]
     assert lower and costs(lower[-1]) > ALLOWED
     assert equal_threshold(prompts, base, np.ones(len(prompts))) == 1.0
 

@@ -1,4 +1,4 @@
-"""What is published is a standard PEFT adapter: plain vLLM says with it what our policy says."""
+"""What is published is a standard PEFT adapter: plain vLLM says with it what our model says."""
 
 from __future__ import annotations
 

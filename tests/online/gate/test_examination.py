@@ -26,17 +26,17 @@ PLAINLY_BETTER = {"harmful": 0.9, "plain": 0.0, "wrapped": 0.0, "borderline": 0.
 class Exam:
     """Policies whose answers are known, and who was asked how many scores and answers."""
 
-    def __init__(self, policies: dict[str, Measured], held_out: HeldOut) -> None:
-        self.policies, self.held_out = policies, held_out
+    def __init__(self, models: dict[str, Measured], held_out: HeldOut) -> None:
+        self.models, self.held_out = models, held_out
         self.scored, self.asked = Counter[str](), Counter[str]()
 
     def score(self, name: str, rows: Rows) -> Scores:
         self.scored[name] += len(rows.asked)
-        return _at(self.policies[name].scores, rows, live=("live",))
+        return _at(self.models[name].scores, rows, live=("live",))
 
     def answer(self, name: str, rows: Rows) -> Answers:
         self.asked[name] += len(rows.asked)
-        return _at(self.policies[name].answers, rows, live=LIVE)
+        return _at(self.models[name].answers, rows, live=LIVE)
 
 
 def _at(whole, rows: Rows, live: tuple[str, ...]):
@@ -98,18 +98,18 @@ def test_at_the_last_look_all_was_asked_and_the_report_is_the_whole_exam_s() -> 
     prompts = suite(60)
     held_out = HeldOut(prompts, {"a": prompts[:30]}, {}, [(1, at) for at in range(100)])
     both = [*prompts, *prompts[:30]]
-    policies = {"base": live(measured(both), 0.001, kl=0.0), "candidate": live(measured(both, harmful=0.55), 0.002)}
-    exam = Exam(policies, held_out)
+    models = {"base": live(measured(both), 0.001, kl=0.0), "candidate": live(measured(both, harmful=0.55), 0.002)}
+    exam = Exam(models, held_out)
     report = examine(held_out, exam, ["base"], GateSettings(looks=1))
-    whole = compare(held_out, policies["candidate"], {"base": policies["base"]}, GateSettings())
+    whole = compare(held_out, models["candidate"], {"base": models["base"]}, GateSettings())
     assert report == whole and exam.asked["candidate"] == exam.scored["base"] == len(both)
 
 
 def test_signs_of_collapse_hold_a_promotion_back_and_reject_at_the_end() -> None:
     prompts = suite()
     held_out = HeldOut(prompts)
-    policies = {"base": measured(prompts), "candidate": measured(prompts, harmful=0.9, length=40.0)}
-    exam = Exam(policies, held_out)
+    models = {"base": measured(prompts), "candidate": measured(prompts, harmful=0.9, length=40.0)}
+    exam = Exam(models, held_out)
     report = examine(held_out, exam, ["base"], GateSettings())
     assert report.decision == "reject" and "changed their length" in report.reasons[0] and report.answered.last
     assert exam.asked["base"] == len(prompts)

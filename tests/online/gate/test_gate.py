@@ -35,7 +35,7 @@ def measured(
     seed: int = 0,
     **rates: float,
 ) -> Measured:
-    """A policy that refuses each class at its rate: the same luck for all policies of one seed."""
+    """A model that refuses each class at its rate: the same luck for all models of one seed."""
     rng = np.random.default_rng(seed)
     luck, noise, spoilt = rng.random(len(prompts)), rng.normal(0, 0.01, len(prompts)), rng.random(len(prompts))
 
@@ -184,7 +184,7 @@ COIN = {"sampled": {"utility": 0.5}, "greedy": {"utility": 0.5}}
 def test_how_likely_right_answers_are_proves_what_outcomes_are_too_few_to_show(
     base: float, candidate: dict, found: str, reason: str
 ) -> None:
-    """Outcomes that are drawn of each policy by itself, as on a real model: equal they show nothing with so few tasks."""
+    """Outcomes that are drawn of each model by itself, as on a real model: equal they show nothing with so few tasks."""
     prompts = suite()
     noisy = measured(prompts, **COIN, likelihood=base)
     other = measured(prompts, **{"seed": 5, "harmful": 0.9, **COIN, **candidate})

@@ -41,7 +41,7 @@ def test_in_pieces_it_is_the_same_and_so_is_its_gradient(name: str, monkeypatch:
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_a_policys_logits_are_its_models() -> None:
+def test_its_logits_are_those_of_transformers() -> None:
     check(tiny_llm(), plain=True)
 
 

@@ -1,4 +1,4 @@
-"""The policy against plain forward passes of one unpadded row."""
+"""The local model against plain forward passes of one unpadded row."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 from guard.calibration import Bands
 from online.events.event import prompt_hash
-from online.training.ledger import FILE, Ledger, LedgerError
+from online.training.ledger import FILE, Ledger, LedgerError, OwnPrompt
 from online.training.selector import Selection
 from tests.online.events.traffic import NOW, make
 
@@ -19,7 +19,7 @@ SELECTION = Selection.sorted_by(Bands(0.3, 0.6), list(PROMPTS), [0.9, 0.5, 0.1])
 
 def test_every_event_of_a_selected_prompt_is_named_with_its_band_and_no_text(tmp_path: Path) -> None:
     events = [replace(make(at), prompt_tokens=prompt) for at, prompt in enumerate((*PROMPTS, (4, 4), (1, 1)))]
-    ledger = Ledger.of(NOW + 9, reversed(events), SELECTION, "salt")
+    ledger = Ledger.of(NOW + 9, events[::-1], SELECTION, "salt")
     assert "cut" not in ledger.to_dict() and replace(ledger, cut=16).to_dict()["cut"] == 16
     assert [entry.band for entry in ledger.entries] == ["high", "grey", "low", "high"], "in order of time"
     assert [entry.id for entry in ledger.entries] == [event.id for event in (*events[:3], events[4])]
@@ -27,6 +27,13 @@ def test_every_event_of_a_selected_prompt_is_named_with_its_band_and_no_text(tmp
     assert [(entry.mass, entry.harm) for entry in ledger.entries] == [(mass, None) for mass in (0.9, 0.5, 0.1, 0.9)]
     ledger.save(tmp_path)
     assert Ledger.load(tmp_path) == ledger and "prompt 0" not in (tmp_path / FILE).read_text()
+
+
+def test_what_nobody_asked_is_the_models_own_and_in_it_whole(tmp_path: Path) -> None:
+    ledger = Ledger.of(NOW, [replace(make(0), prompt_tokens=PROMPTS[1])], SELECTION, "salt")
+    assert ledger.own == (OwnPrompt((1, 1), 0.9), OwnPrompt((3, 3), 0.1)) and len(ledger.entries) == 1
+    ledger.save(tmp_path)
+    assert Ledger.load(tmp_path) == ledger
 
 
 def test_where_the_base_put_a_prompt_comes_back_to_the_bit(tmp_path: Path) -> None:

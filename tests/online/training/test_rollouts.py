@@ -1,4 +1,4 @@
-"""Where rollouts come from: an engine's are told from the policy's own, and one that fails does not end an update."""
+"""Where rollouts come from: an engine's are told from the learner's own, and one that fails does not end an update."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.online.training.test_trainer import tiny_trainer
 
 
 class Answering(BaseHTTPRequestHandler):
-    """An endpoint that draws by the policy of its server, and bends what it says as a test wants."""
+    """An endpoint that draws by the model of its server, and bends what it says as a test wants."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -110,7 +110,7 @@ def test_log_probabilities_that_are_off_are_seen_and_weighed(endpoint) -> None:
     ],
     ids=["other weights", "in part", "an error", "nonsense"],
 )
-def test_what_is_not_of_this_adapter_is_dropped_and_the_policy_draws(endpoint, bent, caplog) -> None:
+def test_what_is_not_of_this_adapter_is_dropped_and_the_learner_draws(endpoint, bent, caplog) -> None:
     trainer, engine, server = endpoint
     honest = server.answer
     server.answer = lambda asked: bent(honest(asked))

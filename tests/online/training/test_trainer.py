@@ -101,7 +101,7 @@ def test_every_preset_has_its_terms_and_leaves_the_base_alone(preset: str, tune:
     assert torch.equal(masses(trainer, None), before) and not torch.equal(masses(trainer, ADAPTER), before)
 
 
-def test_the_live_selector_sorts_by_what_the_policy_has_become() -> None:
+def test_the_live_selector_sorts_by_what_the_model_has_become() -> None:
     frozen, live = (tiny_trainer(preset=name, learning_rate=0.05) for name in ("anchored", "live-selector"))
     before = frozen.selection
     for _ in range(4):
@@ -269,7 +269,7 @@ def test_killed_at_a_random_step_it_ends_with_the_same_adapter_bit_for_bit(tmp_p
 
 
 @pytest.mark.parametrize("preset", ["anchored", "paper"])
-def test_a_policy_that_falls_apart_shows_it(preset: str) -> None:
+def test_a_model_that_falls_apart_shows_it(preset: str) -> None:
     trainer = tiny_trainer(preset=preset, learning_rate=5.0, kl_weight_responses=0.1)
     signs = []
     for _ in range(STEPS):

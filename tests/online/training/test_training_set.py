@@ -51,6 +51,10 @@ def test_a_ledger_brings_the_same_prompts_until_one_is_gone(buffer: Buffer, wait
     again = TrainingSet.named(buffer, ledger, SALT)
     assert (again.prompts, again.until) == (newest.prompts, newest.until)
     assert again.as_it_was_sorted(ledger, SALT, selection.bands) == selection
+    sure = Selection.sorted_by(selection.bands, selection.prompts, selection.masses, [2.0, -1.5, -3.0])
+    both = sure.beside(Selection.sorted_by(selection.bands, [(8, 8), (6, 6)], [0.1, 0.4], [-2.0, -1.0]))
+    noted = Ledger.of(newest.until, newest.events, both, SALT)
+    assert len(both.prompts) == 5 and again.as_it_was_sorted(noted, SALT, selection.bands) == both
     earlier = replace(ledger, entries=tuple(replace(entry, mass=None) for entry in ledger.entries))
     with pytest.raises(LedgerError, match=r"noted no masses, so it cannot be taught again\.$"):
         again.as_it_was_sorted(earlier, SALT, selection.bands)
@@ -73,14 +77,16 @@ def test_a_ledger_brings_prompts_that_were_cut_as_they_were_cut(buffer: Buffer) 
 
 def test_its_digest_changes_with_all_that_decides_the_adapter_and_nothing_else(waiting: Queue) -> None:
     base, learn = Calibration.load(models.bundled() / "calibration.json"), UpdateSettings()
-    newest = TrainingSet.newest(waiting, 9)
-    digest = newest.digest(base, learn, "model")
-    assert newest.digest(replace(base, conditions=None, root=()), learn, "model") == digest
-    assert replace(newest, until=0.0, events=()).digest(base, learn, "model") == digest
+    prompts, masses, bands = TrainingSet.newest(waiting, 9).prompts, [0.9, 0.5, 0.1], Bands(0.3, 0.6)
+    chosen = Selection.sorted_by(bands, prompts, masses)
+    digest = TrainingSet.digest(chosen, base, learn, "model")
+    assert TrainingSet.digest(chosen, replace(base, conditions=None, root=()), learn, "model") == digest
     others = [
-        replace(newest, prompts=newest.prompts[1:]).digest(base, learn, "model"),
-        newest.digest(replace(base, entropy_cut=base.entropy_cut + 1), learn, "model"),
-        newest.digest(base, UpdateSettings(seed=learn.seed + 1), "model"),
-        newest.digest(base, learn, "other"),
+        TrainingSet.digest(chosen.only([1, 2]), base, learn, "model"),
+        TrainingSet.digest(Selection.sorted_by(bands, prompts, [0.9, 0.5, 0.1 + 1e-12]), base, learn, "model"),
+        TrainingSet.digest(Selection.sorted_by(bands, prompts, masses, [1.0, 2.0, 3.0]), base, learn, "model"),
+        TrainingSet.digest(chosen, replace(base, entropy_cut=base.entropy_cut + 1), learn, "model"),
+        TrainingSet.digest(chosen, base, UpdateSettings(seed=learn.seed + 1), "model"),
+        TrainingSet.digest(chosen, base, learn, "other"),
     ]
-    assert len({digest, *others}) == 5
+    assert len({digest, *others}) == 7

@@ -20,6 +20,7 @@ from online.events.event import Event
 from online.events.journal import Journal
 from online.events.writer import BufferWriter
 from online.gate.evaluator import Suites
+from online.gate.gate import OnTheWay
 from online.registry.errors import RegistryError
 from online.registry.registry import Registry
 from online.settings.groups import BufferSettings, RegistrySettings
@@ -91,8 +92,9 @@ def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
     event = Ledger.load(taught.registry.path(1)).entries[0].id
     with taught.state.lock("update"), pytest.raises(Busy):
         erase(taught.state, taught.registry, taught.buffer, [], [event])
-    half = UpdateRecord.new(taught.state.updates)
+    half, sound = UpdateRecord.new(taught.state.updates), UpdateRecord.new(taught.state.updates)
     half.checkpoint.write_bytes(b"weights half learned")
+    sound.sound.write_bytes(b"weights half learned, and not yet kept")
     Journal(taught.state.journal_path).append([e for e in taught.buffer.events() if e.id == event])
     with monkeypatch.context() as broken:
         broken.setattr(Buffer, "delete", lambda *_: (_ for _ in ()).throw(BufferError("the database is away.")))
@@ -101,7 +103,12 @@ def test_killed_on_its_way_it_can_be_repeated_and_nothing_learns_meanwhile(
     assert taught.registry.live() is None and taught.buffer.get(event) is not None
     done = erase(taught.state, taught.registry, taught.buffer, [], [event])
     assert (done.events, done.versions) == (1, ()) and done.successor is not None and done.successor.version == 1
-    assert taught.buffer.get(event) is None and not half.folder.exists() and Journal(taught.state.journal_path).empty()
+    assert (
+        taught.buffer.get(event) is None
+        and not half.folder.exists()
+        and not sound.folder.exists()
+        and Journal(taught.state.journal_path).empty()
+    )
     lines = [json.loads(line) for line in taught.state.audit_path.read_text().splitlines()]
     assert [line["versions"] for line in lines if line["event"] == "events.forgotten"] == [[]]
     assert [line["version"] for line in lines if line["event"] == "adapter.destroyed"] == [1]
@@ -205,9 +212,12 @@ def test_the_journal_keeps_the_rest(taught: Visited) -> None:
 
 
 @pytest.mark.nightly
-def test_a_version_is_repeated_to_the_bit_though_quotas_took_some_of_what_came(suites: Suites, tmp_path: Path) -> None:
-    """Which prompts are scored together decides the last bits of their masses."""
-    place = Place(tmp_path, events=200)
+def test_a_version_is_repeated_to_the_bit_whatever_made_it(suites: Suites, tmp_path: Path, monkeypatch) -> None:
+    """Quotas that took some of what came (which prompts are scored together decides the last bits of their masses), prompts
+    of the model's own, and a last step that was not sound."""
+    place = Place(tmp_path, events=200, own_prompts=8, look_every=1)
+    looks = iter([OnTheWay({}, True, {}), OnTheWay({}, True, {}), OnTheWay({}, False, {})])
+    monkeypatch.setattr("online.updates.update.on_the_way", lambda *measured: next(looks))
     events = place.buffer.events(newest_first=False)
     place.buffer.delete([event.id for event in events])
     from_one_block = [replace(e, client=f"c{at % 30}", block=f"b{at % 30 * (at % 2)}") for at, e in enumerate(events)]
@@ -215,7 +225,9 @@ def test_a_version_is_repeated_to_the_bit_though_quotas_took_some_of_what_came(s
     outcome = place.run(suites)
     assert outcome.version == 1, outcome.reasons
     report = json.loads((place.state.updates / outcome.id / "report.json").read_text())
-    assert report["queue"]["over the block quota"] > 0
+    assert report["queue"]["over the block quota"] > 0 and report["bands"]["of these the model's own"] > 0
+    assert len(report["history"]) == 2 and any("went back from step 3 to step 2" in reason for reason in outcome.reasons)
+    assert len(Ledger.load(place.registry.path(1)).own) == report["bands"]["of these the model's own"]
     there, again = repeat(place.state, place.registry, place.buffer, place.base_dir, 1, bar=Quiet)
     assert there == again
     place.buffer.close()

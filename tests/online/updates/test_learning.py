@@ -20,7 +20,7 @@ STEPS = 6
 PLAIN = "mass on plain prompts"
 SOUND, OVER = OnTheWay({PLAIN: 0.0}, True, {}), OnTheWay({PLAIN: 0.1}, False, {})
 WRONG = OnTheWay({PLAIN: 0.5}, False, {PLAIN: f"{PLAIN} changed by +50%"})
-KEY = "sha256:a"
+KEYS = ("sha256:a", "gate")
 
 
 def learned(folder: Path, looks: Sequence[OnTheWay], **settings) -> Trainer:
@@ -28,7 +28,7 @@ def learned(folder: Path, looks: Sequence[OnTheWay], **settings) -> Trainer:
     folder.mkdir(exist_ok=True)
     trainer = tiny_trainer(steps=STEPS, look_every=2, **settings)
     record, given = UpdateRecord(folder, 0.0), iter(looks)
-    learn_up_to(trainer, record, KEY, lambda: next(given), None, Quiet)
+    learn_up_to(trainer, record, KEYS, lambda: next(given), None, Quiet)
     assert not [*given], "every look was taken"
     return trainer
 
@@ -87,12 +87,21 @@ def test_one_that_falls_apart_goes_back_to_where_it_was_sound(tmp_path: Path, by
         learned(tmp_path / "elsewhere", [OVER, OVER])
 
 
-def test_a_step_that_was_sound_under_other_settings_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keys", [("sha256:b", "gate"), ("sha256:a", "a tighter gate")])
+def test_a_step_that_was_sound_of_other_data_or_under_another_gate_is_none(tmp_path: Path, keys: tuple[str, str]) -> None:
     learned(tmp_path, [SOUND, SOUND, SOUND])
     (tmp_path / "checkpoint.pt").unlink()
     other = tiny_trainer(steps=STEPS, look_every=2)
     with pytest.raises(UpdateStopped):
-        learn_up_to(other, UpdateRecord(tmp_path, 0.0), "sha256:b", lambda: WRONG, None, Quiet)
+        learn_up_to(other, UpdateRecord(tmp_path, 0.0), keys, lambda: WRONG, None, Quiet)
+
+
+def test_why_it_went_back_is_told(tmp_path: Path) -> None:
+    looks = iter([SOUND, WRONG])
+    back = learn_up_to(
+        tiny_trainer(steps=STEPS, look_every=2), UpdateRecord(tmp_path, 0.0), KEYS, lambda: next(looks), None, Quiet
+    )
+    assert back == "Learning went back from step 4 to step 2, the last sound one: mass on plain prompts changed by +50%."
 
 
 def test_killed_before_its_last_look_it_ends_where_it_would_have(tmp_path: Path) -> None:
@@ -110,7 +119,7 @@ def test_killed_before_its_last_look_it_ends_where_it_would_have(tmp_path: Path)
             raise Killed from None
 
     with pytest.raises(Killed):
-        learn_up_to(tiny_trainer(steps=STEPS, look_every=2), UpdateRecord(tmp_path, 0.0), KEY, killed, None, Quiet)
+        learn_up_to(tiny_trainer(steps=STEPS, look_every=2), UpdateRecord(tmp_path, 0.0), KEYS, killed, None, Quiet)
     resumed, whole = learned(tmp_path, [OVER]), learned(tmp_path / "whole", [SOUND, SOUND, OVER])
     assert resumed.step == 4 and resumed.history == whole.history
     assert all(torch.equal(a, b) for a, b in zip(weights(resumed), weights(whole), strict=True))
@@ -118,5 +127,5 @@ def test_killed_before_its_last_look_it_ends_where_it_would_have(tmp_path: Path)
 
 def test_without_looks_all_steps_are_taken(tmp_path: Path, by_step: dict) -> None:
     trainer = tiny_trainer(steps=STEPS, look_every=0)
-    learn_up_to(trainer, UpdateRecord(tmp_path, 0.0), KEY, lambda: WRONG, None, Quiet)
+    learn_up_to(trainer, UpdateRecord(tmp_path, 0.0), KEYS, lambda: WRONG, None, Quiet)
     assert trainer.step == STEPS and torch.equal(weights(trainer)[0], by_step[STEPS][0])

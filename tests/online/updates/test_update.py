@@ -238,9 +238,10 @@ def test_learning_that_goes_wrong_stops_on_its_way(tmp_path: Path, suites: Suite
 SCRIPT = """
 import sys
 from pathlib import Path
-from online.updates import update
+from online.updates import learning
 from tests.online.updates.place import Place, bundled_suites
-update.CHECKPOINT_STEPS = 1
+assert learning.CHECKPOINT_STEPS > 1
+learning.CHECKPOINT_STEPS = 1
 Place(Path(sys.argv[1]), events=0).run(bundled_suites())
 """
 
