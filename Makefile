@@ -67,6 +67,7 @@ docs: setup  ## write the generated pages anew, and build the site into build/si
 	@$(BIN)/python -m docs.reference
 	@$(BIN)/python -m docs.pictures
 	@$(BIN)/python -m docs.defence
+	@$(BIN)/python -m docs.course
 	@$(BIN)/python -m docs.gpu
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "build/site/index.html"
 

@@ -322,8 +322,8 @@ class UpdateSettings(Group):
     group_size: Annotated[int, Field(ge=2)] = Field(default=8, description="Responses sampled for each learned prompt.")
     learning_rate: Annotated[PositiveFloat | None, NoneAware] = Field(
         default=None,
-        description="Learning rate of AdamW; none: by the model's size, 2e-3 up to 50 million parameters, 2e-4 up to 3B, "
-        "1e-4 above; 1e-6 where all weights are tuned.",
+        description="Learning rate of AdamW; none: by the model's size, 2e-3 up to 50 million parameters, 1e-4 up to 3B, "
+        "5e-5 above; 1e-6 where all weights are tuned.",
     )
     lora_rank: PositiveInt = Field(default=16, description="Rank of the LoRA matrices.")
     lora_alpha: PositiveFloat = Field(default=32.0, description="LoRA alpha; the adapter is scaled by alpha / rank.")
@@ -360,7 +360,7 @@ class UpdateSettings(Group):
         description="Write every step's metrics to `tensorboard/` in the state directory as well (needs the extra).",
     )
     look_every: NonNegativeInt = Field(
-        default=5,
+        default=3,
         description="Steps between two looks at held-out prompts while learning. The furthest step at which they found "
         "every change within what the gate allows goes to the gate; 0: no look, and the last step goes.",
     )

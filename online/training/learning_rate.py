@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from online.settings.groups import PUBLISHED, UpdateSettings
 
-BY_SIZE = ((50_000_000, 2e-3), (3_500_000_000, 2e-4), (float("inf"), 1e-4))
+BY_SIZE = ((50_000_000, 2e-3), (3_500_000_000, 1e-4), (float("inf"), 5e-5))
 """(parameters of the base that it holds up to, AdamW's rate for a LoRA adapter). The first was tried on 2.1 million,
-the second on one of 0.5 billion; the third is half of the second, untried. What is called 3B has up to 3.3 billion."""
+the second on one of 0.5 billion (at twice the rate one step was too many: docs/evidence/real.md); the third is half of the
+second, untried. What is called 3B has up to 3.3 billion."""
 
 
 def learning_rate(settings: UpdateSettings, size: int) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from docs import defence, gpu, pictures, reference
+from docs import course, defence, gpu, pictures, reference
 from online.settings.load import load
 from serving.engine.arguments import FORBIDDEN, parse
 from serving.engine.version import EngineError
@@ -45,9 +46,10 @@ def test_the_page_of_the_gpu_is_current() -> None:
     assert gpu.PAGE.read_text("utf-8") == gpu.page(gpu.kept()), "write it anew: make docs"
 
 
-def test_the_plot_is_current() -> None:
+@pytest.mark.parametrize("plot", [defence, course], ids=["defence", "course"])
+def test_a_plot_is_current(plot: ModuleType) -> None:
     """Its points and not its bytes, which another version of matplotlib draws otherwise."""
-    drawn, kept = defence.svg(), defence.PICTURE.read_text("utf-8")
+    drawn, kept = plot.svg(), plot.PICTURE.read_text("utf-8")
     points = [
         re.findall(r'<use xlink:href="[^"]+" x="([\d.]+)" y="([\d.]+)" style="fill: #', text) for text in (drawn, kept)
     ]

@@ -13,11 +13,11 @@ SIZES = {"sirl-tiny": 2_140_352, "0.5B": 494_032_768, "1.5B": 1_543_714_304, "3B
 @pytest.mark.parametrize(
     ("given", "rates"),
     [
-        ({}, (2e-3, 2e-4, 2e-4, 2e-4, 1e-4)),
+        ({}, (2e-3, 1e-4, 1e-4, 1e-4, 5e-5)),
         ({"learning_rate": 5e-4}, (5e-4,) * 5),
         ({"tune": "full"}, (1e-6,) * 5),
         ({"preset": "paper"}, (1e-6,) * 5),
-        ({"preset": "paper", "tune": "lora", "learning_rate": None}, (2e-3, 2e-4, 2e-4, 2e-4, 1e-4)),
+        ({"preset": "paper", "tune": "lora", "learning_rate": None}, (2e-3, 1e-4, 1e-4, 1e-4, 5e-5)),
     ],
 )
 def test_a_larger_model_learns_at_a_lower_rate_unless_one_is_given(given: dict, rates: tuple[float, ...]) -> None:
