@@ -169,9 +169,9 @@ def learned(llm: LocalModel, rows: Sequence[Row], adapter: Path, tally: Tally) -
             with llm.adapter(of):
                 samples = generate(llm, asked, temperature=temperature, max_tokens=ANSWER, seed=1)
             told = judged(llm, prompts, samples)
-            held = np.array([one in (Outcome.REFUSAL, Outcome.GARBLED) for one in told])
-            garbled = np.array([one is Outcome.GARBLED for one in told])
-            tally.add(heat, name, rows, held & ~garbled, garbled)
+            for what, outcome in (("", Outcome.REFUSAL), (", garbled", Outcome.GARBLED)):
+                found = np.array([one is outcome for one in told])
+                tally.add(heat, f"{name}{what}", rows, found, np.zeros_like(found))
 
 
 def unseen(rows: Sequence[Row], prompts: Path) -> list[Row]:
