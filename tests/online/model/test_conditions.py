@@ -11,11 +11,12 @@ import torch
 
 import models
 from evaluation.suite import from_row
-from guard.calibration import Calibration, Conditions
+from guard.calibration import Bands, Calibration, Conditions
 from online.calibration.calibrate import digest
 from online.model.conditions import TemplateError, quantization_of, read_template, template_of
 from online.model.local_model import LocalModel
 from online.settings.groups import UpdateSettings
+from online.training.selector import Selection
 from online.training.training_set import TrainingSet
 from tests.online.tiny_model import save_tiny, tiny_llm
 
@@ -106,7 +107,10 @@ def test_the_quantisation_is_what_the_configuration_declares(declared: object, m
 def test_what_was_taught_before_they_were_on_record_can_be_taught_again() -> None:
     """They decide nothing of an adapter, so its digest is the one it had without them."""
     base = Calibration.load(models.bundled() / "calibration.json")
-    training_set, learn = TrainingSet(0.0, [(1, 2), (3,)], []), UpdateSettings()
-    assert training_set.digest(base, learn, "m") == training_set.digest(replace(base, conditions=None), learn, "m")
-    assert training_set.digest(base, learn, "m") == training_set.digest(replace(base, judge="x", suite="y"), learn, "m")
-    assert training_set.digest(base, learn, "m") != training_set.digest(replace(base, entropy_cut=9.0), learn, "m")
+    chosen, learn = Selection.sorted_by(Bands(0.3, 0.6), [(1, 2), (3,)], [0.9, 0.1]), UpdateSettings()
+
+    def decisive(calibration: Calibration) -> str:
+        return TrainingSet.digest(chosen, calibration, learn, "m")
+
+    assert decisive(base) == decisive(replace(base, conditions=None)) == decisive(replace(base, judge="x", suite="y"))
+    assert decisive(base) != decisive(replace(base, entropy_cut=9.0))
