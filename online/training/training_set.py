@@ -16,7 +16,7 @@ from online.events.buffer import Buffer
 from online.events.event import Event, prompt_hash, without_middle
 from online.model.local_model import LocalModel
 from online.settings.groups import QueueSettings, UpdateSettings
-from online.training.ledger import Ledger, LedgerError
+from online.training.ledger import Entry, Ledger, LedgerError, OwnPrompt
 from online.training.own_prompts import own_prompts
 from online.training.presets import PRESETS
 from online.training.quotas import within_quotas
@@ -84,7 +84,7 @@ class TrainingSet:
         masses = [entry.mass for entry in entries if entry.mass is not None]
         if len(masses) < len(entries):
             raise LedgerError("Its ledger is an earlier sirl-guard's, which noted no masses, so it cannot be taught again.")
-        every = [*entries, *ledger.own]
+        every: list[Entry | OwnPrompt] = [*entries, *ledger.own]
         harms = [one.harm for one in every if one.harm is not None]
         prompts = [*self.prompts, *(one.tokens for one in ledger.own)]
         known = harms if every and len(harms) == len(every) else None
