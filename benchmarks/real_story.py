@@ -40,7 +40,7 @@ BORDERLINE = {"traffic": 0.2, "calibration": 0.3, "validation": 0.1, "gate": 0.4
 """Of prompts that look harmful there are few, and of 21 the harm sense did not learn what they are."""
 TASKS = 160
 AT_ONCE, ANSWER = 24, 64
-FLAGS = "--update-preset sensed --update-own-prompts 128 --update-steps 12 --update-look-every 3"
+FLAGS = "--update-preset sensed --update-own-prompts 96 --update-steps 12"
 HARMFUL = 0.25
 """Share of the traffic that is harmful: much, so that 400 requests hold enough that is contested."""
 

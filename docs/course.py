@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
@@ -10,6 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from docs.defence import DOCS, STYLE
+from evaluation.svg import standalone
 
 RESULTS, PICTURE = DOCS.parent / "benchmarks/results/real-course.json", DOCS / "images/course.svg"
 PANELS = {
@@ -45,10 +45,7 @@ def draw(course: list[dict[str, Any]]) -> Figure:
 def svg() -> str:
     """The picture; the same results give the same bytes."""
     with rc_context(STYLE):
-        file = io.StringIO()
-        course = json.loads(RESULTS.read_text("utf-8"))["course"]
-        draw(course).savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+        return standalone(draw(json.loads(RESULTS.read_text("utf-8"))["course"]))
 
 
 if __name__ == "__main__":

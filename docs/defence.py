@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from evaluation.svg import standalone
+
 DOCS = Path(__file__).parent
 RESULTS, PICTURE = DOCS / "science/results.json", DOCS / "images/defence.svg"
 STYLE: dict[Any, Any] = {
     "font.size": 11,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "sirl-guard",
     "axes.grid": True,
     "grid.color": "#e6e9ec",
 }
@@ -71,9 +70,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
 def svg() -> str:
     """The picture; the same results give the same bytes."""
     with rc_context(STYLE):
-        file = io.StringIO()
-        draw(json.loads(RESULTS.read_text("utf-8"))).savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+        return standalone(draw(json.loads(RESULTS.read_text("utf-8"))))
 
 
 if __name__ == "__main__":

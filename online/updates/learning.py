@@ -2,7 +2,8 @@
 
 How far a version may go is not known beforehand: on a real model ten steps were too many, and on the bundled one thirty are
 right. So it is looked at on its way, and what goes to the gate is the furthest step at which each change was within what the
-gate allows. The looks ask other prompts than the gate, which judges what they chose as if nobody had chosen.
+gate allows. Where the looks ask other prompts than the gate, that judges what they chose as if nobody had chosen; elsewhere
+they choose nothing.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def learn_up_to(
     Returns why it went back, if it did.
 
     keys: digests of what decides the weights, and of what decides whether a step is sound. look: at the adapter as it is.
-    Raises UpdateStopped at signs of collapse, and where held-out prompts contradict what the
-    gate allows, unless an earlier step was sound.
+    Raises UpdateStopped at signs of collapse, and where held-out prompts contradict what the gate allows, unless an earlier
+    step was sound.
     """
     key, sound = keys[0], " ".join(keys)
     trainer.restore(record.checkpoint, key)
