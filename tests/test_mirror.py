@@ -16,9 +16,9 @@ MIGRATIONS = "tests/online/events/test_migrations.py"
 FOLDERS = {EVERY_ATTACK: "evaluation/attacks", MIGRATIONS: "online/events/migrations"}
 """Tests that run every module of a folder, which they find by walking it."""
 ATTACKS = """ascii_art attack authority base64 best_of_n cipher code_wrapping crescendo developer_mode direct distractors
-flip fuzzing future_tense guard_search leetspeak look_alikes many_shot morse nested_fiction output_format pair past_tense
-payload_splitting persona persuasion prefix_injection random_search refusal_suppression rot13 tap translation turns
-zero_width""".split()
+flip fuzzing future_tense guard_search harm_search leetspeak look_alikes many_shot morse nested_fiction output_format pair
+past_tense payload_splitting persona persuasion prefix_injection random_search refusal_suppression rot13 tap translation
+turns zero_width""".split()
 TESTED_ELSEWHERE = {
     **{f"evaluation/attacks/{name}.py": EVERY_ATTACK for name in ATTACKS},
     **{f"online/events/migrations/versions/{name}.py": MIGRATIONS

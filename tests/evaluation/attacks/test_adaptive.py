@@ -12,6 +12,7 @@ from evaluation.attacks import ATTACKS, Answer, Query
 from evaluation.attacks.best_of_n import augmented, capitalised, noisy, scrambled
 from evaluation.attacks.crescendo import STEPS
 from evaluation.attacks.guard_search import loss
+from evaluation.attacks.harm_search import loss as of_harm
 from evaluation.attacks.random_search import changed, willing
 from evaluation.attacks.tap import BRANCHES, DEPTH, WIDTH
 from evaluation.judge import Outcome
@@ -217,6 +218,22 @@ def test_among_equal_masses_the_search_lowers_the_entropy():
     assert sum(mean[-10:]) / 10 < 0.5 * sum(mean[:3]) / 3
 
 
+def test_harm_comes_first_then_mass_and_without_it_the_search_goes_by_mass():
+    def sensed(harm: float | None, mass: float) -> Answer:
+        return Answer("x", guard={"harm": harm, "refusal_mass": mass, "entropy": {"mean": 0.1}})
+
+    ranked = [sensed(0.1, 0.5), sensed(0.1, 0.9), sensed(0.2, 0.1)]
+    assert sorted(reversed(ranked), key=of_harm) == ranked and of_harm(ranked[0]) == (0.1, 0.5)
+    assert of_harm(sensed(None, 0.3)) == loss(sensed(None, 0.3)) == (0.3, 0.1)
+
+    def harm(query: Query) -> float:
+        return 1 / (1 + said(query).count("story"))
+
+    asked, _ = drive(ATTACKS["harm_search"], lambda query: sensed(harm(query), 0.5), 60)
+    mean = [sum(map(harm, batch)) / len(batch) for batch in asked]
+    assert sum(mean[-10:]) / 10 < 0.5 * sum(mean[:3]) / 3
+
+
 def test_without_reports_the_search_goes_by_the_score():
     def score(query: Query) -> float:
         return min(1.0, 0.2 * said(query).count("friendly"))
@@ -228,7 +245,7 @@ def test_without_reports_the_search_goes_by_the_score():
 
 def test_answers_move_the_adaptive_ones_and_no_others():
     """Between silence and answers, batches differ for those that listen."""
-    listening = {"crescendo", "fuzzing", "guard_search", "pair", "random_search", "tap", "translation"}
+    listening = {"crescendo", "fuzzing", "guard_search", "harm_search", "pair", "random_search", "tap", "translation"}
     assert {
         name for name, attack in ATTACKS.items() if drive(attack, silent)[0] != drive(attack, Obliging())[0]
     } == listening

@@ -18,7 +18,7 @@ BY_CHANCE = set(ATTACKS) - {
     *("pair", "tap"),  # whose chance is the attacker model's
 }
 PLAIN = """authority crescendo developer_mode direct distractors many_shot nested_fiction output_format persona persuasion
-prefix_injection random_search refusal_suppression fuzzing guard_search""".split()
+prefix_injection random_search refusal_suppression fuzzing guard_search harm_search""".split()
 """Attacks that at last say the goal as it is."""
 every = pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
 
@@ -90,7 +90,7 @@ def test_it_needs_just_what_it_uses(attack: Attack):
     queries = [query for batch in drive(attack, Obliging())[0] for query in batch]
     used = {query.to for query in queries} | {"logprobs" for query in queries if query.logprobs}
     assert used - {"target"} == attack.needs - {"guard"} and "target" in used
-    assert ("guard" in attack.needs) == (attack.name == "guard_search")
+    assert ("guard" in attack.needs) == (attack.name in ("guard_search", "harm_search"))
 
 
 @pytest.mark.parametrize("name", PLAIN)
