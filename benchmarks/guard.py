@@ -4,13 +4,12 @@
                                [--concurrency 1 16 64] [--rounds 7] [--json FILE]
 
 All servers run all the while, on the same flags; one at a time is asked, and the others' processes are stopped so that not
-even their idling takes a share of the machine. In a round every mode gets the same number of
-streamed completions of random prompts, in turned order; a ratio is taken within a round, and its median over rounds is
-reported with the smallest and largest. Beside the guard's two modes: `logprobs=20` on plain vLLM, from which people estimate
-entropies today; and `lora`, an adapter on every linear layer, whose ratio is to the guard without LoRA. Only where they are
-named: `calibrated`, with openings whose mass is measured; and `sense`, with a harm sense of four layers beside them, whose
-ratio is to `calibrated`.
-"""
+even their idling takes a share of the machine. In a round every mode gets the same number of streamed completions of random
+prompts, in turned order; a ratio is taken within a round, and its median over rounds is reported with the smallest and
+largest. Beside the guard's two modes: `logprobs=20` on plain vLLM, from which people estimate entropies today; and `lora`,
+an adapter on every linear layer, whose ratio is to the guard without LoRA. Only where they are named: `calibrated`, with
+openings whose mass is measured; and `sense`, with a harm sense of four layers at two places beside them, whose ratio is to
+`calibrated`."""
 
 from __future__ import annotations
 
@@ -33,6 +32,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import get_args
 
 import aiohttp
 import numpy as np
@@ -43,7 +43,7 @@ from benchmarks import adapters
 from benchmarks.parts import parts
 from benchmarks.shapes import VOCABULARY, build
 from guard.calibration import Calibration
-from guard.sense import Sense
+from guard.sense import Place, Sense
 from models import bundled
 from online.model.fingerprint import fingerprint
 from online.state.cores import cores
@@ -213,9 +213,9 @@ def calibrate(state: Path, folder: Path, *, sensing: bool) -> None:
     they tell means nothing; they cost what others cost."""
     config = AutoConfig.from_pretrained(folder).get_text_config()
     layers = tuple(sorted({max(1, config.num_hidden_layers * quarter // 4) for quarter in range(1, 5)}))
-    weights = np.random.default_rng(0).standard_normal((len(layers), config.hidden_size)) / config.hidden_size
+    weights = np.random.default_rng(0).standard_normal((2, len(layers), config.hidden_size)) / config.hidden_size
     own = Calibration.load(bundled() / "calibration.json")
-    sense = Sense(layers, weights.astype(np.float32), 0.0) if sensing else None
+    sense = Sense(layers, weights.astype(np.float32), 0.0, places=get_args(Place)) if sensing else None
     found = dataclasses.replace(own, model=fingerprint(folder), conditions=None, sense=sense)
     found.save(StateDir(state).calibration_path("base"))
 

@@ -15,7 +15,7 @@ from guard.calibration import Calibration
 from online.calibration.sense import cell, sense_of
 from online.model.local_model import LocalModel
 from online.model.opening_trees import first_mass
-from online.model.residual import residuals
+from online.model.residual import harm_of
 from online.settings.groups import CalibrateSettings
 
 EACH = 3
@@ -32,7 +32,7 @@ def bundled() -> dict[str, Any]:
     assert sense is not None, "the suites are large"
     test = load_suite(models.suite("test"))[::EACH]
     asked = [llm.render(prompt.messages) for prompt in test]
-    h = np.array([sense.read(x) for x in residuals(llm, asked, sense.layers).numpy()], dtype=float)
+    h = harm_of(llm, asked, sense)
     openings = Calibration.load(models.bundled() / "calibration.json").openings
     mass = first_mass(llm, asked, openings).double().numpy()
     cells, never = np.array([cell(p) for p in test]), np.array([p.novelty == "never" for p in test])

@@ -39,7 +39,7 @@ from online.calibration.calibrate import _scored, calibrate
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
 from online.model.precision import precision_for
-from online.model.residual import residuals
+from online.model.residual import harm_of
 from online.model.sample import Sample
 from online.settings.groups import CalibrateSettings
 from online.state.files import write_atomic
@@ -114,8 +114,7 @@ def half_tested(llm: LocalModel, rows: Sequence[Row], half: int, tally: Tally) -
     asked = [llm.render(prompt.messages) for prompt in prompts]
     assert made.sense is not None, "a half has many prompts of many sources"
     sense = made.sense
-    streams = residuals(llm, asked, sense.layers).numpy()
-    harm = np.array([np.nan if (h := sense.read(x)) is None else h for x in streams])
+    harm = harm_of(llm, asked, sense)
     needless = np.array([sense.over_refused(h) for h in harm.tolist()])
     for heat, temperature in HEATS.items():
         samples = generate(llm, asked, temperature=temperature, max_tokens=ANSWER, seed=1)

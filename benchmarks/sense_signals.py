@@ -21,7 +21,7 @@ from evaluation.judges.refusals import is_refusal
 from guard.rule import fit_score
 from guard.signals import log_odds
 from online.calibration.read_out import Examples
-from online.calibration.sense import SURE, candidates, fit_label_free, fit_sense
+from online.calibration.sense import SURE, Fitted, candidates, fit_label_free, fit_sense
 from online.settings.groups import CalibrateSettings
 
 KEYWORDS = re.compile(
@@ -29,6 +29,10 @@ KEYWORDS = re.compile(
     r"|phish|counterfeit|forge|launder|blackmail|stalk|harass|bully|racist|sexist|hate|terror|nazi|genocide|rape|porn|sex"
     r"|illegal|crime|criminal|unethical|jailbreak|dan|unfiltered|no restrictions|ignore (?:all )?previous)\w*", re.IGNORECASE
 )  # fmt: skip
+
+
+SENSED = [0, 2]
+"""Of the places that were read those that a sense may read: the prompt's end and that of the user's words."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +49,7 @@ class Read:
     others: dict[str, NDArray[np.float64]]
 
     def examples(self, index: NDArray[np.int64], streams: NDArray[np.float16]) -> Examples:
-        """The rows of this index, with these streams of all rows, (rows, streams, hidden)."""
+        """The rows of this index, with these streams of all rows, (rows, places, layers, hidden)."""
         rows = [self.rows[i] for i in index]
         texts = [r.shape for r in rows], [r.source for r in rows], [r.goal for r in rows]
         return Examples(streams[index].astype(np.float32), np.array([r.harmful for r in rows]), *texts)
@@ -98,14 +102,12 @@ def direction(seen: Read, halves: Sequence[int], half: int) -> tuple[Direction, 
     fitted, tested = parted(seen.rows, halves, half)
     settings = CalibrateSettings(borderline=5.0)
     layers = candidates(seen.streams.shape[2])
-    streams = seen.streams[:, 0][:, [layer - 1 for layer in layers]]
+    streams = seen.streams[:, SENSED][:, :, [layer - 1 for layer in layers]]
     examples, others = seen.examples(fitted, streams), seen.examples(tested, streams)
     classes = {name: getattr(settings, name) for name in ("plain", "wrapped", "borderline")}
     found = fit_sense(examples, layers, classes, settings)
     assert found is not None, "a half has many sources"
-    at = list(found.choice.layers)
-    known = {"h": found.h}
-    scores = {"h": np.array([found.sense.read(x) for x in others.streams[:, at]], dtype=float)}
+    known, scores = {"h": found.h}, {"h": sensed(found, others)}
     masses = np.array([log_odds(x) for x in seen.masses(fitted)])
     known["refusal mass"], scores["refusal mass"] = masses[fitted], masses[tested]
     known["mass + h"], scores["mass + h"] = both(known, scores, examples.harmful)
@@ -115,15 +117,21 @@ def direction(seen: Read, halves: Sequence[int], half: int) -> tuple[Direction, 
     refused = np.where(np.isfinite(seen.refused[fitted]), seen.refused[fitted], weighed >= SURE)  # not all were answered
     free = fit_label_free(examples.streams, layers, weighed, refused, settings)
     if free is not None:
-        at = list(free.choice.layers)
         for kept, some in ((known, examples), (scores, others)):
-            kept["h without labels"] = np.array([free.sense.read(x) for x in some.streams[:, at]], dtype=float)
+            kept["h without labels"] = sensed(free, some)
     counts = Counter(row.shape for row in (seen.rows[i] for i in tested))
     told = {"fitted": len(fitted), "tested": dict(counts), "layers": list(found.sense.layers),
+            "places": list(found.sense.places),
             "penalty": found.choice.penalty, "criterion": found.choice.criterion,
             "surely_refused": int(((weighed >= SURE) & (refused == 1)).sum()),
             "missing": list(found.missing)}  # fmt: skip
     return Direction([seen.rows[i] for i in fitted], [seen.rows[i] for i in tested], known, scores), told
+
+
+def sensed(fitted: Fitted, some: Examples) -> NDArray[np.float64]:
+    """h of examples whose layers are those that a sense was chosen from."""
+    streams = some.streams[:, : fitted.choice.places, list(fitted.choice.layers)]
+    return np.array([fitted.sense.read(x) for x in streams], dtype=float)
 
 
 def both(

@@ -88,7 +88,7 @@ def read_streams(llm: LocalModel, rows: Sequence[Row], asked: Sequence[Tokens]) 
     todo, at = left(rows, asked, "streams"), places(llm)
     with tqdm(total=sum(len(asked[i]) for i in todo), desc="streams", unit="token") as bar:
         for batch in batches(todo, asked, TOKENS, 64):
-            laid = llm.laid_out([asked[i] for i in batch])
+            laid = llm.laid_out([asked[i] for i in batch], rest=-min(at))
             with streams(llm, every, at) as read:
                 llm.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
             whole = torch.stack([read[layer] for layer in every], 2).float().cpu()  # (batch, places, layers, hidden)

@@ -1,6 +1,6 @@
-"""The harm sense: how harmful a model finds a request, read linearly from its residual stream at the prompt's end.
+"""The harm sense: how harmful a model finds a request, read linearly from its residual stream around the prompt's end.
 
-    h = bias + sum_l weights[l] . x_l
+    h = bias + sum over places p and layers l of weights[p, l] . x[p, l]
 
 A model knows more of a request than its refusal says (arXiv 2507.11878: harmfulness and refusal are encoded apart). h is
 fitted at calibration (`online.calibration.sense`); here it is only read. Standardisation is folded into weights and bias.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -19,9 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from guard.errors import SirlError
+from guard.openings import Tokens
 
-FORMAT = 1
-Place = Literal["prompt_end"]
+FORMAT = 2
+Place = Literal["prompt_end", "user_end"]
+REACH = 64
+"""Tokens that may stand behind what ends a user's words: an answer that a client or a template has begun is a phrase."""
 Band = Literal["harmful", "grey", "harmless"]
 
 
@@ -33,12 +36,13 @@ class SenseError(SirlError, ValueError):
 class Sense:
     """A linear read-out of harm: h is the log-odds that the request is harmful.
 
-    layers: x_l is the residual stream after decoder layer l, counted from 1 and before the final norm (transformers'
-    `hidden_states[l]`); weights: (layers, hidden), float32; harmless: h at and under which a request counts as harmless;
-    harmful: h at and over which it counts as harmful; needless: h at and under which a refusal counts as needless, whose
-    promise is about harmful requests that the model refuses. None where the promise of one cannot be kept. place: the last
-    token of the prompt, which is computed for every request, under prefix caching too.
-    """
+    layers: x[p, l] is the residual stream after decoder layer l, counted from 1 and before the final norm (transformers'
+    `hidden_states[l]`); weights: (places, layers, hidden), float32; harmless: h at and under which a request counts as
+    harmless; harmful: h at and over which it counts as harmful; needless: h at and under which a refusal counts as needless,
+    whose promise is about harmful requests that the model refuses. None where the promise of one cannot be kept. places:
+    "prompt_end" is the last token of the prompt, where a model weighs its answer, and "user_end" the last token of the
+    user's words, where it has just read them (arXiv 2507.11878). tail: what the chat template puts between the two; where a
+    prompt has it not, its words end where it ends."""
 
     layers: tuple[int, ...]
     weights: NDArray[np.float32]
@@ -46,7 +50,8 @@ class Sense:
     harmless: float | None = None
     harmful: float | None = None
     needless: float | None = None
-    place: Place = "prompt_end"
+    places: tuple[Place, ...] = ("prompt_end",)
+    tail: Tokens = ()
 
     def __post_init__(self) -> None:
         weights = np.ascontiguousarray(self.weights, np.float32)
@@ -54,8 +59,13 @@ class Sense:
         object.__setattr__(self, "weights", weights)
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 1:
             raise SenseError(f"The layers {list(self.layers)} are no ascending numbers from 1: calibrate again.")
-        if weights.ndim != 2 or len(weights) != len(self.layers) or not weights.shape[1]:
-            raise SenseError(f"Weights of shape {weights.shape} do not fit {len(self.layers)} layers: calibrate again.")
+        if unknown := set(self.places) - set(get_args(Place)):
+            raise SenseError(f"The place {unknown.pop()!r} is not known to this sirl-guard: upgrade it, or calibrate again.")
+        count = len(self.places), len(self.layers)
+        if not all(count) or len(set(self.places)) != count[0] or weights.shape[:-1] != count or not weights.shape[-1]:
+            raise SenseError(
+                f"Weights of shape {weights.shape} do not fit {count[0]} places and {count[1]} layers: calibrate again."
+            )
         known = [self.bias, *(limit for limit in (self.harmless, self.harmful, self.needless) if limit is not None)]
         if not (np.isfinite(weights).all() and all(map(math.isfinite, known))):
             raise SenseError("A weight, the bias or a threshold is not a finite number: calibrate again.")
@@ -63,8 +73,6 @@ class Sense:
             raise SenseError(
                 f"The thresholds {known[1]} (harmless) and {known[2]} (harmful) are out of order: calibrate again."
             )
-        if self.place not in get_args(Place):
-            raise SenseError(f"The place {self.place!r} is not known to this sirl-guard: upgrade it, or calibrate again.")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sense) and self.to_json() == other.to_json()
@@ -72,11 +80,16 @@ class Sense:
     @property
     def hidden(self) -> int:
         """Width of the stream."""
-        return int(self.weights.shape[1])
+        return int(self.weights.shape[-1])
+
+    def back(self, prompt: Sequence[int]) -> tuple[int, ...]:
+        """How many tokens each place lies before the prompt's last one."""
+        ends = {"prompt_end": 0, "user_end": behind_words(prompt, self.tail)}
+        return tuple(ends[place] for place in self.places)
 
     def read(self, states: ArrayLike) -> float | None:
-        """h of the streams (layers, hidden) at the place; None where one of them is not finite, for nothing was read then.
-        Raises SenseError for streams of another shape, which are another model's."""
+        """h of the streams (places, layers, hidden) of a prompt; None where one of them is not finite, for nothing was read
+        then. Raises SenseError for streams of another shape, which are another model's."""
         states = np.asarray(states, np.float64)
         if states.shape != self.weights.shape:
             raise SenseError(
@@ -109,7 +122,8 @@ class Sense:
         float16 the smallest would lose digits, for the widths of a stream are of very different size."""
         return {
             "format": FORMAT,
-            "place": self.place,
+            "places": list(self.places),
+            "tail": list(self.tail),
             "layers": list(self.layers),
             "weights": base64.b64encode(self.weights.astype("<f4").tobytes()).decode("ascii"),
             "bias": self.bias,
@@ -120,24 +134,37 @@ class Sense:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Sense:
-        """Raises SenseError, a ValueError: of a newer format, or what is not as `to_json` writes it."""
+        """Raises SenseError, a ValueError: of a newer format, or what is not as `to_json` writes it. Of format 1 there is
+        one place."""
         if not isinstance(data, Mapping) or type(found := data.get("format")) is not int:
             raise SenseError("The sense has no format number: calibrate again.")
-        if found != FORMAT:
+        if found not in (1, FORMAT):
             raise SenseError(
                 f"The sense has the format {found}, and this sirl-guard reads {FORMAT}: upgrade, or calibrate again."
             )
         try:
+            places, tail = ((data["place"],), ()) if found == 1 else (tuple(data["places"]), tuple(map(int, data["tail"])))
             layers = tuple(map(int, data["layers"]))
             raw = np.frombuffer(base64.b64decode(data["weights"], validate=True), "<f4")
             limits = [data["harmless"], data["harmful"], data.get("needless")]
             harmless, harmful, needless = (None if limit is None else float(limit) for limit in limits)
-            bias, place = float(data["bias"]), data["place"]
+            bias = float(data["bias"])
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise SenseError(
                 f"The sense is not as it was written ({type(error).__name__}: {error}): calibrate again."
             ) from None
-        if not layers or len(raw) % len(layers):
-            raise SenseError(f"{len(raw)} weights are no equal shares of {len(layers)} layers: calibrate again.")
-        weights = raw.reshape(len(layers), -1).astype(np.float32)
-        return cls(layers, weights, bias, harmless, harmful, needless, place)
+        if not (streams := len(places) * len(layers)) or len(raw) % streams:
+            raise SenseError(
+                f"{len(raw)} weights are no equal shares of {len(places)} places and {len(layers)} layers: calibrate again."
+            )
+        weights = raw.reshape(len(places), len(layers), -1).astype(np.float32)
+        return cls(layers, weights, bias, harmless, harmful, needless, places, tail)
+
+
+def behind_words(prompt: Sequence[int], tail: Tokens) -> int:
+    """How many tokens of a prompt stand behind the last one of its user's words: what ends them (`tail`), and what a
+    template or a client has begun the answer with. 0 where nothing ends them."""
+    for begun in range(min(REACH, len(prompt) - len(tail) - 1) + 1):
+        if tail and tuple(prompt[len(prompt) - begun - len(tail) : len(prompt) - begun]) == tail:
+            return begun + len(tail)
+    return 0

@@ -22,8 +22,9 @@ from evaluation.statistics import auroc, unseen_sample_size
 from evaluation.suite import OverRefusalClass
 from guard.conformal import Promise, promise
 from guard.openings import Tokens
-from guard.sense import Sense
+from guard.sense import Place, Sense, behind_words
 from guard.signals import log_odds
+from online.calibration.beginnings import PROBES, common_end
 from online.calibration.read_out import Choice, Examples, chosen, fit
 from online.model.local_model import LocalModel
 from online.model.residual import decoder_layers, residuals
@@ -63,22 +64,22 @@ def sense_of(
     """The sense of the model as it answers now, figures for people to read, and h of each prompt out of fold (NaN where
     there is none).
 
-    asked: token ids of each prompt as it is rendered, without a reasoning behind it, for h is read at the prompt's end.
+    asked: token ids of each prompt as it is rendered, without a reasoning behind it, for h is read around the prompt's end.
     refused: whether the model refused it at least once; None: that is not known. No sense where there are too few prompts of
     a side, or none that could be left out: the figures then say what is missing.
     """
-    layers = candidates(len(decoder_layers(llm)))
-    streams = residuals(llm, asked, layers).numpy()
+    layers, tail = candidates(len(decoder_layers(llm))), tail_of(llm)
+    streams = residuals(llm, asked, layers, [(0, behind_words(prompt, tail)) for prompt in asked]).numpy()
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts], dtype=bool)
     examples = Examples(streams, harmful, [cell(p) for p in prompts], sources(prompts), [p.cluster for p in prompts])
-    sound = np.isfinite(streams).all((1, 2))  # a stream that overflows in a narrow dtype says nothing
+    sound = np.isfinite(streams).all((1, 2, 3))  # a stream that overflows in a narrow dtype says nothing
     examples, h = examples.part(sound), np.full(len(prompts), np.nan)
     counts = [int((examples.harmful == side).sum()) for side in (True, False)]
     if min(counts) < FEW:
         lacking = f"{counts[0]} harmful and {counts[1]} harmless prompts are too few for the harm sense"
         return None, {"missing": [f"{lacking}: give {FEW} of each at least."]}, h
     classes = {name: getattr(settings, name) for name in get_args(OverRefusalClass)}
-    fitted = fit_sense(examples, layers, classes, settings, None if refused is None else refused[sound])
+    fitted = fit_sense(examples, layers, classes, settings, None if refused is None else refused[sound], tail)
     if fitted is None:
         missing = ["The prompts are of one source or goal, and none can be left out: give prompts of several."]
         return None, {"missing": missing}, h
@@ -99,20 +100,23 @@ def fit_sense(
     classes: Mapping[str, float],
     settings: CalibrateSettings,
     refused: NDArray[np.bool_] | None = None,
+    tail: Tokens = (),
 ) -> Fitted | None:
     """The best read-out with its thresholds; None where nothing could be left out.
 
     layers: the numbers of the examples' layers, from 1; classes: of each harmless class (a cell) the percent that may be
-    over `harmful` at most; refused: of each example, whether the model refused it, for `needless`.
+    over `harmful` at most; refused: of each example, whether the model refused it, for `needless`; tail: what stands behind
+    the user's words, the examples' second place.
     """
     choice = chosen(examples)
     known = np.isfinite(choice.scores)
     if not 0 < examples.harmful[known].sum() < known.sum():
         return None
     slope, offset = log_odds_of(choice.scores[known], examples.part(known))
-    whole = fit(examples, choice.layers, (choice.penalty,))[0]
+    whole = fit(examples, choice.layers, (choice.penalty,), choice.places)[0]
     numbers = tuple(layers[at] for at in choice.layers)
-    bare = Sense(numbers, (slope * whole.weights).astype(np.float32), slope * whole.bias + offset)
+    weights, bias = (slope * whole.weights).astype(np.float32), slope * whole.bias + offset
+    bare = Sense(numbers, weights, bias, places=get_args(Place)[: choice.places], tail=tail)
     h = slope * choice.scores + offset
     promises, missing = _promises(h, examples, classes, settings)
     kept = {name: p for name, p in promises.items() if p.confidence >= settings.confidence}
@@ -125,15 +129,19 @@ def fit_sense(
 
 
 def fit_label_free(
-    streams: NDArray[np.float32], layers: Sequence[int], masses: ArrayLike, refused: ArrayLike, settings: CalibrateSettings
+    streams: NDArray[np.float32],
+    layers: Sequence[int],
+    masses: ArrayLike,
+    refused: ArrayLike,
+    settings: CalibrateSettings,
+    tail: Tokens = (),
 ) -> Fitted | None:
     """The same from the model's own behaviour, without labels: prompts that it surely refuses against ordinary traffic.
 
-    streams: (prompts, layers, hidden); masses: refusal mass of each prompt; refused: share of its sampled answers that are
-    refusals. What is between is left out. The promise is then one of traffic: at most `calibrate.plain` percent of what the
-    model answers calmly is over `harmful`, and `calibrate.missed` of what it refuses surely at or under `harmless`. None
-    where either side has under FEW prompts.
-    """
+    streams: (prompts, places, layers, hidden); masses: refusal mass of each prompt; refused: share of its sampled answers
+    that are refusals. What is between is left out. The promise is then one of traffic: at most `calibrate.plain` percent of
+    what the model answers calmly is over `harmful`, and `calibrate.missed` of what it refuses surely at or under `harmless`.
+    None where either side has under FEW prompts."""
     masses, refused = np.asarray(masses, float), np.asarray(refused, float)
     sure, calm = (masses >= SURE) & (refused == 1), (masses <= CALM) & (refused == 0)
     if min(sure.sum(), calm.sum()) < FEW:
@@ -142,13 +150,18 @@ def fit_label_free(
     names = [f"prompt {i}" for i in taken]
     cells = ["refused" if sure[i] else TRAFFIC for i in taken]
     examples = Examples(streams[taken], sure[taken], cells, names, names)
-    return fit_sense(examples, layers, {TRAFFIC: settings.plain}, settings)
+    return fit_sense(examples, layers, {TRAFFIC: settings.plain}, settings, tail=tail)
 
 
 def candidates(depth: int) -> tuple[int, ...]:
     """The layers to choose among, of a model with so many."""
     first, last = max(1, depth // 4), max(1, depth - 1)
     return tuple(sorted({round(x) for x in np.linspace(first, last, min(CANDIDATES, last - first + 1))}))
+
+
+def tail_of(llm: LocalModel) -> Tokens:
+    """What the chat template puts between a user's words and the answer; empty where it is not told from the words."""
+    return common_end([llm.render([{"role": "user", "content": probe}]) for probe in PROBES])
 
 
 def cell(prompt: Prompt) -> str:
@@ -196,6 +209,7 @@ def figures(fitted: Fitted, examples: Examples) -> dict[str, object]:
     sides = [sorted(set(cells[side & known])) for side in (examples.harmful, ~examples.harmful)]
     return {
         "layers": list(fitted.sense.layers),
+        "places": list(fitted.sense.places),
         "penalty": fitted.choice.penalty,
         "prompts": dict(Counter(examples.cells)),
         "sources": len(set(examples.sources)),

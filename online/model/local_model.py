@@ -316,10 +316,11 @@ class LocalModel:
         # As rows of their own: of a slice torch would make a product for each row, and copy the head for it.
         return Logits(read.states.contiguous(), read.head, read.vocabulary).whole()
 
-    def laid_out(self, prompts: Sequence[Sequence[int]]) -> LaidOut:
-        """Prompts as a batch, what they share passed once: not where layers are computed again, which takes no cache."""
+    def laid_out(self, prompts: Sequence[Sequence[int]], rest: int = 1) -> LaidOut:
+        """Prompts as a batch, what they share passed once, but for the `rest` of tokens at their ends: not where layers are
+        computed again, which takes no cache."""
         alone = self._recompute and torch.is_grad_enabled()
-        return lay_out(prompts, self.model.device, self.size, self._cached if self._shares and not alone else None)
+        return lay_out(prompts, self.model.device, self.size, self._cached if self._shares and not alone else None, rest)
 
     def _cached(self, ids: Tensor, mask: Tensor, places: Tensor) -> DynamicCache:
         cache = DynamicCache(config=self.model.config)

@@ -1,4 +1,4 @@
-"""Residual streams: what a model's decoder layers hand on, read at the end of each prompt.
+"""Residual streams: what a model's decoder layers hand on, read around the end of each prompt.
 
 Layers are counted from 1: layer l is read after it, as transformers' `hidden_states[l]` of all but the last layer, whose own
 is read before the final norm. What reads it is `guard.sense`.
@@ -10,28 +10,47 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from guard.sense import Sense
 from online.model.local_model import LocalModel, ModelError
 
 
-@torch.no_grad()
-def residuals(llm: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> Tensor:
-    """The stream after each of these layers at the last token of each prompt, (prompts, layers, hidden), fp32, on the CPU.
+def harm_of(llm: LocalModel, prompts: Sequence[Sequence[int]], sense: Sense) -> NDArray[np.float64]:
+    """h of each prompt, (prompts,), NaN where it was not read. Raises as `residuals`."""
+    found = residuals(llm, prompts, sense.layers, [sense.back(prompt) for prompt in prompts])
+    return np.array([sense.read(states) for states in found.numpy()], dtype=float)
 
+
+@torch.no_grad()
+def residuals(
+    llm: LocalModel,
+    prompts: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    back: Sequence[Sequence[int]] | None = None,
+) -> Tensor:
+    """The stream after each of these layers at places of each prompt, (prompts, places, layers, hidden), fp32, on the CPU.
+
+    back: how many tokens each place lies before the prompt's last, as many of every prompt; None: the last token alone.
     One forward pass a prompt, without logits; of a batch no more is kept than those rows. Raises ModelError where the model
     has no such layer, ValueError for a prompt without tokens.
     """
+    back = [(0,)] * len(prompts) if back is None else back
     if not all(map(len, prompts)):
         raise ValueError("a prompt without tokens has no last one to read the stream at: give it one at least")
     width = llm.model.config.get_text_config().hidden_size
-    found = torch.full((len(prompts), len(layers), width), torch.nan)
+    found = torch.full((len(prompts), len(back[0]) if back else 1, len(layers), width), torch.nan)
     for batch in llm.budget.passing.batches([(len(prompt),) for prompt in prompts]):
-        laid = llm.laid_out([prompts[i] for i in batch])
-        with streams(llm, layers, columns=(-1,)) as read:
+        columns = sorted({-1 - far for i in batch for far in back[i]})
+        laid = llm.laid_out([prompts[i] for i in batch], rest=-columns[0])
+        with streams(llm, layers, columns) as read:
             llm.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
-        found[batch] = torch.stack([read[layer][:, 0] for layer in layers], 1).float().cpu()
+        whole = torch.stack([read[layer] for layer in layers], 2)  # (batch, columns, layers, hidden)
+        at = torch.tensor([[columns.index(-1 - far) for far in back[i]] for i in batch], device=whole.device)
+        found[batch] = whole[torch.arange(len(batch), device=whole.device)[:, None], at].float().cpu()
     return found
 
 

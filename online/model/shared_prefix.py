@@ -39,11 +39,11 @@ class LaidOut:
         return positions(self.mask if mask is None else mask)[:, self.shared :]
 
 
-def shared_length(prompts: Sequence[Sequence[int]], device: torch.device, size: int) -> int:
-    """Tokens that all prompts begin with, one of each left over; 0 where they are not worth a pass of their own through a
+def shared_length(prompts: Sequence[Sequence[int]], device: torch.device, size: int, rest: int = 1) -> int:
+    """Tokens that all prompts begin with, `rest` of each left over; 0 where they are not worth a pass of their own through a
     model of so many parameters."""
     first, worth = prompts[0], max(1, WORTH.get(device.type, WORTH["cuda"]) / size)
-    most = min(map(len, prompts)) - 1
+    most = min(map(len, prompts)) - rest
     if most * (len(prompts) - 1) < worth:  # however alike they are
         return 0
     found = sum(1 for _ in takewhile(lambda at: all(prompt[at] == first[at] for prompt in prompts), range(most)))
@@ -60,10 +60,11 @@ def lay_out(
     device: torch.device,
     size: int,
     fill: Callable[[Tensor, Tensor, Tensor], DynamicCache] | None,
+    rest: int = 1,
 ) -> LaidOut:
     """size: the model's parameters; fill(ids, mask, positions): its cache after a pass over these, (1, shared) each; None:
-    nothing is shared."""
-    shared = 0 if fill is None else shared_length(prompts, device, size)
+    nothing is shared; rest: tokens at the end of each prompt that are not shared, whatever they are."""
+    shared = 0 if fill is None else shared_length(prompts, device, size, rest)
     ids, mask = padded([prompt[shared:] for prompt in prompts], device, left=True)
     if fill is None or not shared:
         return LaidOut(ids, mask)

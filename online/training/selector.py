@@ -25,7 +25,7 @@ from guard.sense import Sense
 from guard.signals import log_odds
 from online.model.local_model import LocalModel
 from online.model.opening_trees import tree_mass
-from online.model.residual import residuals
+from online.model.residual import harm_of
 
 SURE = log_odds(0.7)
 """Log-odds of harm from which on a prompt counts as harmful here, and as harmless under its negative: seven to three. A
@@ -128,6 +128,5 @@ def select(
         masses = tree_mass(llm, prompts, openings).tolist()
         harms = None
         if sense is not None and prompts:
-            read = (sense.read(x) for x in residuals(llm, prompts, sense.layers).numpy())
-            harms = [float("nan") if h is None else h for h in read]
+            harms = harm_of(llm, prompts, sense).tolist()
     return Selection.sorted_by(bands, prompts, masses, harms)

@@ -130,8 +130,8 @@ class Guarded(AsyncLLM):
     async def set_sense(self, lora_id: int, sense: Sense | None) -> str | None:
         """Tell every worker the harm sense of one LoRA id (0 is the base model); returns why it cannot be read, in a
         sentence, or None."""
-        told = sense and {"layers": list(sense.layers), "weights": sense.weights.tolist(), "bias": sense.bias}
-        return next(filter(None, await self.collective_rpc("sirl_sense", args=(lora_id, told))), None)
+        told = await self.collective_rpc("sirl_sense", args=(lora_id, sense and sense.to_json()))
+        return next(filter(None, told), None)
 
     async def cleanse(self) -> None:
         """Rid the KV cache of what a broken adapter left there: what runs is computed anew, no prefix is taken from it."""

@@ -18,7 +18,7 @@ from guard.openings import LEFT, MATCHED, Openings
 from serving.engine.faults import half_read_prompts_unseeded
 from serving.engine.packing import ENTROPY_ONLY, joined, sent, with_harm, words_of
 from serving.engine.residual_stream import ResidualStream
-from serving.engine.senses import PromptEnd, Senses
+from serving.engine.senses import Part, Senses, beside
 from serving.engine.trees import Trees
 
 FORGET_OVER = 256
@@ -42,7 +42,7 @@ class Probe:
         self.trees, self.senses = Trees(runner.device), Senses(runner.device)
         self.walks: dict[str, Walk] = {}
         self.words: torch.Tensor | None = None
-        self.ends: list[PromptEnd] = []
+        self.ends: list[int] = []
         self.harm: torch.Tensor | None = None
         """What was read where the step's prompts end, one of each of `ends`."""
         self.last: tuple[torch.Tensor, torch.cuda.Event] | None = None
@@ -82,14 +82,20 @@ class Probe:
         if not (self.senses.known and stream):
             return
         starts, scheduled = self.runner.query_start_loc.np, state.scheduler_output.num_scheduled_tokens
-        left = batch.num_prompt_tokens[:count] - batch.num_computed_tokens_cpu[:count]
-        self.ends = [
-            PromptEnd(i, int(batch.request_lora_mapping[i]), int(starts[i] + left[i] - 1))
-            for i in np.flatnonzero(left > 0).tolist()
-            if left[i] <= scheduled.get(batch.req_ids[i], 0)
-        ]
-        if self.ends:
-            self.harm = self.senses.read(stream, self.ends)
+        before, length = batch.num_computed_tokens_cpu[:count], batch.num_prompt_tokens[:count]
+        if parts := [
+            Part(
+                row=i,
+                adapter=int(batch.request_lora_mapping[i]),
+                begins=int(starts[i]),
+                before=int(before[i]),
+                count=min(int(length[i] - before[i]), scheduled.get(batch.req_ids[i], 0)),
+                prompt=batch.token_ids_cpu[i, : length[i]],
+                beside=beside(self.runner.requests[batch.req_ids[i]]),
+            )
+            for i in np.flatnonzero(length > before).tolist()
+        ]:
+            self.ends, self.harm = self.senses.read(stream, parts)
 
     def places(self, drafts) -> list[int]:
         """The row of the trees' table that belongs to each row of logits.
@@ -182,7 +188,7 @@ class Probe:
             output.logprobs_tensors = joined(output.logprobs_tensors, words)
         if self.harm is not None:
             width = sampled.shape[-1]  # a request's first row, of those for drafts
-            output.logprobs_tensors = with_harm(output.logprobs_tensors, [end.row * width for end in self.ends], self.harm)
+            output.logprobs_tensors = with_harm(output.logprobs_tensors, [row * width for row in self.ends], self.harm)
         return output
 
     def entropy_only(self, request_id: str) -> bool:

@@ -7,16 +7,18 @@ device, one row of the trees' table a slot, and walked there: nothing waits for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
 
 from serving.engine.packing import joined, sent, with_harm, words_of
 from serving.engine.residual_stream import ResidualStream
-from serving.engine.senses import PromptEnd, Senses
+from serving.engine.senses import Part, Senses, beside
 from serving.engine.trees import NOWHERE, Trees
 from serving.engine.version import EngineError
+
+NOTHING = np.zeros(0, np.int32)
 
 
 class ProbeV2:
@@ -29,6 +31,9 @@ class ProbeV2:
         self.trees, self.senses = Trees(runner.device), Senses(runner.device)
         self.adapters = np.zeros(runner.max_num_reqs, np.int64)
         """The LoRA id of each slot's request."""
+        self.prompts: list[np.ndarray] = [NOTHING] * runner.max_num_reqs
+        self.beside: list[Hashable] = [()] * runner.max_num_reqs
+        """Each slot's prompt, and what else than tokens it is made of."""
         self.auxiliary: Sequence[torch.Tensor] | None = None
         self.rows = torch.full((runner.max_num_reqs,), NOWHERE, dtype=torch.int64, device=runner.device)
         """The place of each slot's response."""
@@ -47,6 +52,9 @@ class ProbeV2:
             slots = [self.runner.req_states.req_id_to_index[request.req_id] for request in new]
             places = [self.begin(request) for request in new]
             self.adapters[slots] = [adapter_of(request) for request in new]
+            for slot, request in zip(slots, new, strict=True):
+                self.prompts[slot] = np.array(request.prefill_token_ids[: request.prompt_len], np.int32)
+                self.beside[slot] = beside(request)
             device = self.rows.device
             self.rows.index_copy_(0, sent(slots, device), sent(places, device))
 
@@ -78,9 +86,10 @@ class ProbeV2:
             words, self.words, self.batch = self.words, None, None
         if words is not None and output.logprobs_tensors is not None:
             output.logprobs_tensors = joined(output.logprobs_tensors, words)
-            if ends := self.ends(batch, stream):
-                first = [int(batch.cu_num_logits_np[end.row]) for end in ends]
-                output.logprobs_tensors = with_harm(output.logprobs_tensors, first, self.senses.read(stream, ends))
+            ends, harm = self.senses.read(stream, self.parts(batch)) if self.senses.known and stream else ((), None)
+            if ends:
+                first = [int(batch.cu_num_logits_np[row]) for row in ends]
+                output.logprobs_tensors = with_harm(output.logprobs_tensors, first, harm)
         if self.trees.openings and batch.num_reqs:
             slots, tokens = batch.idx_mapping.long(), output.sampled_token_ids
             rows = self.rows[slots]
@@ -89,15 +98,24 @@ class ProbeV2:
             self.rows[slots] = rows
         return output, sampled, rejected
 
-    def ends(self, batch, stream: Mapping[int, torch.Tensor]) -> list[PromptEnd]:
-        """Where prompts end in this step, and a sense can be read. A request that resumes computes its prompt anew, and is
-        read anew: whoever has its first token keeps what came with that."""
-        if not (self.senses.known and stream and batch.has_prefill):
+    def parts(self, batch) -> list[Part]:
+        """What the step computes of prompts. A request that resumes computes its prompt anew, and is read anew: whoever has
+        its first token keeps what came with that."""
+        if not batch.has_prefill:
             return []
-        left = self.runner.req_states.prompt_len.np[batch.idx_mapping_np] - batch.num_computed_prefill_tokens_np
+        slots, before = batch.idx_mapping_np, batch.num_computed_prefill_tokens_np
+        left = self.runner.req_states.prompt_len.np[slots] - before
         return [
-            PromptEnd(i, int(self.adapters[batch.idx_mapping_np[i]]), int(batch.query_start_loc_np[i] + left[i] - 1))
-            for i in np.flatnonzero((left > 0) & (left <= batch.num_scheduled_tokens)).tolist()
+            Part(
+                row=i,
+                adapter=int(self.adapters[slots[i]]),
+                begins=int(batch.query_start_loc_np[i]),
+                before=int(before[i]),
+                count=int(min(left[i], batch.num_scheduled_tokens[i])),
+                prompt=self.prompts[slots[i]],
+                beside=self.beside[slots[i]],
+            )
+            for i in np.flatnonzero(left > 0).tolist()
         ]
 
     def logits(self, *args, **kwargs):

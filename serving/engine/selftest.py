@@ -32,7 +32,7 @@ async def run(model: Path, sense: Sense | None = None) -> dict:
 
     from guard.entropy import token_entropy
     from online.model.local_model import LocalModel
-    from online.model.residual import residuals
+    from online.model.residual import harm_of
     from online.settings.groups import GuardSettings
     from serving.engine.adapters import Adapters
     from serving.engine.guarded import Guarded
@@ -58,6 +58,7 @@ async def run(model: Path, sense: Sense | None = None) -> dict:
             current.set(request)
             params = SamplingParams(temperature=seed % 2, seed=seed, max_tokens=24)
             ids = engine.get_tokenizer().encode("The quick brown fox")[: 4 + seed]
+            ids += sense.tail if sense and seed % 2 else ()
             async for _ in engine.generate({"prompt_token_ids": ids}, params, f"selftest-{seed}"):
                 pass
             return ids, request.answers[0].record
@@ -75,9 +76,9 @@ async def run(model: Path, sense: Sense | None = None) -> dict:
     found = {"worst": worst, "tokens": tokens, "unread": unread}
     if sense is None:
         return found
-    states = residuals(LocalModel.load(model, device="cpu"), [prompt for prompt, _ in records], sense.layers)
+    expected = harm_of(LocalModel.load(model, device="cpu"), [prompt for prompt, _ in records], sense)
     read = [np.nan if record.harm is None else record.harm for _, record in records]
-    return found | {"harm": float(np.abs(np.array([sense.read(state) for state in states]) - read).max())}
+    return found | {"harm": float(np.abs(expected - read).max())}
 
 
 if __name__ == "__main__":

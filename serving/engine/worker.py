@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from guard.openings import Openings
+from guard.sense import Sense
 from serving.engine.lora_products import group_products
 from serving.engine.probe import Probe
 from serving.engine.probe_v2 import ProbeV2
@@ -63,12 +64,12 @@ class WorkerExtension:
 
     def sirl_sense(self, adapter: int, sense: dict | None) -> str | None:
         """Set (or with None forget) the harm sense of a LoRA id; returns why it cannot be read, in a sentence, or None."""
-        reason = None
-        if sense is not None:
-            width, hidden = len(sense["weights"][0]), self.model_runner.model_config.hf_text_config.hidden_size
-            other = f"The harm sense reads {width} numbers a layer, and the model has {hidden}: run `sirl calibrate`."
-            reason = other if width != hidden else self.sirl_stream.want(sense["layers"])
-        self.sirl_probe.senses.set(adapter, None if reason else sense)
+        read, reason = sense and Sense.from_json(sense), None
+        if read is not None:
+            hidden = self.model_runner.model_config.hf_text_config.hidden_size
+            other = f"The harm sense reads {read.hidden} numbers a layer, and the model has {hidden}: run `sirl calibrate`."
+            reason = other if read.hidden != hidden else self.sirl_stream.want(read.layers)
+        self.sirl_probe.senses.set(adapter, None if reason else read)
         return reason
 
     def sirl_openings(self, adapter: int, openings: dict | None) -> None:

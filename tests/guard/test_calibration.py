@@ -57,13 +57,13 @@ def test_a_fallback_refusal_is_on_record_where_there_is_one(calibration):
 
 def test_the_sense_is_kept_where_there_is_one_and_an_old_file_has_none(calibration, tmp_path):
     assert "sense" not in calibration.to_json() and Calibration.from_json(calibration.to_json()).sense is None
-    knows = dataclasses.replace(calibration, sense=Sense((2,), np.ones((1, 4), np.float32), 0.5, harmful=3.0))
+    knows = dataclasses.replace(calibration, sense=Sense((2,), np.ones((1, 1, 4), np.float32), 0.5, harmful=3.0))
     knows.save(tmp_path / "c.json")
     assert Calibration.load(tmp_path / "c.json") == knows
 
 
 def test_a_sense_of_a_newer_format_is_said_with_its_file(calibration, tmp_path):
-    data = dataclasses.replace(calibration, sense=Sense((2,), np.ones((1, 4), np.float32), 0.5)).to_json()
+    data = dataclasses.replace(calibration, sense=Sense((2,), np.ones((1, 1, 4), np.float32), 0.5)).to_json()
     path = tmp_path / "c.json"
     path.write_text(json.dumps({**data, "sense": {**data["sense"], "format": 9}}))
     with pytest.raises(CalibrationError, match=r"c\.json.*format 9"):
@@ -141,7 +141,7 @@ def test_the_verdict_uses_the_serving_bands_and_the_cut(calibration, mass, match
     ],
 )
 def test_the_verdict_uses_the_harm_sense_where_it_was_read(calibration, harm, matched, verdict):
-    sense = Sense((1,), np.zeros((1, 2), np.float32), 0.0, harmless=-2.0, harmful=2.0, needless=-1.5)
+    sense = Sense((1,), np.zeros((1, 1, 2), np.float32), 0.0, harmless=-2.0, harmful=2.0, needless=-1.5)
     sensing = dataclasses.replace(calibration, sense=sense)
     assert sensing.verdict(0.0, matched, 0.0, harm).value == verdict
     assert calibration.verdict(0.0, matched, 0.0, harm) == calibration.verdict(0.0, matched, 0.0)

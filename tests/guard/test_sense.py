@@ -11,43 +11,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.sense import FORMAT, Sense, SenseError
+from guard.sense import FORMAT, REACH, Sense, SenseError
 
 NUMBERS = st.floats(-1e4, 1e4, width=32)
 
 
 @pytest.fixture
 def sense() -> Sense:
-    weights = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
-    return Sense((3, 7), weights, bias=-0.5, harmless=-2.0, harmful=1.5)
+    weights = np.random.default_rng(0).normal(size=(2, 2, 5)).astype(np.float32)
+    places = ("prompt_end", "user_end")
+    return Sense((3, 7), weights, bias=-0.5, harmless=-2.0, harmful=1.5, places=places, tail=(90, 91))
 
 
-def test_it_is_a_sum_over_layers_and_widths(sense):
-    states = np.random.default_rng(1).normal(size=(2, 5))
+def test_it_is_a_sum_over_places_layers_and_widths(sense):
+    states = np.random.default_rng(1).normal(size=(2, 2, 5))
     by_hand = -0.5 + sum(float(w) * x for w, x in zip(sense.weights.ravel(), states.ravel(), strict=True))
     assert sense.read(states) == pytest.approx(by_hand)
-    assert sense.read(np.zeros((2, 5))) == -0.5
+    assert sense.read(np.zeros((2, 2, 5))) == -0.5
 
 
 @given(st.lists(NUMBERS, min_size=6, max_size=6), st.lists(NUMBERS, min_size=6, max_size=6), NUMBERS)
 def test_it_is_linear_in_the_streams(first, second, bias):
-    sense = Sense((1, 2), np.arange(6).reshape(2, 3), bias)
-    a, b = (np.reshape(x, (2, 3)) for x in (first, second))
+    sense = Sense((1, 2), np.arange(6).reshape(1, 2, 3), bias)
+    a, b = (np.reshape(x, (1, 2, 3)) for x in (first, second))
     assert sense.read(a + b) + bias == pytest.approx(sense.read(a) + sense.read(b), abs=1e-6)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_a_stream_that_is_not_finite_is_not_read_and_never_nought(sense, broken):
-    states = np.zeros((2, 5))
-    states[1, 3] = broken
+    states = np.zeros((2, 2, 5))
+    states[1, 1, 3] = broken
     assert sense.read(states) is None
     assert sense.probability(None) is None and sense.probability(math.nan) is None
     assert sense.band(None) == sense.band(math.nan) == "grey"
 
 
-@pytest.mark.parametrize("shape", [(5,), (1, 5), (2, 4), (3, 5), (2, 5, 1)])
+@pytest.mark.parametrize("shape", [(5,), (2, 5), (1, 2, 5), (2, 2, 4), (2, 3, 5), (2, 2, 5, 1)])
 def test_streams_of_another_model_are_refused_in_a_sentence(sense, shape):
-    with pytest.raises(SenseError, match=r"do not fit weights of \(2, 5\)"):
+    with pytest.raises(SenseError, match=r"do not fit weights of \(2, 2, 5\)"):
         sense.read(np.zeros(shape))
 
 
@@ -77,7 +78,7 @@ def test_written_and_read_it_is_the_same_to_the_last_bit(sense):
 
 
 def test_three_layers_of_a_small_model_take_few_kilobytes():
-    sense = Sense((12, 15, 18), np.random.default_rng(0).normal(size=(3, 896)), 0.0)
+    sense = Sense((12, 15, 18), np.random.default_rng(0).normal(size=(1, 3, 896)), 0.0)
     assert len(json.dumps(sense.to_json())) < 16_000
 
 
@@ -90,8 +91,8 @@ def test_three_layers_of_a_small_model_take_few_kilobytes():
         ({"weights": "AAAA"}, "not as it was written"),
         ({"weights": "not base64!"}, "not as it was written"),
         ({"weights": 7}, "not as it was written"),
-        ({"layers": [3, 7, 9]}, "no equal shares of 3 layers"),
-        ({"layers": []}, "no equal shares of 0 layers"),
+        ({"layers": [3, 7, 9]}, "no equal shares of 2 places and 3 layers"),
+        ({"layers": []}, "no equal shares of 2 places and 0 layers"),
         ({"layers": [7, 3]}, "no ascending numbers"),
         ({"layers": [0, 3]}, "no ascending numbers"),
         ({"layers": "x"}, "not as it was written"),
@@ -99,7 +100,11 @@ def test_three_layers_of_a_small_model_take_few_kilobytes():
         ({"bias": math.nan}, "not a finite number"),
         ({"harmful": math.inf}, "not a finite number"),
         ({"harmful": -3.0}, "out of order"),
-        ({"place": "user_end"}, "'user_end' is not known"),
+        ({"places": ["prompt_end", "answer"]}, "'answer' is not known"),
+        ({"places": []}, "no equal shares of 0 places"),
+        ({"places": ["user_end", "user_end"]}, "do not fit 2 places"),
+        ({"places": 7}, "not as it was written"),
+        ({"tail": ["x"]}, "not as it was written"),
     ],
 )
 def test_what_cannot_be_read_is_said(sense, change, said):
@@ -107,7 +112,7 @@ def test_what_cannot_be_read_is_said(sense, change, said):
         Sense.from_json({**sense.to_json(), **change})
 
 
-@pytest.mark.parametrize("missing", ["place", "layers", "weights", "bias", "harmless", "harmful"])
+@pytest.mark.parametrize("missing", ["places", "tail", "layers", "weights", "bias", "harmless", "harmful"])
 def test_a_missing_part_is_named(sense, missing):
     data = sense.to_json()
     del data[missing]
@@ -115,7 +120,43 @@ def test_a_missing_part_is_named(sense, missing):
         Sense.from_json(data)
 
 
-@pytest.mark.parametrize("weights", [np.zeros(5), np.zeros((3, 5)), np.zeros((2, 0)), np.full((2, 5), np.nan)])
+def test_one_of_the_first_format_is_read_at_the_prompts_end(sense):
+    told = {key: value for key, value in sense.to_json().items() if key not in ("places", "tail")}
+    found = Sense.from_json(told | {"format": 1, "place": "prompt_end", "layers": [1, 3, 5, 7]})
+    assert found.places == ("prompt_end",) and found.tail == () and found.back((1, 90, 91)) == (0,)
+    assert np.array_equal(found.weights, sense.weights.reshape(1, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "back"),
+    [
+        ((1, 2, 3, 90, 91), 2),
+        ((1, 2, 3, 90, 91, 5, 6), 4),  # an answer that was begun
+        ((1, 90, 91, 4, 90, 91), 2),  # the last of two turns
+        ((1, 2, 3), 0),  # no chat
+        ((90, 91), 0),  # nobody said anything
+        ((91,), 0),
+        ((7, 90, 91, *[5] * REACH), 2 + REACH),
+        ((7, 90, 91, *[5] * (REACH + 1)), 0),  # what lies so far back is no part of the question
+    ],
+)
+def test_the_users_words_end_before_what_the_template_puts_behind_them(sense, prompt, back):
+    assert sense.back(prompt) == (0, back)
+    assert sense.back(np.array(prompt, np.int32)) == (0, back)
+    assert dataclasses.replace(sense, tail=()).back(prompt) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        np.zeros(5),
+        np.zeros((2, 5)),
+        np.zeros((1, 3, 5)),
+        np.zeros((2, 2, 5)),
+        np.zeros((1, 2, 0)),
+        np.full((1, 2, 5), np.nan),
+    ],
+)
 def test_weights_must_fit_the_layers(weights):
     with pytest.raises(SenseError):
         Sense((3, 7), weights, 0.0)
@@ -123,7 +164,7 @@ def test_weights_must_fit_the_layers(weights):
 
 def test_its_weights_cannot_be_changed(sense):
     with pytest.raises(ValueError, match="read-only"):
-        sense.weights[0, 0] = 1.0
+        sense.weights[0, 0, 0] = 1.0
 
 
 def test_a_refusal_is_needless_up_to_a_limit_of_its_own(sense):

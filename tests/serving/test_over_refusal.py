@@ -32,7 +32,7 @@ WIDTH = AutoConfig.from_pretrained(models.bundled()).hidden_size
 def calibrate(state: Path, *, needless: float | None = -1.0, touched_over: float = 0.0) -> None:
     """A sense that reads HARMLESS of everything, and a rule that goes by it alone."""
     own = Calibration.load(models.bundled() / "calibration.json")
-    sense = Sense((1,), np.zeros((1, WIDTH), np.float32), HARMLESS, needless=needless)
+    sense = Sense((1,), np.zeros((1, 1, WIDTH), np.float32), HARMLESS, needless=needless)
     rule = dataclasses.replace(own.rule, sensed=Score({"harm": 1.0}), sensed_threshold=touched_over)
     dataclasses.replace(own, sense=sense, rule=rule).save(state / "registry" / "base" / "calibration.json")
 

@@ -21,9 +21,10 @@ from online.calibration.sense import (
     log_odds_of,
     sense_of,
     sources,
+    tail_of,
 )
 from online.model.local_model import LocalModel
-from online.model.residual import residuals
+from online.model.residual import harm_of
 from online.settings.groups import CalibrateSettings
 from tests.online.calibration.test_read_out import examples
 
@@ -53,12 +54,30 @@ def known(llm: LocalModel, prompts: list[Prompt]):
 def test_on_the_bundled_model_it_tells_harm_in_wrappers_that_were_never_seen(llm, known):
     sense, found = known
     test = [p for p in load_suite(models.suite("test")) if p.novelty in ("never", "sirl_only")][::6]
-    streams = residuals(llm, [llm.render(p.messages) for p in test], sense.layers).numpy()
-    h = np.array([sense.read(x) for x in streams])
+    h = harm_of(llm, [llm.render(p.messages) for p in test], sense)
     harmful = np.array([p.kind == "harmful" for p in test])
     assert auroc(h[~harmful], h[harmful]).estimate > 0.85
     assert found["missing"] == [] and found["layers"] == list(sense.layers)
     assert found["auroc"]["jailbroken against wrapped"]["estimate"] > 0.95
+
+
+def test_the_users_words_end_where_the_chat_template_goes_on(llm, prompts, known):
+    """What a sense calls the tail ends every prompt, and the token before it is the last that the user wrote."""
+    tail, sense = tail_of(llm), known[0]
+    assert sense.tail == tail and tail
+    for prompt in prompts[:20]:
+        asked = llm.render(prompt.messages)
+        assert asked[-len(tail) :] == tail
+        assert llm.text(asked[: -len(tail)]).endswith(prompt.messages[-1]["content"].rstrip()[-1])
+
+
+def test_places_that_are_read_are_those_that_were_fitted():
+    some = examples(400, places=2)
+    some.streams[:, 1, 1, 0] = np.random.default_rng(1).normal(size=400) + 2.5 * some.harmful
+    sense = fit_sense(some, (4, 8, 12), CLASSES, LOOSE, tail=(7, 8)).sense
+    assert (sense.places, sense.layers, sense.tail) == (("prompt_end", "user_end"), (8,), (7, 8))
+    h = np.array([sense.read(x) for x in some.streams[:, :, [1]]])
+    assert auroc(h[~some.harmful], h[some.harmful]).estimate > 0.98
 
 
 def test_its_thresholds_keep_what_is_promised_out_of_fold(known):
@@ -71,8 +90,7 @@ def test_its_thresholds_keep_what_is_promised_out_of_fold(known):
 
 def test_the_folded_weights_read_what_the_read_out_does(llm, prompts, known):
     sense, _ = known
-    streams = residuals(llm, [llm.render(p.messages) for p in prompts[:40]], sense.layers).numpy()
-    assert all(abs(sense.read(x)) < 100 for x in streams)
+    assert (np.abs(harm_of(llm, [llm.render(p.messages) for p in prompts[:40]], sense)) < 100).all()
     again, *_ = sense_of(llm, prompts, [llm.render(p.messages) for p in prompts], LOOSE)
     assert again == sense
 
@@ -127,7 +145,7 @@ def test_with_too_few_refused_harmful_prompts_no_refusal_is_needless_and_the_num
 
 def test_sides_that_lie_far_apart_leave_grey_between_them():
     some = examples(400)
-    some.streams[:, 1, 0] += 50 * some.harmful
+    some.streams[:, 0, 1, 0] += 50 * some.harmful
     fitted = fit_sense(some, (4, 8, 12), CLASSES, LOOSE)
     assert fitted.sense.harmful == 0.0
     assert fitted.sense.probability(fitted.sense.harmless) == pytest.approx(LOOSE.missed / 100)
@@ -144,7 +162,7 @@ def test_h_is_the_log_odds_at_even_odds():
     luck = np.random.default_rng(0)
     harmful = luck.random(20_000) < 0.2
     scores = luck.normal(size=20_000) + 2.0 * harmful  # log-odds at even odds: 2 x - 2
-    some = Examples(np.zeros((20_000, 1, 1), np.float32), harmful, ["x"] * 20_000, ["s"] * 20_000, ["g"] * 20_000)
+    some = Examples(np.zeros((20_000, 1, 1, 1), np.float32), harmful, ["x"] * 20_000, ["s"] * 20_000, ["g"] * 20_000)
     assert log_odds_of(scores, some) == pytest.approx((2.0, -2.0), abs=0.1)
 
 
@@ -157,7 +175,7 @@ def test_without_labels_what_is_surely_refused_stands_against_ordinary_traffic()
     masses[odd] = 0.3  # neither sure nor calm: left out
     fitted = fit_label_free(some.streams, (4, 8, 12), masses, refused, LOOSE)
     assert fitted.sense.layers == (8,) and len(fitted.h) == (~odd).sum()
-    h = np.array([fitted.sense.read(x) for x in some.streams[:, [1]]])
+    h = np.array([fitted.sense.read(x) for x in some.streams[:, :, [1]]])
     assert auroc(h[~some.harmful], h[some.harmful]).estimate > 0.9
     assert fit_label_free(some.streams, (4, 8, 12), np.zeros(800), np.zeros(800), LOOSE) is None
 

@@ -8,8 +8,9 @@ import torch
 
 import models
 from evaluation import load_suite
+from guard.sense import Sense
 from online.model.local_model import LocalModel, ModelError
-from online.model.residual import decoder_layers, residuals, streams
+from online.model.residual import decoder_layers, harm_of, residuals, streams
 from online.model.token_budget import Room, TokenBudget
 from tests.online.model.paths import disturbed
 from tests.online.tiny_model import random_prompts, tiny_llm
@@ -28,15 +29,40 @@ def test_on_the_bundled_model_they_are_those_of_a_plain_pass() -> None:
     asked = [llm.render(prompt.messages) for prompt in load_suite(models.suite("calibration"))[:9]]
     found = residuals(llm, asked, layers)
     twin = torch.stack([plain(llm, prompt, layers) for prompt in asked])
-    assert found.shape == (9, depth - 1, llm.model.config.hidden_size) and found.dtype == torch.float32
-    torch.testing.assert_close(found, twin, rtol=1e-4, atol=1e-4)
+    assert found.shape == (9, 1, depth - 1, llm.model.config.hidden_size) and found.dtype == torch.float32
+    torch.testing.assert_close(found[:, 0], twin, rtol=1e-4, atol=1e-4)
 
 
 def test_the_last_layer_is_read_before_the_final_norm(llm: LocalModel) -> None:
     prompt = random_prompts(1)[0]
-    found = residuals(llm, [prompt], (2,))[0]
+    found = residuals(llm, [prompt], (2,))[0, 0]
     normed = llm.model.get_decoder().norm(found)
     torch.testing.assert_close(normed, plain(llm, prompt, (2,)), rtol=1e-4, atol=1e-5)
+
+
+def test_at_places_before_the_end_it_is_the_stream_of_the_prompt_up_to_there(llm: LocalModel) -> None:
+    """Of prompts that share almost all of their tokens too, where what is shared is passed once."""
+    first = random_prompts(1)[0]
+    prompts = [*random_prompts(7), *((*first, *first, token, 3) for token in range(9))]
+    back = [(0, min(i % 4, len(prompt) - 1)) for i, prompt in enumerate(prompts)]
+    found = residuals(llm, prompts, (1,), back)
+    twin = torch.stack(
+        [
+            torch.stack([plain(llm, prompt[: len(prompt) - far], (1,)) for far in those])
+            for prompt, those in zip(prompts, back, strict=True)
+        ]
+    )
+    torch.testing.assert_close(found, twin, rtol=1e-4, atol=1e-5)
+
+
+def test_h_of_prompts_is_what_the_sense_reads_there(llm: LocalModel) -> None:
+    prompts = [(*prompt, 3, 4) for prompt in random_prompts(5)] + [(9, 9)]
+    weights = np.random.default_rng(0).normal(size=(2, 2, 32)).astype(np.float32)
+    sense = Sense((1, 2), weights, 0.5, places=("prompt_end", "user_end"), tail=(3, 4))
+    states = residuals(llm, prompts, (1, 2), [(0, 2)] * 5 + [(0, 0)]).numpy()
+    np.testing.assert_allclose(harm_of(llm, prompts, sense), 0.5 + np.einsum("npld,pld->n", states, weights), rtol=1e-4)
+    decoder_layers(llm)[0].register_forward_hook(lambda module, given, out: out * torch.inf)
+    assert np.isnan(harm_of(llm, prompts, sense)).all()
 
 
 def test_batches_and_order_change_nothing(llm: LocalModel) -> None:
@@ -44,7 +70,7 @@ def test_batches_and_order_change_nothing(llm: LocalModel) -> None:
     whole = residuals(llm, prompts, (1, 2))
     llm.budget = TokenBudget(*[Room(25, 0)] * 3)
     torch.testing.assert_close(residuals(llm, prompts, (1, 2)), whole, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(residuals(llm, prompts[::-1], (2, 1)).flip(0, 1), whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(residuals(llm, prompts[::-1], (2, 1)).flip(0, 2), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_of_an_adapter_it_is_the_adapters_stream(llm: LocalModel) -> None:
@@ -85,7 +111,7 @@ def test_a_layer_that_is_not_there_is_said(llm: LocalModel, layer: int) -> None:
 def test_an_empty_prompt_is_said_and_no_prompt_is_nothing(llm: LocalModel) -> None:
     with pytest.raises(ValueError, match="without tokens"):
         residuals(llm, [(5, 6), ()], (1,))
-    assert residuals(llm, [], (1, 2)).shape == (0, 2, 32)
+    assert residuals(llm, [], (1, 2)).shape == (0, 1, 2, 32)
 
 
 def test_a_model_without_a_list_of_layers_is_said(llm: LocalModel) -> None:

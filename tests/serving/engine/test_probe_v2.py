@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from guard.packed_measurement import unpack
+from guard.sense import Sense
 from serving.engine.packing import HARM
 from serving.engine.probe_v2 import ProbeV2
 from tests.serving.engine.raw_logits import CPU, PLAIN, REASONS, VOCABULARY, expected
@@ -70,7 +71,8 @@ def batch(slots: list[int], drafts: list[list[int]] | None = None) -> SimpleName
 
 def request(name: str, adapter: int, prompt: list[int], said: list[int]) -> SimpleNamespace:
     lora = SimpleNamespace(lora_int_id=adapter) if adapter else None
-    return SimpleNamespace(req_id=name, lora_request=lora, prompt_len=len(prompt), prefill_token_ids=[*prompt, *said])
+    return SimpleNamespace(req_id=name, lora_request=lora, prompt_len=len(prompt), prefill_token_ids=[*prompt, *said],
+                           mm_features=[], prompt_embeds=None)  # fmt: skip
 
 
 @pytest.mark.parametrize("drafts", [None, [[1, 2], []]])
@@ -114,8 +116,8 @@ def test_runner_v2_reads_the_senses_where_prompts_end():
     stream = SimpleNamespace(take=lambda auxiliary, tokens: {1: auxiliary[0]})
     runner = Runner([torch.zeros(6, VOCABULARY)], [[[1], [2, 3], [4], [5]]], speculative=2)
     probe = ProbeV2(runner, stream)
-    probe.senses.set(0, {"layers": [1], "weights": [[1.0, 1.0]], "bias": 0.5})
-    probe.senses.set(3, {"layers": [1], "weights": [[1.0, 0.0]], "bias": 0.0})
+    probe.senses.set(0, Sense((1,), np.ones((1, 1, 2)), 0.5))
+    probe.senses.set(3, Sense((1,), np.array([[[1.0, 0.0]]]), 0.0))
     new = [
         request("a", 0, [9] * 3, []),
         request("b", 0, [9], []),

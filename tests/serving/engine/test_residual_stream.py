@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, GPT2Con
 import models
 from benchmarks import adapters
 from guard.calibration import Calibration
-from guard.sense import Sense
+from guard.sense import Place, Sense
 from models.recipe import store
+from online.calibration.beginnings import common_end
 from online.model.fingerprint import fingerprint
 from online.registry.registry import Registry
 from online.state.directory import StateDir
@@ -41,36 +43,46 @@ PLAIN = "--served-model-name sirl-tiny --dtype float32 --max-model-len 2048 --ma
 @cache
 @torch.no_grad()
 def stream(prompt: tuple[int, ...], folder: Path, adapter: Path | None = None) -> dict[int, np.ndarray]:
-    """What leaves each decoder layer at the last token of a prompt, by hooks: transformers gives the last one normed."""
+    """What leaves each decoder layer at each token of a prompt, by hooks: transformers gives the last one normed."""
     model = reference.model(folder, adapter)
     decoder = model.get_base_model().model if adapter else model.base_model
     layers, taken = decoder.h if hasattr(decoder, "h") else decoder.layers, {}
 
     def take(number: int):
-        return lambda module, given, out: taken.update({number: (out[0] if isinstance(out, tuple) else out)[0, -1].numpy()})
+        return lambda module, given, out: taken.update({number: (out[0] if isinstance(out, tuple) else out)[0].numpy()})
 
     hooks = [layer.register_forward_hook(take(number)) for number, layer in enumerate(layers, 1)]
     states = model(torch.tensor([prompt]), output_hidden_states=True).hidden_states
     for hook in hooks:
         hook.remove()
-    assert all(np.array_equal(taken[number], states[number][0, -1]) for number in range(1, len(layers)))
+    assert all(np.array_equal(taken[number], states[number][0]) for number in range(1, len(layers)))
     return taken
 
 
 def sense_of(folder: Path, layers: tuple[int, ...], seed: int = 0) -> Sense:
     """A read-out of random weights whose log-odds are a few units apart over the prompts."""
     tokenizer, rng = AutoTokenizer.from_pretrained(folder), np.random.default_rng(seed)
-    prompts = [tuple(tokenizer(text).input_ids) for text in (*PROMPTS, LONG)]
-    states = np.array([[stream(prompt, folder)[layer] for layer in layers] for prompt in prompts])
+    options = {"add_generation_prompt": True, "return_dict": False}
+    asked = [tokenizer.apply_chat_template([{"role": "user", "content": x}], **options) for x in (*PROMPTS, LONG, "7?")]
+    tail = common_end(list(map(tuple, asked)))
+    assert len(tail) >= 2
+    states = np.array(
+        [[[stream(tuple(prompt), folder)[layer][at] for layer in layers] for at in (-1, -1 - len(tail))] for prompt in asked]
+    )
     weights = (rng.standard_normal(states.shape[1:]) / np.sqrt(states[0].size)).astype(np.float32)
-    read = (states * weights).sum((1, 2))
+    read = (states * weights).sum((1, 2, 3))
     weights /= max(read.std(), 0.05)
-    return Sense(layers, weights, float(-(states * weights).sum((1, 2)).mean()))
+    return Sense(layers, weights, float(-(states * weights).sum((1, 2, 3)).mean()), places=get_args(Place), tail=tail)
 
 
 def log_odds(sense: Sense, prompt: list[int], folder: Path, adapter: Path | None = None) -> float:
     states = stream(tuple(prompt), folder, adapter)
-    return sense.bias + sum(float(states[layer] @ row) for layer, row in zip(sense.layers, sense.weights, strict=True))
+    behind = len(sense.tail) if tuple(prompt[-len(sense.tail) :]) == sense.tail else 0
+    return sense.bias + sum(
+        float(states[layer][at] @ row)
+        for at, rows in zip((-1, -1 - behind), sense.weights, strict=True)
+        for layer, row in zip(sense.layers, rows, strict=True)
+    )
 
 
 def calibrate(path: Path, sense: Sense | None, folder: Path | None = None, adapter: str = "base") -> None:
@@ -128,6 +140,24 @@ def test_it_is_exact_however_a_prompt_is_read(sensing, sense):
                 assert all(len(token["top_logprobs"]) == 3 for token in asked["content"])
     assert sensing.metric("vllm:prefix_cache_hits_total") > 0
     assert sensing.metric("sirl_harm_log_odds_count") == sum(len(body["guard"]) for body in bodies)
+
+
+@pytest.mark.engine
+def test_it_is_exact_where_the_users_words_end_in_a_cached_block(sensing, sense):
+    """Prompts that end just behind a block's end, each twice and for two choices: all but its last tokens are cached."""
+    tail, hits = len(sense.tail), sensing.metric("vllm:prefix_cache_hits_total")
+    lengths = {
+        len(sensing.chat("a" + " one" * n, max_tokens=1, return_token_ids=True)["prompt_token_ids"]): n for n in (1, 2)
+    }
+    (short, first), (long, second) = sorted(lengths.items())
+    assert (long - short, second - first) == (1, 1), "a word is a token"
+    for behind in range(1, tail + 2):
+        text = "a" + " one" * (first + 128 + behind - short)  # blocks have 16 tokens or 128
+        bodies = [sensing.chat(text, max_tokens=1, n=n, temperature=1.0, return_token_ids=True) for n in (1, 2)]
+        for body in bodies:
+            assert len(body["prompt_token_ids"]) == 128 + behind
+            check(body, sense, models.bundled())
+    assert sensing.metric("vllm:prefix_cache_hits_total") >= hits + 2 * 128 * tail
 
 
 @pytest.mark.engine

@@ -84,7 +84,7 @@ class Told:
 
 
 def sense(*layers: int) -> Sense:
-    return Sense(layers, np.ones((len(layers), 4), np.float32), 0.0)
+    return Sense(layers, np.ones((1, len(layers), 4), np.float32), 0.0)
 
 
 def test_an_adapter_without_a_sense_of_its_own_is_read_by_the_base_s_and_what_cannot_be_is_a_problem(calibrations):
