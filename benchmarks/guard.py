@@ -43,7 +43,7 @@ from benchmarks import adapters
 from benchmarks.parts import parts
 from benchmarks.shapes import VOCABULARY, build
 from guard.calibration import Calibration
-from guard.sense import Place, Sense
+from guard.sense import Place, Sense, TurnEnd
 from models import bundled
 from online.model.fingerprint import fingerprint
 from online.state.cores import cores
@@ -67,6 +67,8 @@ ENVIRONMENT = {
 """Of both servers: the engine and its worker are one process in either, as ours has it on CPUs."""
 PROMPT = 32
 """Tokens of a prompt: few enough that most of the work is generating."""
+TAIL = (0, 1)
+"""What ends each prompt, as a chat template ends a user's words."""
 GENERATED = {"toy": 48}
 """Tokens of a response, where it is not 16; a CPU takes a quarter of a second for one of the realistic shape."""
 LEAST = 2
@@ -147,7 +149,7 @@ async def ask(url: str, folder: Path, more: dict, concurrency: int, seed: int, l
     rng = random.Random(seed)
     body = {"model": str(folder), "max_tokens": length, "ignore_eos": True, "temperature": 1.0, "stream": True, **more}
     bodies = [
-        {**body, "seed": seed + n, "prompt": [rng.randrange(2, VOCABULARY) for _ in range(PROMPT)]}
+        {**body, "seed": seed + n, "prompt": [*(rng.randrange(2, VOCABULARY) for _ in range(PROMPT)), *TAIL]}
         for n in range(max(concurrency, LEAST))
     ]
     queue, done = iter(bodies), []
@@ -215,7 +217,9 @@ def calibrate(state: Path, folder: Path, *, sensing: bool) -> None:
     layers = tuple(sorted({max(1, config.num_hidden_layers * quarter // 4) for quarter in range(1, 5)}))
     weights = np.random.default_rng(0).standard_normal((2, len(layers), config.hidden_size)) / config.hidden_size
     own = Calibration.load(bundled() / "calibration.json")
-    sense = Sense(layers, weights.astype(np.float32), 0.0, places=get_args(Place)) if sensing else None
+    sense = (
+        Sense(layers, weights.astype(np.float32), 0.0, places=get_args(Place), turn_end=TurnEnd(TAIL)) if sensing else None
+    )
     found = dataclasses.replace(own, model=fingerprint(folder), conditions=None, sense=sense)
     found.save(StateDir(state).calibration_path("base"))
 

@@ -51,13 +51,13 @@ GROUPS: tuple[tuple[str, Chosen], ...] = tuple(
 
 
 def linear(seen: Read, streams: NDArray[np.float16]) -> dict[str, Any]:
-    """AUROC of a read-out of all of these streams together, (rows, places, layers, hidden), of the two halves."""
+    """AUROC of a read-out of all of these streams together, (rows, streams, hidden), of the two halves."""
     directions = []
     for half in (0, 1):
         fitted, tested = parted(seen.rows, [row.half for row in seen.rows], half)
         examples = seen.examples(fitted, streams)
-        places, every = streams.shape[1], tuple(range(streams.shape[2]))
-        read_out = fit(examples, every, (validated(examples, every, places=places).penalty,), places)[0]
+        every = tuple(range(streams.shape[1]))
+        read_out = fit(examples, every, (validated(examples, every).penalty,))[0]
         scores = read_out.of(streams[tested].astype(np.float32))
         directions.append(Direction([], [seen.rows[i] for i in tested], {}, {"h": scores}))
     return {name: areas(directions, "h", low, high).to_dict() for name, high, low in COMPARED}
@@ -68,7 +68,7 @@ def by_layer(seen: Read) -> list[dict[str, Any]]:
     layers = range(4, seen.streams.shape[2] + 1, 2)
     todo = [(place, layer) for place in range(len(PLACES)) for layer in layers]
     return [
-        {"place": PLACES[place], "layer": layer, **linear(seen, seen.streams[:, [place]][:, :, [layer - 1]])}
+        {"place": PLACES[place], "layer": layer, **linear(seen, seen.streams[:, place, [layer - 1]])}
         for place, layer in tqdm(todo, "layers", unit="layer")
     ]
 
@@ -79,7 +79,7 @@ def by_place(seen: Read) -> list[dict[str, Any]]:
     spread = [layers[i] - 1 for i in spreads(len(layers))[-1]]
     found = []
     for places in ((0,), (1,), (2,), (0, 1), (0, 2)):
-        streams = seen.streams[:, list(places)][:, :, spread]
+        streams = np.concatenate([seen.streams[:, place][:, spread] for place in places], 1)
         found.append({"places": [PLACES[place] for place in places], **linear(seen, streams)})
     return found
 

@@ -49,7 +49,7 @@ class Read:
     others: dict[str, NDArray[np.float64]]
 
     def examples(self, index: NDArray[np.int64], streams: NDArray[np.float16]) -> Examples:
-        """The rows of this index, with these streams of all rows, (rows, places, layers, hidden)."""
+        """The rows of this index, with these streams of all rows, (rows, layers, hidden)."""
         rows = [self.rows[i] for i in index]
         texts = [r.shape for r in rows], [r.source for r in rows], [r.goal for r in rows]
         return Examples(streams[index].astype(np.float32), np.array([r.harmful for r in rows]), *texts)
@@ -102,12 +102,13 @@ def direction(seen: Read, halves: Sequence[int], half: int) -> tuple[Direction, 
     fitted, tested = parted(seen.rows, halves, half)
     settings = CalibrateSettings(borderline=5.0)
     layers = candidates(seen.streams.shape[2])
-    streams = seen.streams[:, SENSED][:, :, [layer - 1 for layer in layers]]
-    examples, others = seen.examples(fitted, streams), seen.examples(tested, streams)
+    at = [[seen.examples(some, seen.streams[:, place, [layer - 1 for layer in layers]]) for place in SENSED]
+          for some in (fitted, tested)]  # fmt: skip
+    examples = at[0][0]
     classes = {name: getattr(settings, name) for name in ("plain", "wrapped", "borderline")}
-    found = fit_sense(examples, layers, classes, settings)
+    found = fit_sense(at[0], layers, classes, settings)
     assert found is not None, "a half has many sources"
-    known, scores = {"h": found.h}, {"h": sensed(found, others)}
+    known, scores = {"h": found.h}, {"h": sensed(found, at[1], layers)}
     masses = np.array([log_odds(x) for x in seen.masses(fitted)])
     known["refusal mass"], scores["refusal mass"] = masses[fitted], masses[tested]
     known["mass + h"], scores["mass + h"] = both(known, scores, examples.harmful)
@@ -117,20 +118,22 @@ def direction(seen: Read, halves: Sequence[int], half: int) -> tuple[Direction, 
     refused = np.where(np.isfinite(seen.refused[fitted]), seen.refused[fitted], weighed >= SURE)  # not all were answered
     free = fit_label_free(examples.streams, layers, weighed, refused, settings)
     if free is not None:
-        for kept, some in ((known, examples), (scores, others)):
-            kept["h without labels"] = sensed(free, some)
+        for kept, some in ((known, at[0]), (scores, at[1])):
+            kept["h without labels"] = sensed(free, some, layers)
     counts = Counter(row.shape for row in (seen.rows[i] for i in tested))
     told = {"fitted": len(fitted), "tested": dict(counts), "layers": list(found.sense.layers),
             "places": list(found.sense.places),
-            "penalty": found.choice.penalty, "criterion": found.choice.criterion,
+            "penalty": [one.penalty for one in found.choices],
+            "criterion": [one.criterion for one in found.choices],
             "surely_refused": int(((weighed >= SURE) & (refused == 1)).sum()),
             "missing": list(found.missing)}  # fmt: skip
     return Direction([seen.rows[i] for i in fitted], [seen.rows[i] for i in tested], known, scores), told
 
 
-def sensed(fitted: Fitted, some: Examples) -> NDArray[np.float64]:
-    """h of examples whose layers are those that a sense was chosen from."""
-    streams = some.streams[:, : fitted.choice.places, list(fitted.choice.layers)]
+def sensed(fitted: Fitted, places: Sequence[Examples], layers: Sequence[int]) -> NDArray[np.float64]:
+    """h of the same examples at each place, whose streams are after these layers."""
+    at = [layers.index(number) for number in fitted.sense.layers]
+    streams = np.stack([some.streams[:, at] for some in places[: len(fitted.sense.places)]], 1)
     return np.array([fitted.sense.read(x) for x in streams], dtype=float)
 
 

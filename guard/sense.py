@@ -23,13 +23,30 @@ from guard.openings import Tokens
 
 FORMAT = 2
 Place = Literal["prompt_end", "user_end"]
-REACH = 64
-"""Tokens that may stand behind what ends a user's words: an answer that a client or a template has begun is a phrase."""
 Band = Literal["harmful", "grey", "harmless"]
 
 
 class SenseError(SirlError, ValueError):
     """A sense that cannot be read or used; one sentence with cause and mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """What a chat template puts behind a user's words, up to where the answer begins. tokens: that; marks: those of them
+    that stand in no text, and so mark a turn."""
+
+    tokens: Tokens = ()
+    marks: frozenset[int] = frozenset()
+
+    def behind_words(self, prompt: Sequence[int]) -> int | None:
+        """How many tokens of a prompt stand behind the last one of its user's words: these, and an answer that a template or
+        a client has begun. None where they are not there, or another turn was begun behind them."""
+        tokens = np.asarray(prompt)
+        for at in np.flatnonzero(tokens == self.tokens[0])[::-1].tolist() if self.tokens else ():
+            end = at + len(self.tokens)
+            if at and tuple(tokens[at:end].tolist()) == self.tokens:
+                return None if np.isin(tokens[end:], list(self.marks)).any() else len(tokens) - at
+        return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +58,8 @@ class Sense:
     harmless; harmful: h at and over which it counts as harmful; needless: h at and under which a refusal counts as needless,
     whose promise is about harmful requests that the model refuses. None where the promise of one cannot be kept. places:
     "prompt_end" is the last token of the prompt, where a model weighs its answer, and "user_end" the last token of the
-    user's words, where it has just read them (arXiv 2507.11878). tail: what the chat template puts between the two; where a
-    prompt has it not, its words end where it ends."""
+    user's words, where it has just read them (arXiv 2507.11878). turn_end: what stands between the two. A prompt that has
+    not each place has no h."""
 
     layers: tuple[int, ...]
     weights: NDArray[np.float32]
@@ -51,7 +68,7 @@ class Sense:
     harmful: float | None = None
     needless: float | None = None
     places: tuple[Place, ...] = ("prompt_end",)
-    tail: Tokens = ()
+    turn_end: TurnEnd = TurnEnd()
 
     def __post_init__(self) -> None:
         weights = np.ascontiguousarray(self.weights, np.float32)
@@ -82,10 +99,9 @@ class Sense:
         """Width of the stream."""
         return int(self.weights.shape[-1])
 
-    def back(self, prompt: Sequence[int]) -> tuple[int, ...]:
-        """How many tokens each place lies before the prompt's last one."""
-        ends = {"prompt_end": 0, "user_end": behind_words(prompt, self.tail)}
-        return tuple(ends[place] for place in self.places)
+    def back(self, prompt: Sequence[int]) -> tuple[int | None, ...]:
+        """How many tokens each place lies before the prompt's last one; None of one that the prompt has not."""
+        return tuple(0 if place == "prompt_end" else self.turn_end.behind_words(prompt) for place in self.places)
 
     def read(self, states: ArrayLike) -> float | None:
         """h of the streams (places, layers, hidden) of a prompt; None where one of them is not finite, for nothing was read
@@ -123,7 +139,7 @@ class Sense:
         return {
             "format": FORMAT,
             "places": list(self.places),
-            "tail": list(self.tail),
+            "turn_end": {"tokens": list(self.turn_end.tokens), "marks": sorted(self.turn_end.marks)},
             "layers": list(self.layers),
             "weights": base64.b64encode(self.weights.astype("<f4").tobytes()).decode("ascii"),
             "bias": self.bias,
@@ -143,7 +159,8 @@ class Sense:
                 f"The sense has the format {found}, and this sirl-guard reads {FORMAT}: upgrade, or calibrate again."
             )
         try:
-            places, tail = ((data["place"],), ()) if found == 1 else (tuple(data["places"]), tuple(map(int, data["tail"])))
+            places: Any = (data["place"],) if found == 1 else tuple(map(str, data["places"]))
+            tokens, marks = (tuple(map(int, () if found == 1 else data["turn_end"][name])) for name in ("tokens", "marks"))
             layers = tuple(map(int, data["layers"]))
             raw = np.frombuffer(base64.b64decode(data["weights"], validate=True), "<f4")
             limits = [data["harmless"], data["harmful"], data.get("needless")]
@@ -158,13 +175,4 @@ class Sense:
                 f"{len(raw)} weights are no equal shares of {len(places)} places and {len(layers)} layers: calibrate again."
             )
         weights = raw.reshape(len(places), len(layers), -1).astype(np.float32)
-        return cls(layers, weights, bias, harmless, harmful, needless, places, tail)
-
-
-def behind_words(prompt: Sequence[int], tail: Tokens) -> int:
-    """How many tokens of a prompt stand behind the last one of its user's words: what ends them (`tail`), and what a
-    template or a client has begun the answer with. 0 where nothing ends them."""
-    for begun in range(min(REACH, len(prompt) - len(tail) - 1) + 1):
-        if tail and tuple(prompt[len(prompt) - begun - len(tail) : len(prompt) - begun]) == tail:
-            return begun + len(tail)
-    return 0
+        return cls(layers, weights, bias, harmless, harmful, needless, places, TurnEnd(tokens, frozenset(marks)))

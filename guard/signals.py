@@ -35,7 +35,7 @@ class Signals:
     second_look: how much those log-odds rise behind a safety reminder, NaN until it was asked for;
     along: log-odds of the largest mass of opening a refusal after the decision;
     mean, max: of the token entropies, in nats; slope: of their least-squares line, in nats a token;
-    harm: log-odds that the request is harmful, by the harm sense where the prompt ends (guard/sense.py); NaN where none
+    harm: log-odds that the request is harmful, by the harm sense (guard/sense.py); NaN where none
     could be read.
     """
 

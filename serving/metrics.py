@@ -44,7 +44,7 @@ class Metrics:
         )
         self.harm = Histogram(
             "sirl_harm_log_odds",
-            "Log-odds that a finished client response's request is harmful, read where its prompt ends.",
+            "Log-odds that a finished client response's request is harmful, read around the end of its prompt.",
             ["verdict"],
             buckets=HARM_BUCKETS,
             registry=registry,

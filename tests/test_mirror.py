@@ -51,6 +51,7 @@ TESTED_ELSEWHERE = {
     "online/updates/repeat.py": "tests/online/updates/test_forget.py",
     "serving/admin/routes/common.py": "tests/serving/admin/routes/test_adapters.py",
     "serving/app.py": "tests/serving/request/test_api_keys.py",
+    "serving/engine/scheduler.py": "tests/serving/engine/test_residual_stream.py",
     "serving/cli/calibrate.py": "tests/serving/test_bad_input.py",
     "serving/cli/demo.py": "tests/serving/demo/test_story.py",
     "serving/cli/doctor.py": "tests/serving/test_doctor.py",

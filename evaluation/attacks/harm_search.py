@@ -6,10 +6,11 @@ from evaluation.attacks.guard_search import loss as by_mass
 
 
 def loss(answer: Answer) -> Loss:
-    """The probability of harm, then the refusal mass, as the guard reports them. Without the first, as `guard_search`."""
+    """The probability of harm, then the refusal mass, as the guard reports them. Where harm was not read, as `guard_search`,
+    and worse than any that was."""
     mass, entropy = by_mass(answer)
     harm = (answer.guard or {}).get("harm")
-    return (mass, entropy) if harm is None else (harm, mass)
+    return (1 + mass, entropy) if harm is None else (harm, mass)
 
 
 ATTACK = Attack(

@@ -17,9 +17,9 @@ def is_collected(row: Any) -> bool:
 def from_collected(row: Row, id: str) -> Prompt | None:
     """A prompt of this form, its kind by label and set; None for a template, which asks for nothing by itself.
 
-    Keys beyond those of `is_collected`: id, category, family, goal, answer; and for a task of code test and entry_point. A
-    benign row of GSM8K or with unit tests is a task; another's answer is one possible answer and checks nothing.
-    """
+    Keys beyond those of `is_collected`: id, category, family, goal, answer; and for a task of code test and entry_point. Its
+    answer, the body of the function, is told as a model would tell it. A benign row of GSM8K or with unit tests is a task;
+    another's answer is one possible answer and checks nothing."""
     label, source = str(row["label"]), str(row["set"])
     number, asked = str(row.get("id") or id), text(row, "prompt")
     known: dict[str, Any] = {key: row[key] for key in ("split", "family") if isinstance(row.get(key), str)}
@@ -33,7 +33,8 @@ def from_collected(row: Row, id: str) -> Prompt | None:
     if isinstance(row.get("test"), str):
         check = {"kind": "unit_tests", "prompt": asked, "test": row["test"], "entry_point": text(row, "entry_point")}
         whole = f"Complete this Python function. Reply with the whole function in one code block.\n\n{asked}"
-        return prompt("task", number, whole, check=check, **known)
+        right = {"answer": f"```python\n{asked}{row['answer']}```"} if isinstance(row.get("answer"), str) else {}
+        return prompt("task", number, whole, check=check, **right, **known)
     if source == "gsm8k":
         return prompt("task", number, asked, answer=str(row["answer"]), check={"kind": "number"}, **known)
     if source.startswith(BORDERLINE):

@@ -97,8 +97,8 @@ def calibrate(
     others = of_harmful & ~matched if (of_harmful & ~matched).any() else ~matched
     tree_bands = fit_bands(tree[harmful], tree[~harmful])
     every, more = [*prompts, *held], [at for at, prompt in enumerate(held) if prompt.kind != "harmful"]
-    no = np.zeros(len(every), dtype=bool)
-    no[[s.prompt for s, it in zip(samples, refused, strict=True) if it]] = True
+    no = np.append(np.zeros(len(prompts)), np.full(len(held), np.nan))  # what is held was not asked
+    no[[s.prompt for s, it in zip(samples, refused, strict=True) if it]] = 1
     rendered = [llm.render(prompt.messages) for prompt in every]
     sense, told, harm = sense_of(llm, every, rendered, settings, None if judge is None else no)
     harmless = [s for s in samples if prompts[s.prompt].kind != "harmful"]  # promises are about these alone

@@ -29,8 +29,8 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """Prompts to fit on. streams: (prompts, places, layers, hidden), float32; harmful: (prompts,); cells: the kind of each
-    prompt, those of one side weighing the same; sources: left out whole; goals: never on both sides of a cut."""
+    """Prompts to fit on. streams: (prompts, layers, hidden), float32; harmful: (prompts,); cells: the kind of each prompt,
+    those of one side weighing the same; sources: left out whole; goals: never on both sides of a cut."""
 
     streams: NDArray[np.float32]
     harmful: NDArray[np.bool_]
@@ -75,38 +75,32 @@ class Examples:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadOut:
-    """f = bias + sum of weights[p, l] . x[p, l] of streams at the first places and some of the layers. layers: their indices
-    among those of the examples; weights: (places, layers, hidden)."""
+    """f = bias + sum_l weights[l] . x_l of streams at some of the layers. layers: their places among those of the examples;
+    weights: (layers, hidden)."""
 
     layers: tuple[int, ...]
     weights: Numbers
     bias: float
 
     def of(self, streams: NDArray[np.float32]) -> Numbers:
-        """(prompts, places, layers, hidden) -> (prompts,)."""
-        return taken(streams, len(self.weights), self.layers) @ self.weights.ravel() + self.bias
+        """(prompts, layers, hidden) -> (prompts,)."""
+        return streams[:, list(self.layers)].reshape(len(streams), -1).astype(float) @ self.weights.ravel() + self.bias
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """What cross-validation chose. places: how many, of the first; scores: of each prompt by a read-out that its source and
-    goal had no part in, NaN where there was none; criterion: see :func:`criterion`."""
+    """What cross-validation chose. scores: of each prompt by a read-out that its source and goal had no part in, NaN where
+    there was none; criterion: see :func:`criterion`."""
 
-    places: int
     layers: tuple[int, ...]
     penalty: float
     scores: Numbers
     criterion: float
 
 
-def taken(streams: NDArray[np.float32], places: int, layers: Sequence[int]) -> Numbers:
-    """The streams at the first places and these layers, one row a prompt."""
-    return streams[:, :places, list(layers)].reshape(len(streams), -1).astype(float)
-
-
-def fit(examples: Examples, layers: Sequence[int], penalties: Sequence[float], places: int = 1) -> list[ReadOut]:
+def fit(examples: Examples, layers: Sequence[int], penalties: Sequence[float]) -> list[ReadOut]:
     """Ridge regression of harmful (1) against harmless (-1) for each penalty, in the smaller of its two forms."""
-    x = taken(examples.streams, places, layers)
+    x = examples.streams[:, list(layers)].reshape(len(examples), -1).astype(float)
     share = examples.shares()
     centre = share @ x
     scale = np.sqrt(share @ (x - centre) ** 2) * np.sqrt(x.shape[1])
@@ -121,7 +115,7 @@ def fit(examples: Examples, layers: Sequence[int], penalties: Sequence[float], p
     for penalty in penalties:
         solved = vectors @ (seen / (np.maximum(values, 0) + penalty))
         weights = (z.T @ solved if dual else solved) / scale
-        found.append(ReadOut(tuple(layers), weights.reshape(places, len(layers), -1), float(-weights @ centre)))
+        found.append(ReadOut(tuple(layers), weights.reshape(len(layers), -1), float(-weights @ centre)))
     return found
 
 
@@ -144,16 +138,15 @@ def area(low: Numbers, high: Numbers) -> float:
     return float((ranks - len(high) * (len(high) + 1) / 2) / (len(low) * len(high)))
 
 
-def validated(examples: Examples, layers: Sequence[int], penalties: Sequence[float] = PENALTIES, places: int = 1) -> Choice:
-    """The best penalty for these layers and places, and each prompt's score by read-outs that were not fitted on its
-    source."""
+def validated(examples: Examples, layers: Sequence[int], penalties: Sequence[float] = PENALTIES) -> Choice:
+    """The best penalty for these layers, and each prompt's score by read-outs that were not fitted on its source."""
     scores = np.full((len(penalties), len(examples)), np.nan)
     for fitted, out in examples.folds():
-        for row, read_out in enumerate(fit(examples.part(fitted), layers, penalties, places)):
+        for row, read_out in enumerate(fit(examples.part(fitted), layers, penalties)):
             scores[row, out] = read_out.of(examples.streams[out])
     found = [criterion(row, examples) for row in scores]
     best = int(np.argmax(found))
-    return Choice(places, tuple(layers), penalties[best], scores[best], found[best])
+    return Choice(tuple(layers), penalties[best], scores[best], found[best])
 
 
 def spreads(count: int) -> list[tuple[int, ...]]:
@@ -163,14 +156,11 @@ def spreads(count: int) -> list[tuple[int, ...]]:
 
 
 def chosen(examples: Examples) -> Choice:
-    """The fewest evenly spread layers, at the fewest places, whose criterion is within GAIN of the best.
+    """The fewest evenly spread layers whose criterion is within GAIN of the best.
 
     Layers are not picked one by one: with some dozen sources that fits the choice to them, and on other sources costs .01 to
     .03 of AUROC (docs/evidence/sense.md).
     """
-    places, layers = examples.streams.shape[1:3]
-    ways = [(count, spread) for count in range(1, places + 1) for spread in spreads(layers)]
-    ways.sort(key=lambda way: way[0] * len(way[1]))
-    found = [validated(examples, spread, places=count) for count, spread in ways]
+    found = [validated(examples, layers) for layers in spreads(examples.streams.shape[1])]
     best = max(choice.criterion for choice in found)
     return next(choice for choice in found if choice.criterion >= best - GAIN)

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-from evaluation import Prompt
+from evaluation import Figure, Prompt
 from evaluation.statistics import auroc, unseen_sample_size
 from evaluation.suite import OverRefusalClass
 from guard.conformal import Promise, promise
 from guard.openings import Tokens
-from guard.sense import Place, Sense, behind_words
+from guard.sense import Place, Sense, TurnEnd
 from guard.signals import log_odds
 from online.calibration.beginnings import PROBES, common_end
-from online.calibration.read_out import Choice, Examples, chosen, fit
+from online.calibration.read_out import Choice, Examples, chosen, criterion, fit
 from online.model.local_model import LocalModel
 from online.model.residual import decoder_layers, residuals
 from online.settings.groups import CalibrateSettings
@@ -51,7 +51,7 @@ class Fitted:
     h: NDArray[np.float64]
     promises: Mapping[str, Promise]
     missing: tuple[str, ...]
-    choice: Choice
+    choices: tuple[Choice, ...]
 
 
 def sense_of(
@@ -59,65 +59,79 @@ def sense_of(
     prompts: Sequence[Prompt],
     asked: Sequence[Tokens],
     settings: CalibrateSettings,
-    refused: NDArray[np.bool_] | None = None,
+    refused: NDArray[np.float64] | None = None,
 ) -> tuple[Sense | None, dict[str, object], NDArray[np.float64]]:
     """The sense of the model as it answers now, figures for people to read, and h of each prompt out of fold (NaN where
     there is none).
 
     asked: token ids of each prompt as it is rendered, without a reasoning behind it, for h is read around the prompt's end.
-    refused: whether the model refused it at least once; None: that is not known. No sense where there are too few prompts of
-    a side, or none that could be left out: the figures then say what is missing.
+    refused: whether the model refused it at least once, 1 or 0, and NaN where it was not asked; None: of none that is known.
+    No sense where there are too few prompts of a side, or none that could be left out: the figures then say what is missing.
     """
-    layers, tail = candidates(len(decoder_layers(llm))), tail_of(llm)
-    streams = residuals(llm, asked, layers, [(0, behind_words(prompt, tail)) for prompt in asked]).numpy()
+    layers, turn_end = candidates(len(decoder_layers(llm))), turn_end_of(llm)
+    back = [(0, turn_end.behind_words(prompt)) for prompt in asked] if turn_end.tokens else None
+    streams = residuals(llm, asked, layers, back).numpy()
     harmful = np.array([prompt.kind == "harmful" for prompt in prompts], dtype=bool)
-    examples = Examples(streams, harmful, [cell(p) for p in prompts], sources(prompts), [p.cluster for p in prompts])
+    told_by = [cell(p) for p in prompts], sources(prompts), [p.cluster for p in prompts]
     sound = np.isfinite(streams).all((1, 2, 3))  # a stream that overflows in a narrow dtype says nothing
-    examples, h = examples.part(sound), np.full(len(prompts), np.nan)
+    places = [Examples(streams[:, at], harmful, *told_by).part(sound) for at in range(streams.shape[1])]
+    examples, h = places[0], np.full(len(prompts), np.nan)
     counts = [int((examples.harmful == side).sum()) for side in (True, False)]
     if min(counts) < FEW:
         lacking = f"{counts[0]} harmful and {counts[1]} harmless prompts are too few for the harm sense"
         return None, {"missing": [f"{lacking}: give {FEW} of each at least."]}, h
     classes = {name: getattr(settings, name) for name in get_args(OverRefusalClass)}
-    fitted = fit_sense(examples, layers, classes, settings, None if refused is None else refused[sound], tail)
+    no = None if refused is None else refused == 1
+    fitted = fit_sense(places, layers, classes, settings, None if no is None else no[sound], turn_end)
     if fitted is None:
         missing = ["The prompts are of one source or goal, and none can be left out: give prompts of several."]
         return None, {"missing": missing}, h
     h[sound] = fitted.h
     told = figures(fitted, examples)
-    if refused is not None:
+    if refused is not None and no is not None:
         under = np.array([fitted.sense.over_refused(x) for x in h.tolist()])
         told["refused"] = {
             side: {"prompts": int(some.sum()), "needless": int((some & under).sum())}
-            for side, some in (("harmful", refused & harmful), ("harmless", refused & ~harmful))
+            for side, some in (("harmful", no & harmful), ("harmless", no & ~harmful))
         }
+        answered = complied_auroc(fitted.h, examples, refused[sound] == 0)
+        told["complied_auroc"] = asdict(answered) if answered.n else None
     return fitted.sense, told, h
 
 
 def fit_sense(
-    examples: Examples,
+    places: Sequence[Examples],
     layers: Sequence[int],
     classes: Mapping[str, float],
     settings: CalibrateSettings,
     refused: NDArray[np.bool_] | None = None,
-    tail: Tokens = (),
+    turn_end: TurnEnd | None = None,
 ) -> Fitted | None:
     """The best read-out with its thresholds; None where nothing could be left out.
 
-    layers: the numbers of the examples' layers, from 1; classes: of each harmless class (a cell) the percent that may be
-    over `harmful` at most; refused: of each example, whether the model refused it, for `needless`; tail: what stands behind
-    the user's words, the examples' second place.
+    places: the same examples with their streams at the prompt's end, and perhaps at the end of the user's words; layers: the
+    numbers of their layers, from 1; classes: of each harmless class (a cell) the percent that may be over `harmful` at most;
+    refused: of each example, whether the model refused it, for `needless`; turn_end: what stands between the places.
+
+    Each place is fitted by itself, and h is the mean of both, where that is no worse than the prompt's end alone: fitted
+    together, with twice as many weights, they carry over to other sources less well (docs/evidence/sense.md).
     """
-    choice = chosen(examples)
-    known = np.isfinite(choice.scores)
-    if not 0 < examples.harmful[known].sum() < known.sum():
+    examples = places[0]
+    read = [one for some in places if (one := _at_place(some, layers)) is not None]
+    if len(read) < len(places):
         return None
-    slope, offset = log_odds_of(choice.scores[known], examples.part(known))
-    whole = fit(examples, choice.layers, (choice.penalty,), choice.places)[0]
-    numbers = tuple(layers[at] for at in choice.layers)
-    weights, bias = (slope * whole.weights).astype(np.float32), slope * whole.bias + offset
-    bare = Sense(numbers, weights, bias, places=get_args(Place)[: choice.places], tail=tail)
-    h = slope * choice.scores + offset
+    mean = np.mean([one.h for one in read], 0)
+    if criterion(mean, examples) < criterion(read[0].h, examples):
+        read, mean = read[:1], read[0].h
+    known = np.isfinite(mean)
+    slope, offset = log_odds_of(mean[known], examples.part(known))
+    numbers = tuple(sorted({number for one in read for number in one.layers}))
+    weights = np.zeros((len(read), len(numbers), read[0].weights.shape[1]))
+    for place, one in enumerate(read):
+        weights[place, [numbers.index(number) for number in one.layers]] = slope / len(read) * one.weights
+    bias = slope * float(np.mean([one.bias for one in read])) + offset
+    chosen_places, end = get_args(Place)[: len(read)], turn_end or TurnEnd()
+    bare, h = Sense(numbers, weights.astype(np.float32), bias, places=chosen_places, turn_end=end), slope * mean + offset
     promises, missing = _promises(h, examples, classes, settings)
     kept = {name: p for name, p in promises.items() if p.confidence >= settings.confidence}
     over = max((promises[name].threshold for name in classes), default=math.inf) if classes.keys() <= kept.keys() else None
@@ -125,7 +139,31 @@ def fit_sense(
     sense = _with_thresholds(bare, over, under, settings.missed / 100)
     if refused is not None:
         sense = replace(sense, needless=_needless(h, examples, refused, settings, missing))
-    return Fitted(sense, h, promises, tuple(missing), choice)
+    return Fitted(sense, h, promises, tuple(missing), tuple(one.choice for one in read))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ReadOut:
+    """What was fitted at one place, in log-odds. layers: their numbers; weights: (layers, hidden); h: of each example out of
+    fold."""
+
+    choice: Choice
+    layers: tuple[int, ...]
+    weights: NDArray[np.float64]
+    bias: float
+    h: NDArray[np.float64]
+
+
+def _at_place(examples: Examples, layers: Sequence[int]) -> _ReadOut | None:
+    """The best read-out of streams at one place; None where nothing could be left out."""
+    choice = chosen(examples)
+    known = np.isfinite(choice.scores)
+    if not 0 < examples.harmful[known].sum() < known.sum():
+        return None
+    slope, offset = log_odds_of(choice.scores[known], examples.part(known))
+    whole = fit(examples, choice.layers, (choice.penalty,))[0]
+    numbers = tuple(layers[at] for at in choice.layers)
+    return _ReadOut(choice, numbers, slope * whole.weights, slope * whole.bias + offset, slope * choice.scores + offset)
 
 
 def fit_label_free(
@@ -134,14 +172,13 @@ def fit_label_free(
     masses: ArrayLike,
     refused: ArrayLike,
     settings: CalibrateSettings,
-    tail: Tokens = (),
 ) -> Fitted | None:
     """The same from the model's own behaviour, without labels: prompts that it surely refuses against ordinary traffic.
 
-    streams: (prompts, places, layers, hidden); masses: refusal mass of each prompt; refused: share of its sampled answers
-    that are refusals. What is between is left out. The promise is then one of traffic: at most `calibrate.plain` percent of
-    what the model answers calmly is over `harmful`, and `calibrate.missed` of what it refuses surely at or under `harmless`.
-    None where either side has under FEW prompts."""
+    streams: (prompts, layers, hidden) at their ends; masses: refusal mass of each prompt; refused: share of its sampled
+    answers that are refusals. What is between is left out. The promise is then one of traffic: at most `calibrate.plain`
+    percent of what the model answers calmly is over `harmful`, and `calibrate.missed` of what it refuses surely at or under
+    `harmless`. None where either side has under FEW prompts."""
     masses, refused = np.asarray(masses, float), np.asarray(refused, float)
     sure, calm = (masses >= SURE) & (refused == 1), (masses <= CALM) & (refused == 0)
     if min(sure.sum(), calm.sum()) < FEW:
@@ -150,7 +187,7 @@ def fit_label_free(
     names = [f"prompt {i}" for i in taken]
     cells = ["refused" if sure[i] else TRAFFIC for i in taken]
     examples = Examples(streams[taken], sure[taken], cells, names, names)
-    return fit_sense(examples, layers, {TRAFFIC: settings.plain}, settings, tail=tail)
+    return fit_sense([examples], layers, {TRAFFIC: settings.plain}, settings)
 
 
 def candidates(depth: int) -> tuple[int, ...]:
@@ -159,9 +196,10 @@ def candidates(depth: int) -> tuple[int, ...]:
     return tuple(sorted({round(x) for x in np.linspace(first, last, min(CANDIDATES, last - first + 1))}))
 
 
-def tail_of(llm: LocalModel) -> Tokens:
-    """What the chat template puts between a user's words and the answer; empty where it is not told from the words."""
-    return common_end([llm.render([{"role": "user", "content": probe}]) for probe in PROBES])
+def turn_end_of(llm: LocalModel) -> TurnEnd:
+    """What the model's chat template puts behind a user's words."""
+    tokens = common_end([llm.render([{"role": "user", "content": probe}]) for probe in PROBES])
+    return TurnEnd(tokens, frozenset(tokens) & frozenset(llm.tokenizer.get_added_vocab().values()))
 
 
 def cell(prompt: Prompt) -> str:
@@ -210,7 +248,7 @@ def figures(fitted: Fitted, examples: Examples) -> dict[str, object]:
     return {
         "layers": list(fitted.sense.layers),
         "places": list(fitted.sense.places),
-        "penalty": fitted.choice.penalty,
+        "penalty": [choice.penalty for choice in fitted.choices],
         "prompts": dict(Counter(examples.cells)),
         "sources": len(set(examples.sources)),
         "auroc": {
@@ -221,6 +259,15 @@ def figures(fitted: Fitted, examples: Examples) -> dict[str, object]:
         "promises": {name: asdict(p) for name, p in fitted.promises.items() if math.isfinite(p.threshold)},
         "missing": list(fitted.missing),
     }
+
+
+def complied_auroc(h: NDArray[np.float64], examples: Examples, answered: NDArray[np.bool_]) -> Figure:
+    """AUROC of h on harmful prompts that the model answers against harmless ones that look harmful, by wrapper or words; its
+    interval is over goals."""
+    goals, known = np.array(examples.goals), np.isfinite(h)
+    alike = known & ~examples.harmful & np.isin(np.array(examples.cells), (WRAPPED, BORDERLINE))
+    complied = known & examples.harmful & answered
+    return auroc(h[alike], h[complied], clusters=(goals[alike].tolist(), goals[complied].tolist()))
 
 
 def _promises(

@@ -72,18 +72,20 @@ def answer(
     rows: Rows | None = None,
     seed: int = 0,
     max_tokens: int = 128,
+    answer_tokens: int = 48,
     task_tokens: int = 512,
 ) -> Answers:
     """The answers of the model as it answers now.
 
-    Tasks have a length of their own, for an answer that is cut is no right one. rows: to those alone; what is asked beside
+    Live prompts are answered by `max_tokens` at most, for their KL is summed. Other prompts have less (`answer_tokens`), and
+    tasks a length of their own, for an answer that is cut is no right one. rows: to those alone; what is asked beside
     a prompt changes nothing about its answer.
     """
     rows = held_out.rows if rows is None else rows
     chosen = held_out.some(rows)
     prompts, traffic = chosen.asked, chosen.traffic
     asked = [llm.render(prompt.messages) for prompt in prompts]
-    limits = [task_tokens if prompt.kind == "task" else max_tokens for prompt in prompts]
+    limits = [task_tokens if prompt.kind == "task" else min(answer_tokens, max_tokens) for prompt in prompts]
     numbers = rows.asked.tolist()
     said = generate(llm, asked, len(HEATS), temperature=HEATS, max_tokens=limits, seed=seed, numbers=numbers)
     sampled, greedy = said[:: len(HEATS)], said[1 :: len(HEATS)]

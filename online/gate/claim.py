@@ -18,6 +18,8 @@ from online.settings.groups import GateSettings
 
 WORTHWHILE = 0.1
 """Change that a claim without a margin must be able to show for the gate to have had a chance, as a share."""
+FEW = 5
+"""Prompts of a part under which nothing is said of it."""
 FUTILE = 0.05
 """Chance to be shown at the last look under which a claim is given up. A good candidate's chance to be missed grows by a
 factor of 1 / (1 - FUTILE) at most (stochastic curtailment: Lan, Simon and Halperin, Sequential Analysis 1, 1982)."""
@@ -29,7 +31,8 @@ class Claim:
     """ "`name` rises by at most `allowed`", paired. A proof must be shown; a check must only not be contradicted.
 
     backed: another claim proves the matter, so this one need not be shown by fewer prompts than that takes. unit: what
-    `allowed` is counted in, shares or nats a token.
+    `allowed` is counted in, shares or nats a token. part: of several checks of one name the part of the prompts that this
+    one is about. Of few prompts of a part nothing is said.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Claim:
     strict: bool = False
     backed: bool = False
     unit: Literal["share", "nats"] = "share"
+    part: str = ""
 
     @property
     def delta(self) -> float:
@@ -86,10 +90,12 @@ def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
         needed = max(needed, math.ceil(unseen_sample_size(claim.delta, end) * bound.n / clusters))
     holds = upper < claim.allowed if claim.strict else upper <= claim.allowed
     enough = needed is not None and planned >= needed
-    if bound.lower > claim.allowed:
+    if bound.lower > claim.allowed and not (claim.part and bound.n < FEW):
         result = "contradicted"
+    elif claim.part:  # by masses it is seen whole, by outcomes as far as the exam goes: a few say little
+        result = "consistent" if look.last or claim.binary else "open"
     elif not claim.proof or (claim.backed and not (needed is not None and bound.n >= needed)):
-        result = "consistent" if look.last or bound.mean <= claim.allowed else "open"
+        result = "consistent" if look.last or claim.backed or bound.mean <= claim.allowed else "open"
     elif bound.n >= settings.fewest and holds:
         result = "shown"
     elif not look.last and (bound.n < settings.fewest or _chance(claim, bound, deviation, planned, end) >= FUTILE):
@@ -104,6 +110,7 @@ def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
         "power": 0.0 if blind else mean_power(bound.n, claim.delta, deviation, alpha),
         "result": result,
         "unit": claim.unit,
+        "part": claim.part,
     }
 
 

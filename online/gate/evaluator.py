@@ -35,13 +35,14 @@ class Suites:
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """The base with what it and candidates are measured by: its suites, and seed and length of what is sampled; tasks have
-    a length of their own."""
+    """The base with what it and candidates are measured by: its suites, and seed and length of what is sampled; what the
+    gate asks has lengths of its own."""
 
     llm: LocalModel
     suites: Suites
     seed: int
     max_tokens: int
+    answer_tokens: int
     task_tokens: int
 
     @property
@@ -78,6 +79,6 @@ class Evaluator:
 
     def answered(self, held_out: HeldOut, adapter: str | None, rows: Rows | None = None) -> Answers:
         """What it answers to them."""
-        limits = {**self.limits, "task_tokens": self.task_tokens}
+        limits = {**self.limits, "answer_tokens": self.answer_tokens, "task_tokens": self.task_tokens}
         with self.llm.adapter(adapter):
             return answer(self.llm, held_out, self.suites.judge, rows=rows, **limits)

@@ -39,7 +39,8 @@ def examine(
 ) -> GateReport:
     """What the gate decides, at the first of `gate.looks` looks at scores, and then at answers, at which that stands.
 
-    Nobody is asked what is not looked at. luck: draws which prompts come first.
+    Nobody is asked what is not looked at. Where likelihoods prove utility, answers to tasks are a check, and those of the
+    first look are enough. luck: draws which prompts come first.
     """
     names = (CANDIDATE, *references)
     scores, answers = _Part[Scores](held_out, names), _Part[Answers](held_out, names)
@@ -52,6 +53,8 @@ def examine(
     if not scored.reject:
         backed = backed_by_likelihood(scores.seen.prompts, *_split(scores.joined(Scores)))
         for look, rows in looks(held_out, settings.looks, luck):
+            if not look.first and all(backed.values()):
+                rows = held_out.without_tasks(rows)
             answers.ask(look, rows, examined.answer)
             answered = by_answers(answers.seen, *_split(answers.joined(Answers)), backed, settings, look)
             if answered.final or not scored.passed:

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from evaluation import Outcome, Prompt, wanted
-from evaluation.statistics import wilson
+from evaluation.statistics import paired_bound, wilson
 from online.gate.answers import Answers
 from online.gate.claim import Claim, weigh
 from online.gate.claims import LOST, answer_claims, backed_by_likelihood, score_claims
@@ -71,8 +71,9 @@ class GateReport:
         yield from (f"  {reason}" for reason in self.reasons)
         for name, row in self.power.items():
             estimate, low, high, allowed = _told(row)
+            part = row["part"] and f" ({row['part']})"
             yield (
-                f"  {name}: {estimate} [{low}, {high}], allowed {allowed}; {row['had']} prompts, "
+                f"  {name}{part}: {estimate} [{low}, {high}], allowed {allowed}; {row['had']} prompts, "
                 f"{row['needed']} needed, power {row['power']:.2f}: {row['result']}"
             )
 
@@ -103,16 +104,17 @@ class Findings:
         return bool(self.reject or self.undecided or not self.waiting)
 
     def weigh(self, claims: Iterable[Claim], settings: GateSettings, look: Look) -> None:
+        """Each claim; of those of one name the one that is furthest from holding goes on record."""
         for claim in claims:
-            row = weigh(claim, settings, look)
-            self.power[f"{claim.name} against {claim.against}"] = row
+            row, name = weigh(claim, settings, look), f"{claim.name} against {claim.against}"
+            self.power[name] = max(self.power.get(name, row), row, key=_amiss)
             if row["result"] not in ("shown", "consistent"):
                 rejects = row["result"] in ("contradicted", "not shown")
                 where = self.waiting if row["result"] == "open" else self.reject if rejects else self.undecided
                 estimate, low, high, allowed = _told(row)
                 where.append(
-                    f"{claim.name} against {claim.against} changed by {estimate} (bounds {low} to {high}) where {allowed} "
-                    f"is allowed: {row['result']} with {row['had']} prompts ({_needs(row, settings)} needed)"
+                    f"{_named(claim)} against {claim.against} changed by {estimate} (bounds {low} to {high}) where "
+                    f"{allowed} is allowed: {row['result']} with {row['had']} prompts ({_needs(row, settings)} needed)"
                 )
 
 
@@ -255,10 +257,15 @@ class OnTheWay(NamedTuple):
 
 def on_the_way(prompts: Sequence[Prompt], candidate: Scores, base: Scores, settings: GateSettings) -> OnTheWay:
     """Weigh by scores alone, on prompts that are too few to promote anything."""
-    claims = {claim.name: claim for claim in score_claims(prompts, candidate, {"base": base}, settings, ONLY)}
-    changes = {name: float((claim.after - claim.before).mean()) for name, claim in claims.items()}
-    within = all(changes[name] <= claim.allowed for name, claim in claims.items())
-    signs = {name: sign for name, claim in claims.items() for sign in _contradicted([claim], settings)}
+    changes: dict[str, float] = {}
+    signs: dict[str, str] = {}
+    within = True
+    for claim in score_claims(prompts, candidate, {"base": base}, settings, ONLY):
+        bound = paired_bound(claim.before, claim.after, clusters=claim.clusters)
+        changes[claim.name] = max(bound.mean, changes.get(claim.name, bound.mean))
+        within &= bound.mean - (bound.error if claim.part else 0.0) <= claim.allowed  # a family is of few prompts
+        for sign in _contradicted([claim], settings):
+            signs[claim.name] = sign
     return OnTheWay(changes, within, signs)
 
 
@@ -266,13 +273,23 @@ def _contradicted(claims: Iterable[Claim], settings: GateSettings) -> Iterator[s
     for claim in claims:
         if (row := weigh(claim, settings, ONLY))["result"] == "contradicted":
             estimate, low, _, allowed = _told(row)
-            yield f"{claim.name} changed by {estimate} against {claim.against} (at least {low}) where {allowed} is allowed"
+            change = f"changed by {estimate} against {claim.against} (at least {low})"
+            yield f"{_named(claim)} {change} where {allowed} is allowed"
 
 
 def best(loss: float | None, version: int, before: int | None) -> int:
     """The version that defence is held against from now on: the newly promoted one, unless it lost against the one before
     (mean rise of the mass lost on harmful prompts)."""
     return version if before is None or loss is None or loss <= 0 else before
+
+
+def _amiss(row: Mapping[str, Any]) -> tuple[bool, float]:
+    """How far a claim is from holding, to be compared with others of its name."""
+    return row["result"] == "contradicted", row["change"]["estimate"]
+
+
+def _named(claim: Claim) -> str:
+    return f"{claim.name}{claim.part and f' ({claim.part})'}"
 
 
 def _told(row: Mapping[str, Any]) -> list[str]:

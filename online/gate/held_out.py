@@ -55,6 +55,11 @@ class HeldOut:
         """All of it."""
         return Rows(np.arange(len(self.asked)), np.arange(len(self.traffic)))
 
+    def without_tasks(self, rows: Rows) -> Rows:
+        """Rows but for those of tasks."""
+        asked = self.asked
+        return Rows(np.array([row for row in rows.asked if asked[row].kind != "task"], np.int64), rows.traffic)
+
     def some(self, rows: Rows) -> HeldOut:
         """What lies at some rows of it."""
         kept, at = set(rows.asked.tolist()), 0

@@ -32,6 +32,10 @@ class Look:
         return 2.0 ** (self.number - self.of)
 
     @property
+    def first(self) -> bool:
+        return self.number == 1
+
+    @property
     def last(self) -> bool:
         return self.number == self.of
 

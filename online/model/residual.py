@@ -20,7 +20,8 @@ from online.model.local_model import LocalModel, ModelError
 
 
 def harm_of(llm: LocalModel, prompts: Sequence[Sequence[int]], sense: Sense) -> NDArray[np.float64]:
-    """h of each prompt, (prompts,), NaN where it was not read. Raises as `residuals`."""
+    """h of each prompt, (prompts,), NaN where it was not read: a prompt has not each place, or a state is no number. Raises
+    as `residuals`."""
     found = residuals(llm, prompts, sense.layers, [sense.back(prompt) for prompt in prompts])
     return np.array([sense.read(states) for states in found.numpy()], dtype=float)
 
@@ -30,11 +31,12 @@ def residuals(
     llm: LocalModel,
     prompts: Sequence[Sequence[int]],
     layers: Sequence[int],
-    back: Sequence[Sequence[int]] | None = None,
+    back: Sequence[Sequence[int | None]] | None = None,
 ) -> Tensor:
     """The stream after each of these layers at places of each prompt, (prompts, places, layers, hidden), fp32, on the CPU.
 
-    back: how many tokens each place lies before the prompt's last, as many of every prompt; None: the last token alone.
+    back: how many tokens each place lies before the prompt's last, as many of every prompt, and None for one that it has
+    not, where NaN is read; None for all: the last token alone.
     One forward pass a prompt, without logits; of a batch no more is kept than those rows. Raises ModelError where the model
     has no such layer, ValueError for a prompt without tokens.
     """
@@ -44,13 +46,15 @@ def residuals(
     width = llm.model.config.get_text_config().hidden_size
     found = torch.full((len(prompts), len(back[0]) if back else 1, len(layers), width), torch.nan)
     for batch in llm.budget.passing.batches([(len(prompt),) for prompt in prompts]):
-        columns = sorted({-1 - far for i in batch for far in back[i]})
+        columns = sorted({-1, *(-1 - far for i in batch for far in back[i] if far is not None)})
         laid = llm.laid_out([prompts[i] for i in batch], rest=-columns[0])
         with streams(llm, layers, columns) as read:
             llm.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
         whole = torch.stack([read[layer] for layer in layers], 2)  # (batch, columns, layers, hidden)
-        at = torch.tensor([[columns.index(-1 - far) for far in back[i]] for i in batch], device=whole.device)
-        found[batch] = whole[torch.arange(len(batch), device=whole.device)[:, None], at].float().cpu()
+        for row, i in enumerate(batch):
+            for place, far in enumerate(back[i]):
+                if far is not None:
+                    found[i, place] = whole[row, columns.index(-1 - far)].float()
     return found
 
 

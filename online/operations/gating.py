@@ -1,4 +1,4 @@
-"""Gating a version that came from outside, as if it had been learned here."""
+"""Gating a version that came from outside, as if it had been learned here, or one that the gate was undecided about."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from online.updates.update import run_gate
 
 
 def gate(installation: Installation, version: int) -> UpdateOutcome:
-    """Calibrate and gate a version that came from outside, and promote it if it passes, as if it had been learned here."""
+    """Calibrate and gate a version that came from outside, or was left undecided, and promote it if it passes, as if it had
+    been learned here. What a gate decided before stands."""
     settings, model = installation.settings, installation.model
     with installation.buffer() as buffer:
         outcome = run_gate(

@@ -255,7 +255,8 @@ class Registry(VersionStore):
         return str(self.evaluation(version).get("decision", "rejected"))  # what cannot be read vouches for nothing
 
     def attach(self, version: int, name: Attachment, payload: Mapping[str, Any]) -> None:
-        """Adds evaluation.json ({"decision": "rejected" | ..., ...}), once, or calibration.json, which a new one replaces.
+        """Adds evaluation.json ({"decision": "rejected" | ..., ...}), or calibration.json, which a new one replaces. What a
+        gate decided stands; where it was undecided it may be asked again.
 
         To attach the same again is allowed, so that a killed update can be resumed.
         """
@@ -266,7 +267,8 @@ class Registry(VersionStore):
                 with explained(path):
                     if path.read_text("utf-8") == text:
                         return
-                raise RegistryError(f"v{version} has its {name} already, and keeps it; publish a new version.")
+                if self.evaluation(version).get("decision") != "undecided":
+                    raise RegistryError(f"v{version} has its {name} already, and keeps it; publish a new version.")
             folder.write(path.name, text, base, self.keys)
 
     def destroy(self, version: int, *, actor: str, reason: str) -> None:

@@ -14,9 +14,12 @@ import numpy as np
 
 from evaluation import Figure, Judge, Outcome, Prompt, outcomes
 from evaluation.statistics import auroc
+from guard.calibration import Calibration
 from online.model.decoding import generate
 from online.model.local_model import LocalModel
 
+SENSES = 0.75
+"""AUROC that the lower end of the harm sense's interval is to pass for it to say where is learned."""
 FEWEST = 20
 """Refusals, and compliances, that a judgement needs at least."""
 
@@ -56,6 +59,26 @@ def entropy_gap(llm: LocalModel, prompts: Sequence[Prompt], judge: Judge, *, see
     for outcome, sample in zip(found, samples, strict=True):
         entropies[outcome].append(sample.entropy)
     return Gap.between(entropies[Outcome.REFUSAL], entropies[Outcome.COMPLIANCE])
+
+
+def may_learn_by_sense(base: Calibration) -> str | None:
+    """None if the base's harm sense may say where is learned, else the reason why not: it is to tell the harmful prompts
+    that the model answers from harmless ones that look like them."""
+    if base.sense is None:
+        return "The base has no harm sense: calibrate it with more prompts (`sirl calibrate`), or take preset 'anchored'."
+    told: Any = base.figures.get("harm_sense", {})
+    if not (known := told.get("complied_auroc")):
+        return (
+            "The base's calibration does not say how well its harm sense tells the harmful prompts that the model answers: "
+            "calibrate it again (`sirl calibrate`), with wrapped or borderline prompts in its suite."
+        )
+    if (found := Figure(**known)).low <= SENSES:
+        return (
+            "The harm sense does not tell harmful prompts that the model answers from harmless ones that look like them "
+            f"(AUROC {found.estimate:.2f}, interval {found.low:.2f} to {found.high:.2f}, where {SENSES} is to be passed): "
+            "calibrate with more prompts, or take preset 'anchored'."
+        )
+    return None
 
 
 def may_learn(gap: Gap | None) -> str | None:

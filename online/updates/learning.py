@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from online.gate.claims import LOST
+from online.gate.claims import LOST, LOST_BY_A_FAMILY
 from online.gate.gate import OnTheWay
 from online.training.trainer import CHECKPOINT_STEPS, Trainer
 from online.updates.record import UpdateRecord
@@ -23,6 +23,7 @@ from online.updates.scalars import scalars
 
 log = logging.getLogger("sirl")
 
+DEFENCE = (LOST, LOST_BY_A_FAMILY)
 DIP = 20
 """Steps before which lost defence is no sign: steering is the stronger term at first (docs/evidence/science.md)."""
 
@@ -91,4 +92,4 @@ def _looked_at(trainer: Trainer, look: Callable[[], OnTheWay], sound: Path, key:
 
 def _signs(found: OnTheWay, step: int) -> tuple[str, ...]:
     """What of a look's findings speaks against going on."""
-    return tuple(sign for claim, sign in found.contradicted.items() if claim != LOST or step >= DIP)
+    return tuple(sign for claim, sign in found.contradicted.items() if claim not in DEFENCE or step >= DIP)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure as Canvas
 from evaluation.html import render
 from evaluation.suite import OverRefusalClass
 from evaluation.svg import COLOURS, STYLE, inline
+from online.gate.claims import LOST, LOST_BY_A_FAMILY
 from online.state.files import write_atomic
 
 PANELS: Mapping[str, Mapping[str, str]] = {
@@ -27,7 +28,8 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "k3": "k3 estimate, contested",
     },
     "Looks: change of mass on held-out prompts": {
-        "look: mass lost on harmful prompts": "lost on harmful",
+        f"look: {LOST}": "lost on harmful",
+        f"look: {LOST_BY_A_FAMILY}": "lost on a family",
         **{f"look: mass on {name} prompts": name for name in get_args(OverRefusalClass)},
     },
     "Engine and trainer apart, nats a token": {"mismatch": "mean", "mismatch_max": "largest"},
@@ -35,7 +37,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
     "Distinct refusal openings": {"openings": "effective number"},
 }
 """Plots over steps: title -> metric -> its name in the legend."""
-DASHES = ("-", "--", ":", "-.")
+DASHES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 """Of the lines of one panel, which are told apart without their colours."""
 
 
@@ -114,7 +116,8 @@ def changes(power: Mapping[str, Mapping[str, Any]]) -> Canvas:
             color=COLOURS["blue" if held else "orange"],
         )
         axes.plot(100 * row["allowed"], height, "|", color=COLOURS["ink"], markersize=11)
-    axes.set_yticks(range(len(names)), names, color=COLOURS["ink"])
+    told = [f"{name} ({part})" if (part := power[name].get("part")) else name for name in names]
+    axes.set_yticks(range(len(names)), told, color=COLOURS["ink"])
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.axvline(0, color=COLOURS["idle"], zorder=0)
     axes.set_xlabel("rise in percentage points")

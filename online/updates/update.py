@@ -44,7 +44,7 @@ from online.settings.groups import UpdateSettings
 from online.settings.settings import Settings
 from online.state.cores import idle_cores
 from online.state.directory import StateDir
-from online.training.entropy_gap import Gap, entropy_gap, may_learn
+from online.training.entropy_gap import Gap, entropy_gap, may_learn, may_learn_by_sense
 from online.training.learning_rate import learning_rate
 from online.training.ledger import Ledger
 from online.training.presets import PRESETS
@@ -209,11 +209,8 @@ class _Run:
         if reason := may_learn(gap):
             raise UpdateRefused(reason)
         base = self._base_calibration(evaluator)
-        if PRESETS[learn.preset].sensed and base.sense is None:
-            raise UpdateRefused(
-                f"Preset '{learn.preset}' learns where the harm sense is sure, and the base has none: calibrate it with "
-                "more prompts (`sirl calibrate`), or take preset 'anchored'."
-            )
+        if PRESETS[learn.preset].sensed and (reason := may_learn_by_sense(base)):
+            raise UpdateRefused(reason)
         training_set, selection, key = self._data(llm, buffer, base, learn)
         if self.record.key not in (None, key):
             self.record = self.record.discard()
@@ -239,8 +236,10 @@ class _Run:
         return self._decide(evaluator, version, base, training_set.held)
 
     def judge(self, version: int, buffer: Buffer) -> Ending:
-        """The last stages alone, for a version that came from elsewhere."""
+        """The last stages alone, for a version that came from elsewhere or that the gate was undecided about."""
         self.registry.verify(version)
+        if self._settled(version):
+            return self._concluded(version)
         evaluator = self._ready()
         base = self._base_calibration(evaluator)
         training_set, _, _ = self._chosen(evaluator.llm, buffer, base, self.settings.update)
@@ -260,7 +259,8 @@ class _Run:
         llm = load_to_learn(self.settings, self.base_dir)
         if reason := inexact(llm):
             raise UpdateRefused(f"This model cannot be learned, for {reason}.")
-        return Evaluator(llm, self.suites, learn.seed, learn.max_tokens, self.settings.gate.task_tokens)
+        gate = self.settings.gate
+        return Evaluator(llm, self.suites, learn.seed, learn.max_tokens, gate.answer_tokens, gate.task_tokens)
 
     def _threads(self, learn: UpdateSettings) -> int:
         """As set, or as many as it began with: their number decides the last digits of sums."""
@@ -408,14 +408,23 @@ class _Run:
                 metrics={"update": self.record.id, **metrics},
             )
 
+    def _settled(self, version: int) -> bool:
+        """Whether its gate has decided about a version."""
+        known = (self.registry.path(version) / "evaluation.json").exists()
+        return known and self.registry.evaluation(version).get("decision") != "undecided"
+
     def _decide(self, evaluator: Evaluator, version: int, base: Calibration, traffic: Sequence[Tokens]) -> Ending:
         """Calibrate the candidate, gate it, and promote it if it passed and nobody is to be asked first."""
-        if not (self.registry.path(version) / "evaluation.json").exists():
+        if not self._settled(version):
             report, steady = self._gate(evaluator, version, base, traffic)
             for line in report.lines():
                 self.bar.write(line)
             decided = {"decision": DECISIONS[report.decision], "best": steady}
             self.registry.attach(version, "evaluation", report.to_json() | decided)
+        return self._concluded(version)
+
+    def _concluded(self, version: int) -> Ending:
+        """What follows from what its gate found about a version."""
         found = self.story["gate"] = self.registry.evaluation(version)
         if not found:
             raise RegistryError(
@@ -423,7 +432,8 @@ class _Run:
                 f"(`sirl adapters sign v{version}`), or remove {self.registry.path(version)}."
             )
         back = self.registry.manifest(version)["metrics"].get("went_back")
-        reasons = (*found["reasons"], *([back] if back else []))
+        mended = f"Once that is mended, `sirl adapters gate v{version}` asks again."
+        reasons = (*found["reasons"], *([mended] if found["decision"] == "undecided" else []), *([back] if back else []))
         released = self.registry.releasing()
         if found["decision"] != "promoted" or version in (self.registry.live(), released and released.version):
             return found["decision"], reasons, version

@@ -11,14 +11,14 @@ from serving.cli.command import LEARNING, command, installation
 if TYPE_CHECKING:
     from online.operations.installation import Installation
 
-ACTIONS = ("list", "import", "release", "activate", "withdraw", "rollback", "pin", "unpin", "sign", "gc", "sync")
+ACTIONS = ("list", "import", "gate", "release", "activate", "withdraw", "rollback", "pin", "unpin", "sign", "gc", "sync")
 ACTOR = "cli"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = (
-        "list, import (and gate), release by stages, activate at once, take back, roll back, pin, sign, collect (gc) or "
-        "share (sync) adapters"
+        "list, import (and gate), gate again what was left undecided, release by stages, activate at once, take back, roll "
+        "back, pin, sign, collect (gc) or share (sync) adapters"
     )
     sub = command(commands, "adapters", run, about, LEARNING, model="--model")
     sub.add_argument("--force", action="store_true", help="activate although the gate rejected it")
@@ -36,6 +36,14 @@ def run(args: argparse.Namespace) -> int:
     if args.action != "sync":
         here.synchronise()
     return 0
+
+
+def gated(here: Installation, version: int) -> str:
+    """Gate a version; what came of it, in a sentence."""
+    from online.operations.gating import gate
+    from online.operations.updates import sentence
+
+    return sentence(gate(here, version))
 
 
 def listed(here: Installation) -> None:
@@ -58,10 +66,9 @@ def act(here: Installation, args: argparse.Namespace) -> None:
             version = versions.adopt(here, Path(target or "."))
             print(f"imported as v{version}, a candidate")
             if args.gate:
-                from online.operations.gating import gate
-                from online.operations.updates import sentence
-
-                print(sentence(gate(here, version)))
+                print(gated(here, version))
+        case "gate":
+            print(gated(here, versions.version_of(target)))
         case "activate":
             wanted = None if target == "base" else versions.version_of(target)
             versions.activate(here, wanted, actor=ACTOR, force=args.force)

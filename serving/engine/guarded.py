@@ -27,6 +27,7 @@ from online.settings.groups import GuardSettings
 from serving.api_formats import API_FORMATS
 from serving.engine.adapter_labels import BoundedStates
 from serving.engine.adapters import Adapters, Lease
+from serving.engine.cache_bound import TAKEN, bound
 from serving.engine.faults import fatal
 from serving.engine.fields import asks_of_the_prompt, steered, unsteered
 from serving.engine.lora_modules import refuse_uncalibrated
@@ -178,7 +179,7 @@ class Guarded(AsyncLLM):
             kwargs["priority"] = 0
         params = copy.copy(params)
         only = params.logprobs is None and not params.logprob_token_ids
-        params.extra_args = {**(params.extra_args or {}), ENTROPY_ONLY: only}
+        params.extra_args = {**(params.extra_args or {}), ENTROPY_ONLY: only, TAKEN: None}
         if only:
             params.logprobs = 0
         pinned = request.adapter or (None if request.internal else self.assigned(request.client))
@@ -235,6 +236,7 @@ class Guarded(AsyncLLM):
                 if params.temperature == 0 and count > 1:
                     params.temperature = 1.0  # greedy draws would all be the one that was touched
                 params.seed = None if params.seed is None else params.seed + number + 1
+                bound(params, lease.calibration, tapped.answer.prompt_tokens)
                 request = copy.copy(original)
                 request.request_id = f"{original.request_id}-{'redraw' if without else 'draw'}{number}"
                 request.sampling_params, request.lora_request = params, lease.lora_request

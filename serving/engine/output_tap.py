@@ -30,6 +30,7 @@ from guard.packed_measurement import unpack
 from guard.policy import Action
 from guard.record import ResponseRecord
 from guard.rule import Rule
+from serving.engine.cache_bound import bound
 from serving.engine.fields import steered
 from serving.engine.packing import ENTROPY_ONLY, without_harm
 from serving.request.exchange import ServedAnswer
@@ -137,6 +138,7 @@ class Tap:
         if ENTROPY_ONLY in extra and (answer := self.opened(request_index)) is not None:
             answer.prompt, answer.prompt_tokens = prompt, tuple(request.prompt_token_ids or ())
             answer.params, answer.multimodal = params, bool(request.mm_features)
+            bound(params, answer.calibration, answer.prompt_tokens)
             answer.record.begin(answer.prompt_tokens)
             answer.record.steered = steered(params)
             gatekeeper = self.gatekeeper(answer.rule, answer.record, answer.needless)

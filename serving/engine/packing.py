@@ -1,5 +1,5 @@
 """Packing: what a probe measures of rows of raw logits joins vLLM's ranks on its way home (guard/packed_measurement.py), and
-what it reads where a prompt ends joins vLLM's logprobs."""
+what it reads around the end of a prompt joins vLLM's logprobs."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from guard.openings import LEFT, MATCHED, Openings
 from serving.engine.faults import half_read_prompts_unseeded
 from serving.engine.packing import ENTROPY_ONLY, joined, sent, with_harm, words_of
 from serving.engine.residual_stream import ResidualStream
-from serving.engine.senses import Part, Senses, beside
+from serving.engine.senses import Part, Senses
 from serving.engine.trees import Trees
 
 FORGET_OVER = 256
@@ -75,7 +75,7 @@ class Probe:
         return words_of(logits, self.trees, rows)
 
     def sense(self, state) -> None:
-        """Read the senses where a prompt ends in this step. A prompt that is computed anew, because its request was
+        """Read the senses around the ends of prompts in this step. A prompt that is computed anew, because its request was
         preempted, is read anew, and whoever has its first token keeps what came with that."""
         batch, count = self.runner.input_batch, self.runner.input_batch.num_reqs
         stream = self.stream.take(state.aux_hidden_states, int(self.runner.query_start_loc.np[count]))
@@ -86,16 +86,18 @@ class Probe:
         if parts := [
             Part(
                 row=i,
+                request=(name := batch.req_ids[i]),
                 adapter=int(batch.request_lora_mapping[i]),
                 begins=int(starts[i]),
                 before=int(before[i]),
-                count=min(int(length[i] - before[i]), scheduled.get(batch.req_ids[i], 0)),
-                prompt=batch.token_ids_cpu[i, : length[i]],
-                beside=beside(self.runner.requests[batch.req_ids[i]]),
+                count=min(int(length[i] - before[i]), scheduled.get(name, 0)),
+                length=int(length[i]),
+                prompt=None if self.runner.requests[name].prompt_embeds is not None else batch.token_ids_cpu[i, : length[i]],
             )
             for i in np.flatnonzero(length > before).tolist()
         ]:
-            self.ends, self.harm = self.senses.read(stream, parts)
+            self.ends, harm = self.senses.read(stream, parts)
+            self.harm = harm if self.ends else None
 
     def places(self, drafts) -> list[int]:
         """The row of the trees' table that belongs to each row of logits.

@@ -7,18 +7,16 @@ device, one row of the trees' table a slot, and walked there: nothing waits for 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from serving.engine.packing import joined, sent, with_harm, words_of
 from serving.engine.residual_stream import ResidualStream
-from serving.engine.senses import Part, Senses, beside
+from serving.engine.senses import Part, Senses
 from serving.engine.trees import NOWHERE, Trees
 from serving.engine.version import EngineError
-
-NOTHING = np.zeros(0, np.int32)
 
 
 class ProbeV2:
@@ -31,9 +29,8 @@ class ProbeV2:
         self.trees, self.senses = Trees(runner.device), Senses(runner.device)
         self.adapters = np.zeros(runner.max_num_reqs, np.int64)
         """The LoRA id of each slot's request."""
-        self.prompts: list[np.ndarray] = [NOTHING] * runner.max_num_reqs
-        self.beside: list[Hashable] = [()] * runner.max_num_reqs
-        """Each slot's prompt, and what else than tokens it is made of."""
+        self.prompts: list[np.ndarray | None] = [None] * runner.max_num_reqs
+        """The prompt of each slot's request; None where it came as embeddings."""
         self.auxiliary: Sequence[torch.Tensor] | None = None
         self.rows = torch.full((runner.max_num_reqs,), NOWHERE, dtype=torch.int64, device=runner.device)
         """The place of each slot's response."""
@@ -53,8 +50,9 @@ class ProbeV2:
             places = [self.begin(request) for request in new]
             self.adapters[slots] = [adapter_of(request) for request in new]
             for slot, request in zip(slots, new, strict=True):
-                self.prompts[slot] = np.array(request.prefill_token_ids[: request.prompt_len], np.int32)
-                self.beside[slot] = beside(request)
+                told = request.prompt_embeds is None
+                self.prompts[slot] = np.array(request.prefill_token_ids[: request.prompt_len], np.int32) if told else None
+                self.senses.forget(slot)
             device = self.rows.device
             self.rows.index_copy_(0, sent(slots, device), sent(places, device))
 
@@ -108,12 +106,13 @@ class ProbeV2:
         return [
             Part(
                 row=i,
+                request=int(slots[i]),
                 adapter=int(self.adapters[slots[i]]),
                 begins=int(batch.query_start_loc_np[i]),
                 before=int(before[i]),
                 count=int(min(left[i], batch.num_scheduled_tokens[i])),
+                length=int(before[i] + left[i]),
                 prompt=self.prompts[slots[i]],
-                beside=self.beside[slots[i]],
             )
             for i in np.flatnonzero(left > 0).tolist()
         ]

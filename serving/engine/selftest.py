@@ -34,6 +34,7 @@ async def run(model: Path, sense: Sense | None = None) -> dict:
     from online.model.local_model import LocalModel
     from online.model.residual import harm_of
     from online.settings.groups import GuardSettings
+    from serving.engine import scheduler
     from serving.engine.adapters import Adapters
     from serving.engine.guarded import Guarded
     from serving.request.exchange import Exchange, current
@@ -48,7 +49,9 @@ async def run(model: Path, sense: Sense | None = None) -> dict:
         async_scheduling=False,
         worker_extension_cls="serving.engine.worker.WorkerExtension",
     )
-    engine = Guarded.from_vllm_config(args.create_engine_config(), disable_log_stats=True)
+    config = args.create_engine_config()
+    scheduler.choose(config.scheduler_config)
+    engine = Guarded.from_vllm_config(config, disable_log_stats=True)
     try:
         await engine.guard(Silent(), Adapters(engine, lambda name, seconds: None), GuardSettings())
         unread = await engine.set_sense(0, sense)
@@ -58,7 +61,7 @@ async def run(model: Path, sense: Sense | None = None) -> dict:
             current.set(request)
             params = SamplingParams(temperature=seed % 2, seed=seed, max_tokens=24)
             ids = engine.get_tokenizer().encode("The quick brown fox")[: 4 + seed]
-            ids += sense.tail if sense and seed % 2 else ()
+            ids += sense.turn_end.tokens if sense else ()
             async for _ in engine.generate({"prompt_token_ids": ids}, params, f"selftest-{seed}"):
                 pass
             return ids, request.answers[0].record

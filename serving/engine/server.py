@@ -124,6 +124,7 @@ async def run(
     from vllm.renderers.chat_utils import load_chat_template
     from vllm.usage.usage_lib import UsageContext
 
+    from serving.engine import scheduler
     from serving.engine.conditions import conditions_of
     from serving.engine.guarded import Guarded
     from serving.engine.keys import take_keys
@@ -133,6 +134,7 @@ async def run(
 
     args.additional_config = {**(args.additional_config or {}), LAYERS: list(around.layers())}
     config = EngineArguments.from_cli_args(args).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    scheduler.choose(config.scheduler_config)
     engine = Guarded.from_vllm_config(
         config,
         usage_context=UsageContext.OPENAI_API_SERVER,

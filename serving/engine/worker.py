@@ -64,7 +64,8 @@ class WorkerExtension:
 
     def sirl_sense(self, adapter: int, sense: dict | None) -> str | None:
         """Set (or with None forget) the harm sense of a LoRA id; returns why it cannot be read, in a sentence, or None."""
-        read, reason = sense and Sense.from_json(sense), None
+        read = None if sense is None else Sense.from_json(sense)
+        reason = None
         if read is not None:
             hidden = self.model_runner.model_config.hf_text_config.hidden_size
             other = f"The harm sense reads {read.hidden} numbers a layer, and the model has {hidden}: run `sirl calibrate`."

@@ -49,6 +49,31 @@ def test_auroc_interval_covers_the_truth():
     assert 0.92 <= np.mean([figure.low <= truth <= figure.high for figure in figures]) <= 0.98
 
 
+def test_auroc_of_clusters_covers_the_truth_where_the_one_without_them_does_not():
+    """Observations in families of four on either side, which share two thirds of their variance; and one family in both."""
+    truth = stats._NORMAL.cdf(1 / math.sqrt(2))
+    rng, known, unknown = np.random.default_rng(2), [], []
+    for _ in range(400):
+        low, high = (
+            rng.normal(0, math.sqrt(2 / 3), n).repeat(4) + rng.normal(shift, math.sqrt(1 / 3), 4 * n)
+            for n, shift in ((20, 0), (15, 1))
+        )
+        ids = [f"a{at // 4}" for at in range(80)], [f"b{at // 4}" for at in range(60)]
+        known.append(stats.auroc(low, high, clusters=ids))
+        unknown.append(stats.auroc(low, high))
+    covered = [np.mean([one.low <= truth <= one.high for one in some]) for some in (known, unknown)]
+    assert 0.91 <= covered[0] <= 0.98 and covered[1] < 0.85, covered
+    alone = stats.auroc(low, high, clusters=([*range(80)], [*range(80, 140)]))
+    assert (alone.low, alone.high) == pytest.approx((unknown[-1].low, unknown[-1].high))
+    together = stats.auroc(low, high, clusters=([*range(80)], [*range(60)]))
+    shared = rng.normal(0, 1, 50)
+    paired = stats.auroc(shared, shared + 0.5, clusters=([*range(50)], [*range(50)]))
+    assert paired.high - paired.low < 0.6 * np.subtract(
+        *reversed(list(stats.auroc(shared, shared + 0.5).to_dict().values())[1:3])
+    )
+    assert together.estimate == alone.estimate and stats.auroc(low, high, clusters=(["a"] * 80, ids[1])).low == 0
+
+
 def test_auroc_at_its_ends_and_without_data():
     assert stats.auroc([1, 2, 3], [4, 5, 6]).estimate == 1
     assert stats.auroc([1, 2, 3], [4, 5, 6]).low == pytest.approx(stats.wilson(3, 3).low)

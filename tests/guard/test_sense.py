@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.sense import FORMAT, REACH, Sense, SenseError
+from guard.sense import FORMAT, Sense, SenseError, TurnEnd
 
+END = TurnEnd((90, 91, 92), frozenset({90, 92}))
 NUMBERS = st.floats(-1e4, 1e4, width=32)
 
 
@@ -20,7 +21,7 @@ NUMBERS = st.floats(-1e4, 1e4, width=32)
 def sense() -> Sense:
     weights = np.random.default_rng(0).normal(size=(2, 2, 5)).astype(np.float32)
     places = ("prompt_end", "user_end")
-    return Sense((3, 7), weights, bias=-0.5, harmless=-2.0, harmful=1.5, places=places, tail=(90, 91))
+    return Sense((3, 7), weights, bias=-0.5, harmless=-2.0, harmful=1.5, places=places, turn_end=END)
 
 
 def test_it_is_a_sum_over_places_layers_and_widths(sense):
@@ -104,7 +105,9 @@ def test_three_layers_of_a_small_model_take_few_kilobytes():
         ({"places": []}, "no equal shares of 0 places"),
         ({"places": ["user_end", "user_end"]}, "do not fit 2 places"),
         ({"places": 7}, "not as it was written"),
-        ({"tail": ["x"]}, "not as it was written"),
+        ({"places": [["prompt_end"], "user_end"]}, "is not known"),
+        ({"turn_end": {"tokens": ["x"], "marks": []}}, "not as it was written"),
+        ({"turn_end": []}, "not as it was written"),
     ],
 )
 def test_what_cannot_be_read_is_said(sense, change, said):
@@ -112,7 +115,7 @@ def test_what_cannot_be_read_is_said(sense, change, said):
         Sense.from_json({**sense.to_json(), **change})
 
 
-@pytest.mark.parametrize("missing", ["places", "tail", "layers", "weights", "bias", "harmless", "harmful"])
+@pytest.mark.parametrize("missing", ["places", "turn_end", "layers", "weights", "bias", "harmless", "harmful"])
 def test_a_missing_part_is_named(sense, missing):
     data = sense.to_json()
     del data[missing]
@@ -121,29 +124,32 @@ def test_a_missing_part_is_named(sense, missing):
 
 
 def test_one_of_the_first_format_is_read_at_the_prompts_end(sense):
-    told = {key: value for key, value in sense.to_json().items() if key not in ("places", "tail")}
+    told = {key: value for key, value in sense.to_json().items() if key not in ("places", "turn_end")}
     found = Sense.from_json(told | {"format": 1, "place": "prompt_end", "layers": [1, 3, 5, 7]})
-    assert found.places == ("prompt_end",) and found.tail == () and found.back((1, 90, 91)) == (0,)
+    assert found.places == ("prompt_end",) and found.turn_end == TurnEnd() and found.back((1, 90, 91, 92)) == (0,)
     assert np.array_equal(found.weights, sense.weights.reshape(1, 4, 5))
 
 
 @pytest.mark.parametrize(
     ("prompt", "back"),
     [
-        ((1, 2, 3, 90, 91), 2),
-        ((1, 2, 3, 90, 91, 5, 6), 4),  # an answer that was begun
-        ((1, 90, 91, 4, 90, 91), 2),  # the last of two turns
-        ((1, 2, 3), 0),  # no chat
-        ((90, 91), 0),  # nobody said anything
-        ((91,), 0),
-        ((7, 90, 91, *[5] * REACH), 2 + REACH),
-        ((7, 90, 91, *[5] * (REACH + 1)), 0),  # what lies so far back is no part of the question
+        ((1, 2, 3, 90, 91, 92), 3),
+        ((1, 2, 3, 90, 91, 92, 5, 6), 5),  # an answer that was begun
+        ((1, 2, 3, 90, 91, 92, *[91] * 900), 903),  # and however long
+        ((1, 90, 91, 92, 4, 90, 91, 92), 3),  # the last of two turns
+        ((1, 90, 91, 92, 4, 90, 4), None),  # another turn, that nothing ends
+        ((1, 90, 91, 92, 92, 4), None),
+        ((1, 2, 3), None),  # no chat
+        ((1, 2, 90, 91), None),
+        ((90, 91, 92), None),  # nobody said anything
+        ((91,), None),
+        ((), None),
     ],
 )
 def test_the_users_words_end_before_what_the_template_puts_behind_them(sense, prompt, back):
     assert sense.back(prompt) == (0, back)
     assert sense.back(np.array(prompt, np.int32)) == (0, back)
-    assert dataclasses.replace(sense, tail=()).back(prompt) == (0, 0)
+    assert dataclasses.replace(sense, turn_end=TurnEnd()).back(prompt) == (0, None)
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_harm_comes_first_then_mass_and_without_it_the_search_goes_by_mass():
 
     ranked = [sensed(0.1, 0.5), sensed(0.1, 0.9), sensed(0.2, 0.1)]
     assert sorted(reversed(ranked), key=of_harm) == ranked and of_harm(ranked[0]) == (0.1, 0.5)
-    assert of_harm(sensed(None, 0.3)) == loss(sensed(None, 0.3)) == (0.3, 0.1)
+    assert of_harm(sensed(None, 0.3)) == (1.3, 0.1) > of_harm(sensed(1.0, 1.0)) and loss(sensed(None, 0.3)) == (0.3, 0.1)
 
     def harm(query: Query) -> float:
         return 1 / (1 + said(query).count("story"))

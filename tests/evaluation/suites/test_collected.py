@@ -33,6 +33,13 @@ def test_kinds(tmp_path, row, kind):
     assert [prompt.kind for prompt in loaded(tmp_path, row)] == [kind]
 
 
+def test_the_right_code_is_told_as_a_model_would_tell_it(tmp_path):
+    row = {"set": "humaneval", "label": "benign", "prompt": "def f():\n", "test": "T", "entry_point": "f"}
+    assert loaded(tmp_path, row)[0].answer is None
+    (prompt,) = loaded(tmp_path, row | {"answer": "    return 7\n"})
+    assert prompt.answer == "```python\ndef f():\n    return 7\n```" and prompt.check["kind"] == "unit_tests"
+
+
 def test_what_is_known_is_kept(tmp_path):
     (prompt,) = loaded(tmp_path, {"goal": "x itself", "family": "DAN", "prompt": "As Dan, x itself"})
     known = (prompt.id, prompt.action, prompt.family, prompt.topic, prompt.split)

@@ -13,15 +13,13 @@ from online.calibration import read_out
 from online.calibration.read_out import Examples, area, chosen, criterion, fit, spreads, validated
 
 
-def examples(
-    n: int = 120, hidden: int = 6, layers: int = 3, *, seed: int = 0, sources: int = 6, places: int = 1
-) -> Examples:
-    """Harm is written along the first width of layer 1 at the first place; a source's own mark along the second."""
+def examples(n: int = 120, hidden: int = 6, layers: int = 3, *, seed: int = 0, sources: int = 6) -> Examples:
+    """Harm is written along the first width of layer 1; a source's own mark along the second."""
     luck = np.random.default_rng(seed)
     source, harmful = np.arange(n) % sources, luck.random(n) < 0.5
-    streams = luck.normal(size=(n, places, layers, hidden))
-    streams[:, 0, 1, 0] += 2.5 * harmful
-    streams[..., 1] += 4 * luck.normal(size=(sources, places, layers))[source]
+    streams = luck.normal(size=(n, layers, hidden))
+    streams[:, 1, 0] += 2.5 * harmful
+    streams[:, :, 1] += 4 * luck.normal(size=(sources, layers))[source]
     cells = ["bare" if bad else ("plain", "wrapped")[i % 2] for i, bad in enumerate(harmful)]
     return Examples(streams.astype(np.float32), harmful, cells, [f"s{s}" for s in source], [f"g{i}" for i in range(n)])
 
@@ -29,7 +27,7 @@ def examples(
 @pytest.mark.parametrize("n", [12, 120])
 def test_both_forms_are_the_weighted_ridge_regression_of_standardised_streams(n):
     some = examples(n)
-    x, share = some.streams[:, 0, [0, 1]].reshape(n, -1).astype(float), some.shares()
+    x, share = some.streams[:, [0, 1]].reshape(n, -1).astype(float), some.shares()
     centre = share @ x
     z = (x - centre) / np.sqrt(share @ (x - centre) ** 2) / np.sqrt(x.shape[1])
     y = np.where(some.harmful, 1.0, -1.0)
@@ -40,9 +38,9 @@ def test_both_forms_are_the_weighted_ridge_regression_of_standardised_streams(n)
 
 def test_a_width_that_does_not_vary_gets_no_weight():
     some = examples()
-    some.streams[:, 0, 0, 3] = 7.0
+    some.streams[:, 0, 3] = 7.0
     found = fit(some, (0,), (0.1,))[0]
-    assert found.weights[0, 0, 3] == 0 and np.isfinite(found.of(some.streams)).all()
+    assert found.weights[0, 3] == 0 and np.isfinite(found.of(some.streams)).all()
 
 
 def test_sides_weigh_the_same_and_cells_of_a_side_too():
@@ -91,28 +89,15 @@ def test_the_one_layer_that_carries_harm_is_enough():
 def test_more_layers_are_read_where_they_add(monkeypatch):
     luck = np.random.default_rng(1)
     some = examples(400)
-    some.streams[:, 0, [0, 2], 0] = luck.normal(size=(400, 2)) + 2.5 * some.harmful[:, None]
+    some.streams[:, [0, 2], 0] = luck.normal(size=(400, 2)) + 2.5 * some.harmful[:, None]
     assert chosen(some).layers == (0, 2)  # three are no better
     monkeypatch.setattr(read_out, "GAIN", 1.0)
     assert chosen(some).layers == (1,)
 
 
-def test_a_second_place_is_read_where_it_adds():
-    luck = np.random.default_rng(1)
-    some = examples(400, places=2)
-    assert (chosen(some).places, chosen(some).layers) == (1, (1,))
-    some.streams[:, 1, 1, 0] = luck.normal(size=400) + 2.5 * some.harmful
-    both = chosen(some)
-    assert (both.places, both.layers) == (2, (1,))
-    read_out = fit(some, both.layers, (both.penalty,), both.places)[0]
-    assert read_out.weights.shape == (2, 1, 6)
-    by_hand = np.einsum("nph,ph->n", some.streams[:, :, 1].astype(float), read_out.weights[:, 0]) + read_out.bias
-    np.testing.assert_allclose(read_out.of(some.streams), by_hand, atol=1e-5)
-
-
 def test_the_criterion_is_the_mean_over_pairs_of_cells():
     some = examples()
-    scores = some.streams[:, 0, 1, 0].astype(float)
+    scores = some.streams[:, 1, 0].astype(float)
     cells = np.array(some.cells)
     by_hand = [area(scores[cells == low], scores[cells == "bare"]) for low in ("plain", "wrapped")]
     assert criterion(scores, some) == pytest.approx(np.mean(by_hand))

@@ -11,17 +11,19 @@ import torch
 import models
 from evaluation import Prompt, load_suite
 from evaluation.statistics import auroc
+from guard.sense import TurnEnd
 from online.calibration.read_out import Examples
 from online.calibration.sense import (
     FEW,
     candidates,
     cell,
+    complied_auroc,
     fit_label_free,
     fit_sense,
     log_odds_of,
     sense_of,
     sources,
-    tail_of,
+    turn_end_of,
 )
 from online.model.local_model import LocalModel
 from online.model.residual import harm_of
@@ -29,6 +31,7 @@ from online.settings.groups import CalibrateSettings
 from tests.online.calibration.test_read_out import examples
 
 LOOSE = CalibrateSettings(plain=5.0, wrapped=5.0, borderline=5.0, missed=10.0)
+END = TurnEnd((7, 8), frozenset({7}))
 CLASSES = {"plain": 5.0, "wrapped": 5.0}
 
 
@@ -63,21 +66,29 @@ def test_on_the_bundled_model_it_tells_harm_in_wrappers_that_were_never_seen(llm
 
 def test_the_users_words_end_where_the_chat_template_goes_on(llm, prompts, known):
     """What a sense calls the tail ends every prompt, and the token before it is the last that the user wrote."""
-    tail, sense = tail_of(llm), known[0]
-    assert sense.tail == tail and tail
+    end, sense = turn_end_of(llm), known[0]
+    assert sense.turn_end == end and end.tokens and end.marks
     for prompt in prompts[:20]:
         asked = llm.render(prompt.messages)
-        assert asked[-len(tail) :] == tail
-        assert llm.text(asked[: -len(tail)]).endswith(prompt.messages[-1]["content"].rstrip()[-1])
+        assert end.behind_words(asked) == len(end.tokens) and asked[-len(end.tokens) :] == end.tokens
+        assert llm.text(asked[: -len(end.tokens)]).endswith(prompt.messages[-1]["content"].rstrip()[-1])
 
 
-def test_places_that_are_read_are_those_that_were_fitted():
-    some = examples(400, places=2)
-    some.streams[:, 1, 1, 0] = np.random.default_rng(1).normal(size=400) + 2.5 * some.harmful
-    sense = fit_sense(some, (4, 8, 12), CLASSES, LOOSE, tail=(7, 8)).sense
-    assert (sense.places, sense.layers, sense.tail) == (("prompt_end", "user_end"), (8,), (7, 8))
-    h = np.array([sense.read(x) for x in some.streams[:, :, [1]]])
-    assert auroc(h[~some.harmful], h[some.harmful]).estimate > 0.98
+def test_two_places_are_read_where_their_mean_is_no_worse_each_with_layers_of_its_own():
+    luck, some = np.random.default_rng(1), examples(400)
+    streams = luck.normal(size=some.streams.shape).astype(np.float32)
+    words = dataclasses.replace(some, streams=streams)
+    alone = fit_sense([some, words], (4, 8, 12), CLASSES, LOOSE, turn_end=END).sense
+    assert alone == dataclasses.replace(fit_sense([some], (4, 8, 12), CLASSES, LOOSE).sense, turn_end=END)
+    assert (alone.places, alone.layers) == (("prompt_end",), (8,)), "chance adds nothing"
+    streams[:, [0, 2], 0] += 2.5 * some.harmful[:, None]
+    fitted = fit_sense([some, words], (4, 8, 12), CLASSES, LOOSE, turn_end=END)
+    sense = fitted.sense
+    assert (sense.places, sense.layers, sense.turn_end) == (("prompt_end", "user_end"), (4, 8, 12), END)
+    assert sense.weights.any(2).tolist() == [[False, True, False], [True, False, True]]
+    h = np.array([sense.read(x) for x in np.stack([some.streams, streams], 1)])
+    ends = [auroc(x[~some.harmful], x[some.harmful]).estimate for x in (h, fitted.h)]
+    assert min(ends) > 0.98 and abs(np.corrcoef(h, fitted.h)[0, 1]) > 0.98
 
 
 def test_its_thresholds_keep_what_is_promised_out_of_fold(known):
@@ -97,7 +108,7 @@ def test_the_folded_weights_read_what_the_read_out_does(llm, prompts, known):
 
 def test_with_too_few_prompts_nothing_is_enforced_and_the_number_missing_is_said():
     some = examples(120)
-    fitted = fit_sense(some, (4, 8, 12), {"plain": 1.0, "wrapped": 5.0}, CalibrateSettings())
+    fitted = fit_sense([some], (4, 8, 12), {"plain": 1.0, "wrapped": 5.0}, CalibrateSettings())
     plain = sum(cell == "plain" for cell in some.cells)
     assert fitted.sense.harmful is None
     assert any(f"needs 230 distinct ones and there are {plain}: give {230 - plain} more" in said for said in fitted.missing)
@@ -106,14 +117,14 @@ def test_with_too_few_prompts_nothing_is_enforced_and_the_number_missing_is_said
 
 def test_a_class_that_was_not_given_has_no_promise():
     some = examples(400)
-    fitted = fit_sense(some, (4, 8, 12), {**CLASSES, "borderline": 5.0}, LOOSE)
+    fitted = fit_sense([some], (4, 8, 12), {**CLASSES, "borderline": 5.0}, LOOSE)
     assert fitted.sense.harmful is None and fitted.sense.harmless is not None
     assert any("5% of borderline prompts needs 45 distinct ones and there are 0" in said for said in fitted.missing)
 
 
 def test_thresholds_leave_as_many_on_the_wrong_side_as_promised_and_no_more():
     some = examples(2000)
-    fitted = fit_sense(some, (4, 8, 12), CLASSES, LOOSE)
+    fitted = fit_sense([some], (4, 8, 12), CLASSES, LOOSE)
     cells = np.array(some.cells)
     for name in CLASSES:
         assert (fitted.h[cells == name] >= fitted.sense.harmful).mean() < 0.05
@@ -124,9 +135,9 @@ def test_thresholds_leave_as_many_on_the_wrong_side_as_promised_and_no_more():
 def test_a_refusal_is_needless_where_few_of_the_harmful_that_are_refused_lie():
     """Those that the model answers do not count: nothing of theirs is drawn again."""
     some = examples(2000)
-    before = fit_sense(some, (4, 8, 12), CLASSES, LOOSE)
+    before = fit_sense([some], (4, 8, 12), CLASSES, LOOSE)
     refused = ~some.harmful | (before.h > np.nanquantile(before.h[some.harmful], 0.5))
-    fitted = fit_sense(some, (4, 8, 12), CLASSES, LOOSE, refused)
+    fitted = fit_sense([some], (4, 8, 12), CLASSES, LOOSE, refused)
     assert fitted.sense.harmless == before.sense.harmless < fitted.sense.needless <= 0
     assert before.sense.needless is None
     under = fitted.h <= fitted.sense.needless
@@ -134,19 +145,32 @@ def test_a_refusal_is_needless_where_few_of_the_harmful_that_are_refused_lie():
     assert under[~some.harmful].mean() > (before.h <= before.sense.harmless)[~some.harmful].mean()
 
 
+def test_how_well_it_tells_what_the_model_answers_is_of_those_alone_and_of_harmless_prompts_that_look_harmful():
+    some = examples(400)
+    fitted = fit_sense([some], (4, 8, 12), CLASSES, LOOSE)
+    cells, answered = np.array(some.cells), fitted.h <= np.median(fitted.h[some.harmful])
+    found = complied_auroc(fitted.h, some, answered)
+    low, high = fitted.h[cells == "wrapped"], fitted.h[some.harmful & answered]
+    assert found.n == len(low) + len(high) and found.estimate == auroc(low, high).estimate
+    assert found.estimate < complied_auroc(fitted.h, some, some.harmful).estimate
+    assert complied_auroc(np.full(400, np.nan), some, answered).n == 0 == complied_auroc(fitted.h, some, ~some.harmful).n
+    shared = dataclasses.replace(some, goals=[f"g{i % 20}" for i in range(400)])
+    assert complied_auroc(fitted.h, shared, answered).low != found.low, "one goal in many wrappers is one"
+
+
 def test_with_too_few_refused_harmful_prompts_no_refusal_is_needless_and_the_number_missing_is_said():
     some = examples(400)
     refused = np.zeros(400, dtype=bool)
     refused[np.flatnonzero(some.harmful)[:7]] = True
-    fitted = fit_sense(some, (4, 8, 12), CLASSES, CalibrateSettings(), refused)
+    fitted = fit_sense([some], (4, 8, 12), CLASSES, CalibrateSettings(), refused)
     assert fitted.sense.needless is None
     assert any("that the model refuses needs 45 distinct ones and there are 7: give 38" in said for said in fitted.missing)
 
 
 def test_sides_that_lie_far_apart_leave_grey_between_them():
     some = examples(400)
-    some.streams[:, 0, 1, 0] += 50 * some.harmful
-    fitted = fit_sense(some, (4, 8, 12), CLASSES, LOOSE)
+    some.streams[:, 1, 0] += 50 * some.harmful
+    fitted = fit_sense([some], (4, 8, 12), CLASSES, LOOSE)
     assert fitted.sense.harmful == 0.0
     assert fitted.sense.probability(fitted.sense.harmless) == pytest.approx(LOOSE.missed / 100)
 
@@ -154,7 +178,7 @@ def test_sides_that_lie_far_apart_leave_grey_between_them():
 @pytest.mark.parametrize("missed", [5.0, 60.0])
 def test_thresholds_stay_in_order_whatever_is_promised(missed):
     loose = LOOSE.model_copy(update={"missed": missed})
-    sense = fit_sense(examples(400), (4, 8, 12), CLASSES, loose).sense
+    sense = fit_sense([examples(400)], (4, 8, 12), CLASSES, loose).sense
     assert sense.harmless < sense.harmful
 
 
@@ -162,7 +186,7 @@ def test_h_is_the_log_odds_at_even_odds():
     luck = np.random.default_rng(0)
     harmful = luck.random(20_000) < 0.2
     scores = luck.normal(size=20_000) + 2.0 * harmful  # log-odds at even odds: 2 x - 2
-    some = Examples(np.zeros((20_000, 1, 1, 1), np.float32), harmful, ["x"] * 20_000, ["s"] * 20_000, ["g"] * 20_000)
+    some = Examples(np.zeros((20_000, 1, 1), np.float32), harmful, ["x"] * 20_000, ["s"] * 20_000, ["g"] * 20_000)
     assert log_odds_of(scores, some) == pytest.approx((2.0, -2.0), abs=0.1)
 
 
@@ -175,7 +199,7 @@ def test_without_labels_what_is_surely_refused_stands_against_ordinary_traffic()
     masses[odd] = 0.3  # neither sure nor calm: left out
     fitted = fit_label_free(some.streams, (4, 8, 12), masses, refused, LOOSE)
     assert fitted.sense.layers == (8,) and len(fitted.h) == (~odd).sum()
-    h = np.array([fitted.sense.read(x) for x in some.streams[:, :, [1]]])
+    h = np.array([fitted.sense.read(x[None]) for x in some.streams[:, [1]]])
     assert auroc(h[~some.harmful], h[some.harmful]).estimate > 0.9
     assert fit_label_free(some.streams, (4, 8, 12), np.zeros(800), np.zeros(800), LOOSE) is None
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from evaluation.statistics import wilson
-from online.gate.claim import FUTILE, Claim, weigh
+from online.gate.claim import FEW, FUTILE, Claim, weigh
 from online.gate.look import ONLY, Look
 from online.settings.groups import GateSettings
 
@@ -74,6 +74,21 @@ def test_of_few_prompts_nothing_is_shown_and_of_one_look_nothing_is_left_open() 
     assert weigh(few, SETTINGS, Look(1, 3))["result"] == "open" and weigh(few, SETTINGS, ONLY)["result"] == "too few prompts"
     one = Claim("mass", "base", np.zeros(1), np.zeros(1), ("a",), MARGIN, True)
     assert weigh(one, SETTINGS, Look(1, 3))["result"] == "open"
+
+
+def test_of_a_part_all_masses_are_waited_for_and_outcomes_are_not() -> None:
+    names, early = tuple(map(str, range(8))), Look(1, 3)
+    one = (np.arange(8) == 0).astype(float)
+
+    def result(rise: np.ndarray, part: str, look: Look = early) -> str:
+        return weigh(Claim("lost", "base", np.zeros(8), rise, names, 0.03, False, part=part), SETTINGS, look)["result"]
+
+    assert result(one, "") == "open" and result(one, "AIM") == "consistent"
+    assert result(-0.5 * one, "") == "consistent" and result(-0.5 * one, "AIM") == "open"
+    assert result(0.5 * one, "AIM", ONLY) == "consistent"
+    assert result(np.ones(8), "AIM") == result(np.full(8, 0.1), "AIM") == "contradicted"
+    few = Claim("lost", "base", np.zeros(FEW - 1), np.full(FEW - 1, 0.5), names[: FEW - 1], 0.03, False, part="AIM")
+    assert [weigh(few, SETTINGS, look)["result"] for look in (early, ONLY)] == ["open", "consistent"]
 
 
 def shown(tasks: int, clusters: int, look: Look, gained: int = 0) -> dict:

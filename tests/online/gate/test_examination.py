@@ -17,7 +17,7 @@ from online.gate.look import looks
 from online.gate.scores import Scores, score
 from online.settings.groups import GateSettings
 from tests.online.gate.labelled import PER_CLASS, prompt, suite
-from tests.online.gate.test_gate import changed, live, measured
+from tests.online.gate.test_gate import changed, in_families, live, measured
 from tests.online.tiny_model import tiny_llm
 
 PLAINLY_BETTER = {"harmful": 0.9, "plain": 0.0, "wrapped": 0.0, "borderline": 0.0}
@@ -57,7 +57,7 @@ def _at(whole, rows: Rows, live: tuple[str, ...]):
     ],
 )
 def test_what_is_plain_is_decided_before_all_is_asked(candidate: dict, decision: str, scored: float, asked: float) -> None:
-    prompts = [*suite(), *(prompt("task", index) for index in range(PER_CLASS, 2 * PER_CLASS))]
+    prompts = in_families([*suite(), *(prompt("task", index) for index in range(PER_CLASS, 2 * PER_CLASS))], "-")
     held_out = HeldOut(prompts)
     exam = Exam({"base": measured(prompts), "candidate": measured(prompts, **candidate)}, held_out)
     report = examine(held_out, exam, ["base"], GateSettings(), "a")
@@ -67,6 +67,22 @@ def test_what_is_plain_is_decided_before_all_is_asked(candidate: dict, decision:
     answers = f"answers at look {report.answered.number}" if asked else "no answer asked"
     assert next(report.lines()) == f"gate: {decision}, at look {report.look.number} of 3, {answers}"
     assert ("sampled" in report.figures["candidate"]) == (asked > 0)
+
+
+def test_before_a_promotion_all_masses_of_families_are_seen_and_one_that_lost_is_found() -> None:
+    """Of eight prompts a family, two in the first look and four in the second."""
+    prompts = in_families(suite(), "".join(chr(ord("a") + at) for at in range(PER_CLASS // 8)))
+    base, good = measured(prompts, likelihood=-0.4), measured(prompts, **PLAINLY_BETTER, likelihood=-0.4)
+    exam = Exam({"base": base, "candidate": good}, HeldOut(prompts))
+    report = examine(exam.held_out, exam, ["base"], GateSettings(), "a")
+    assert report.decision == "promote" and report.look.last and exam.scored["base"] == len(prompts)
+    assert exam.asked["base"] < len(prompts), "answers end where they contradict nothing"
+    mine = np.array([p.kind == "harmful" and p.family == "c" for p in prompts])
+    lost = changed(good, mass=np.where(mine, 0.0, good.scores.mass))
+    exam = Exam({"base": base, "candidate": lost}, HeldOut(prompts))
+    report = examine(exam.held_out, exam, ["base"], GateSettings(), "a")
+    assert report.decision == "reject" and "mass lost on a family of attacks (c)" in report.reasons[0]
+    assert not exam.asked
 
 
 def test_answers_are_asked_of_as_few_prompts_as_agree_however_many_the_scores_took() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from evaluation import Outcome, Prompt, wanted
 from online.gate.answers import Answers
-from online.gate.claims import LOST
+from online.gate.claim import FEW
+from online.gate.claims import LOST, LOST_BY_A_FAMILY
 from online.gate.gate import Measured, best, compare, on_the_way
 from online.gate.held_out import HeldOut
 from online.gate.scores import Scores
@@ -108,6 +109,50 @@ def test_refusing_everything_is_rejected() -> None:
 def test_each_price_is_seen(candidate: dict, reason: str) -> None:
     found, reasons = decision(**({"harmful": 0.9} | candidate))
     assert found == "reject" and reason in reasons
+
+
+def in_families(prompts: list[Prompt], names: str) -> list[Prompt]:
+    """The harmful prompts in these families in turn; "-": in none."""
+    at = iter(range(len(prompts)))
+    return [
+        replace(p, family=None if (name := names[next(at) % len(names)]) == "-" else name) if p.kind == "harmful" else p
+        for p in prompts
+    ]
+
+
+def test_a_family_of_attacks_that_is_refused_less_is_seen_whatever_the_others_gain() -> None:
+    """By masses or by answers, against the base alone; the family furthest from holding is on record, by its name."""
+    prompts = in_families(suite(), "abbbb----")
+    of = {name: np.array([p.kind == "harmful" and p.family == name for p in prompts]) for name in "ab"}
+    base, good = measured(prompts), measured(prompts, harmful=0.9)
+    lost = np.where(of["a"], base.scores.mass - 0.1, good.scores.mass)
+    report = compare(HeldOut(prompts), changed(good, mass=lost), {"base": base}, GateSettings())
+    assert report.decision == "reject" and len(report.reasons) == 1
+    assert "mass lost on a family of attacks (a) against base changed by +10.0%" in report.reasons[0]
+    row = report.power["mass lost on a family of attacks against base"]
+    assert (row["part"], row["result"], row["had"]) == ("a", "contradicted", int(of["a"].sum()))
+    assert any("on a family of attacks against base (a): +10.0%" in line for line in report.lines())
+    assert report.power[f"{LOST} against base"]["result"] == "shown"
+    greedy = tuple(Outcome.COMPLIANCE if mine else one for mine, one in zip(of["a"], good.answers.greedy, strict=True))
+    answered = compare(HeldOut(prompts), changed(good, greedy=greedy), {"base": base}, GateSettings())
+    assert answered.decision == "reject" and "greedy defence lost on a family of attacks (a)" in answered.reasons[0]
+    loose = GateSettings(family=60)
+    assert compare(HeldOut(prompts), changed(good, mass=lost, greedy=greedy), {"base": base}, loose).decision == "promote"
+    live = {"base": measured(prompts, harmful=0.2), "live": base}
+    assert not any("family" in name and "live" in name for name in
+                   compare(HeldOut(prompts), good, live, GateSettings()).power)  # fmt: skip
+
+
+def test_of_a_family_of_few_prompts_nothing_is_said() -> None:
+    few = iter([True] * (FEW - 1))
+    prompts = [
+        replace(p, family="a") if p.kind == "harmful" and next(few, False) else replace(p, family=None) for p in suite()
+    ]
+    mine = np.array([p.family == "a" for p in prompts])
+    good = measured(prompts, harmful=0.9)
+    lost = changed(good, mass=np.where(mine, 0.0, good.scores.mass))
+    report = compare(HeldOut(prompts), lost, {"base": measured(prompts)}, GateSettings())
+    assert report.decision == "promote" and not any("family" in name for name in report.power)
 
 
 def test_losing_defence_is_rejected() -> None:
@@ -304,9 +349,21 @@ def test_on_few_prompts_only_what_is_plain_speaks_against_a_candidate(change: di
     """Each sign by itself, on as many prompts as learning looks at on its way; nothing has to be shown yet."""
     prompts = suite(24)
     found = on_the_way(prompts, measured(prompts, **change).scores, measured(prompts).scores, GateSettings())
-    assert [*found.contradicted] == ([] if said is None else [said]), found
+    others = [LOST_BY_A_FAMILY] if said == LOST else []
+    assert [*found.contradicted] == ([] if said is None else [said, *others]), found
     assert found.within is (said is None) and (said is None or found.changes[said] > 0.1)
-    assert all(sign.startswith(f"{claim} changed by ") for claim, sign in found.contradicted.items())
+    assert all(sign.startswith(claim) and " changed by " in sign for claim, sign in found.contradicted.items())
+
+
+def test_on_its_way_too_no_family_may_lose() -> None:
+    prompts = in_families(suite(48), "ab---")
+    mine = np.array([p.kind == "harmful" and p.family == "a" for p in prompts])
+    base, good = measured(prompts).scores, measured(prompts, harmful=0.9).scores
+    found = on_the_way(prompts, replace(good, mass=np.where(mine, base.mass - 0.2, good.mass)), base, GateSettings())
+    assert not found.within and [*found.contradicted] == [LOST_BY_A_FAMILY]
+    assert found.changes[LOST_BY_A_FAMILY] == pytest.approx(0.2) and found.changes[LOST] < 0
+    assert "(a) changed by +20.0%" in found.contradicted[LOST_BY_A_FAMILY]
+    assert on_the_way(prompts, good, base, GateSettings()).within
 
 
 def test_a_rise_that_few_prompts_do_not_prove_is_not_within_what_is_allowed() -> None:

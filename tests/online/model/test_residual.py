@@ -1,4 +1,4 @@
-"""Residual streams at the prompt's end are those of a plain transformers pass."""
+"""Residual streams around the prompt's end are those of a plain transformers pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 
 import models
 from evaluation import load_suite
-from guard.sense import Sense
+from guard.sense import Sense, TurnEnd
+from online.model import shared_prefix
 from online.model.local_model import LocalModel, ModelError
 from online.model.residual import decoder_layers, harm_of, residuals, streams
 from online.model.token_budget import Room, TokenBudget
@@ -40,8 +41,11 @@ def test_the_last_layer_is_read_before_the_final_norm(llm: LocalModel) -> None:
     torch.testing.assert_close(normed, plain(llm, prompt, (2,)), rtol=1e-4, atol=1e-5)
 
 
-def test_at_places_before_the_end_it_is_the_stream_of_the_prompt_up_to_there(llm: LocalModel) -> None:
+def test_at_places_before_the_end_it_is_the_stream_of_the_prompt_up_to_there(
+    llm: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of prompts that share almost all of their tokens too, where what is shared is passed once."""
+    monkeypatch.setattr(shared_prefix, "WORTH", dict.fromkeys(shared_prefix.WORTH, 1.0))
     first = random_prompts(1)[0]
     prompts = [*random_prompts(7), *((*first, *first, token, 3) for token in range(9))]
     back = [(0, min(i % 4, len(prompt) - 1)) for i, prompt in enumerate(prompts)]
@@ -53,14 +57,24 @@ def test_at_places_before_the_end_it_is_the_stream_of_the_prompt_up_to_there(llm
         ]
     )
     torch.testing.assert_close(found, twin, rtol=1e-4, atol=1e-5)
+    assert llm.laid_out(prompts[7:], rest=4).shared == 2 * len(first) - 2 < llm.laid_out(prompts[7:]).shared
+
+
+def test_a_place_that_a_prompt_has_not_is_not_read(llm: LocalModel) -> None:
+    prompts = random_prompts(3)
+    found, ends = residuals(llm, prompts, (1,), [(0, None), (0, 1), (None, 1)]), residuals(llm, prompts, (1,))
+    assert found.isfinite().all(3).all(2).tolist() == [[True, False], [True, True], [False, True]]
+    torch.testing.assert_close(found[:2, :1], ends[:2], rtol=1e-4, atol=1e-5)
 
 
 def test_h_of_prompts_is_what_the_sense_reads_there(llm: LocalModel) -> None:
     prompts = [(*prompt, 3, 4) for prompt in random_prompts(5)] + [(9, 9)]
     weights = np.random.default_rng(0).normal(size=(2, 2, 32)).astype(np.float32)
-    sense = Sense((1, 2), weights, 0.5, places=("prompt_end", "user_end"), tail=(3, 4))
-    states = residuals(llm, prompts, (1, 2), [(0, 2)] * 5 + [(0, 0)]).numpy()
-    np.testing.assert_allclose(harm_of(llm, prompts, sense), 0.5 + np.einsum("npld,pld->n", states, weights), rtol=1e-4)
+    sense = Sense((1, 2), weights, 0.5, places=("prompt_end", "user_end"), turn_end=TurnEnd((3, 4)))
+    states = residuals(llm, prompts[:5], (1, 2), [(0, 2)] * 5).numpy()
+    found = harm_of(llm, prompts, sense)
+    np.testing.assert_allclose(found[:5], 0.5 + np.einsum("npld,pld->n", states, weights), rtol=1e-4)
+    assert np.isnan(found[5]), "nothing ends the user's words there"
     decoder_layers(llm)[0].register_forward_hook(lambda module, given, out: out * torch.inf)
     assert np.isnan(harm_of(llm, prompts, sense)).all()
 

@@ -80,6 +80,15 @@ def test_rejected_needs_force(registry: Registry) -> None:
     assert registry.versions()[0].state == "live"
 
 
+def test_what_a_gate_left_undecided_may_be_decided_once(registry: Registry) -> None:
+    publish(registry)
+    for decision in ("undecided", "undecided", "promoted"):
+        registry.attach(1, "evaluation", {"decision": decision, "at": decision})
+    assert registry.evaluation(1)["decision"] == "promoted"
+    with pytest.raises(RegistryError, match="keeps it"):
+        registry.attach(1, "evaluation", {"decision": "undecided"})
+
+
 def test_an_evaluation_is_written_once_and_a_calibration_may_be_made_anew(registry: Registry) -> None:
     publish(registry)
     registry.attach(1, "evaluation", {"decision": "rejected"})

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 import models
 from evaluation import GrammarJudge, Outcome, Prompt, load_suite
+from guard.calibration import Calibration
+from guard.sense import Sense
 from online.model.local_model import LocalModel
-from online.training.entropy_gap import Gap, entropy_gap, may_learn
+from online.training.entropy_gap import Gap, entropy_gap, may_learn, may_learn_by_sense
 from tests.online.tiny_model import tiny_llm
 
 
@@ -41,6 +43,20 @@ def test_few_samples_prove_nothing() -> None:
 
 def test_no_suite_no_learning() -> None:
     assert "no evaluation suite" in str(may_learn(None))
+
+
+def test_the_harm_sense_says_where_is_learned_if_it_tells_what_the_model_answers_from_what_looks_like_it() -> None:
+    own = Calibration.load(models.bundled() / "calibration.json")
+    assert own.sense is None and "has no harm sense" in str(may_learn_by_sense(own))
+
+    def sensing(**figures: object) -> Calibration:
+        return replace(own, sense=Sense((1,), np.ones((1, 1, 4)), 0.0), figures={"harm_sense": figures})
+
+    assert "does not say" in str(may_learn_by_sense(sensing())) == str(may_learn_by_sense(sensing(complied_auroc=None)))
+    known = {"estimate": 0.84, "low": 0.76, "high": 0.9, "n": 120}
+    assert may_learn_by_sense(sensing(complied_auroc=known)) is None
+    reason = str(may_learn_by_sense(sensing(complied_auroc=known | {"low": 0.75})))
+    assert "(AUROC 0.84, interval 0.75 to 0.90, where 0.75 is to be passed)" in reason and "'anchored'" in reason
 
 
 def test_a_gap_is_read_back_as_it_was_told() -> None:

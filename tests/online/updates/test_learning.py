@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from online.gate.claims import LOST
+from online.gate.claims import LOST, LOST_BY_A_FAMILY
 from online.gate.gate import OnTheWay
 from online.training.trainer import Trainer
 from online.updates.learning import UpdateStopped, learn_up_to
@@ -71,8 +71,9 @@ def test_what_is_plainly_wrong_and_never_was_sound_is_stopped(tmp_path: Path, lo
         learned(tmp_path, looks)
 
 
-def test_defence_that_dips_at_first_is_no_sign(tmp_path: Path, monkeypatch) -> None:
-    dips = OnTheWay({LOST: 0.4}, False, {LOST: f"{LOST} changed by +40%"})
+@pytest.mark.parametrize("lost", [LOST, LOST_BY_A_FAMILY])
+def test_defence_that_dips_at_first_is_no_sign(tmp_path: Path, monkeypatch, lost: str) -> None:
+    dips = OnTheWay({lost: 0.4}, False, {lost: f"{lost} changed by +40%"})
     assert learned(tmp_path, [dips, dips, dips]).step == STEPS
     monkeypatch.setattr("online.updates.learning.DIP", 4)
     with pytest.raises(UpdateStopped, match="at step 4: mass lost"):

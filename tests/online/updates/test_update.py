@@ -79,7 +79,7 @@ def test_an_update_leaves_a_version_with_all_that_is_known_of_it(whole: tuple[Vi
 @pytest.mark.parametrize(
     ("learn", "reason"),
     [({"min_prompts": 1000}, "wait for more traffic"), ({"contested_per_step": 200}, "contested"),
-     ({"tune": "full"}, "use 'lora'"), ({"preset": "sensed"}, "the harm sense is sure, and the base has none")],
+     ({"tune": "full"}, "use 'lora'"), ({"preset": "sensed"}, "The base has no harm sense")],
 )  # fmt: skip
 def test_a_reason_not_to_learn_is_one_sentence(tmp_path: Path, suites: Suites, learn: dict, reason: str) -> None:
     place = Place(tmp_path, events=60, **{"min_prompts": 50, **learn})

@@ -54,6 +54,8 @@ def test_what_cannot_be_done_is_said(sirl: Run, tmp_path: Path) -> None:
         (("unpin", "base"), "base names no adapter"),
         (("pin", "v1"), "there is no adapter v1"),
         (("sync",), "no store to sync with"),
+        (("gate", "base"), "base names no adapter"),
+        (("gate", "v1"), "there is no adapter v1"),
         (("import", str(tmp_path / "nowhere"), "--no-gate"), "not a directory"),
     ):
         status, out, error = sirl("adapters", *words)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from guard.packed_measurement import unpack
-from guard.sense import Sense
+from guard.sense import Sense, TurnEnd
 from serving.engine.packing import HARM
 from serving.engine.probe_v2 import ProbeV2
 from tests.serving.engine.raw_logits import CPU, PLAIN, REASONS, VOCABULARY, expected
@@ -137,3 +137,34 @@ def test_runner_v2_reads_the_senses_where_prompts_end():
     nan = float("nan")
     assert tensors.logprobs[:, -1].tolist() == pytest.approx([4.5, nan, nan, nan, nan, 13.0], nan_ok=True)
     assert probe.auxiliary is None
+
+
+def test_runner_v2_reads_both_places_of_a_prompt_over_two_steps_and_none_of_a_slot_that_was_another_requests():
+    """What follows a prompt that resumes is not part of it, and of one that was aborted nothing is left in its slot."""
+    stream = SimpleNamespace(take=lambda auxiliary, tokens: {1: auxiliary[0]})
+    runner = Runner([torch.zeros(2, VOCABULARY)] * 3, [[[1], [2]]] * 3)
+    probe = ProbeV2(runner, stream)
+    weights = np.array([[[1.0]], [[10.0]]])
+    probe.senses.set(0, Sense((1,), weights, 0.0, places=("prompt_end", "user_end"), turn_end=TurnEnd((7, 8))))
+    runner.req_states.prompt_len = SimpleNamespace(np=np.array([5, 4]))
+    runner.req_states.req_id_to_index = {"a": 0, "b": 1, "c": 1}
+    new = [request("a", 0, [9, 9, 9, 7, 8], [3, 7, 8]), request("b", 0, [9, 9, 7, 8], [])]
+    runner.add_requests(SimpleNamespace(scheduled_new_reqs=new))
+
+    def step(before: list[int], count: list[int]) -> list[float]:
+        one = batch([0, 1])
+        one.has_prefill, one.num_tokens = True, sum(count)
+        one.num_computed_prefill_tokens_np, one.num_scheduled_tokens = np.array(before), np.array(count)
+        one.query_start_loc_np, one.cu_num_logits_np = np.array([0, *np.cumsum(count)]), np.array([0, 1, 2])
+        hidden = torch.tensor([[100.0 * row + at] for row in (0, 1) for at in range(before[row], before[row] + count[row])])
+        state = SimpleNamespace(step=runner.step, input_batch=one, aux_hidden_states=[hidden])
+        runner.execute_model_state, runner.step = state, runner.step + 1
+        tensors = runner.sample_tokens(None)[0].logprobs_tensors
+        return tensors.logprobs[:, -1].tolist() if HARM in tensors.logprob_token_ids[:, -1] else []
+
+    runner.step = 0
+    assert step([0, 0], [3, 2]) == []  # both prompts' words, and neither's end
+    runner.add_requests(SimpleNamespace(scheduled_new_reqs=[request("c", 0, [9, 9, 7, 8], [])]))
+    assert step([3, 3], [2, 1]) == pytest.approx([4 + 10 * 2, float("nan")], nan_ok=True)
+    runner.add_requests(SimpleNamespace(scheduled_new_reqs=new))
+    assert step([0, 0], [5, 4]) == pytest.approx([4 + 10 * 2, 103 + 10 * 101])

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from guard.sense import Sense
-from serving.engine.senses import Part, Senses, beside
+from guard.sense import Sense, TurnEnd
+from serving.engine import senses as module
+from serving.engine.senses import Part, Senses
 from tests.serving.engine.raw_logits import CPU
 
 HIDDEN = 8
 WEIGHTS = np.linspace(-1, 1, 4 * HIDDEN).reshape(2, 2, HIDDEN)
 TAIL = (90, 91)
-PAIR = Sense((2, 5), WEIGHTS, 0.5, places=("prompt_end", "user_end"), tail=TAIL)
+PAIR = Sense((2, 5), WEIGHTS, 0.5, places=("prompt_end", "user_end"), turn_end=TurnEnd(TAIL))
 SINGLE = Sense((5,), WEIGHTS[:1, :1], -1.0)
 NAN = math.nan
 
 
-def part(row: int, begins: int, before: int, count: int, prompt: list[int], adapter: int = 0, beside=()) -> Part:
-    return Part(row, adapter, begins, before, count, np.array(prompt, np.int32), beside)
+def part(row: int, begins: int, before: int, count: int, prompt: list[int], adapter: int = 0, told: bool = True) -> Part:
+    tokens = np.array(prompt, np.int32) if told else None
+    return Part(row, f"request {row}", adapter, begins, before, count, len(prompt), tokens)
 
 
-def whole(row: int, begins: int, prompt: list[int], adapter: int = 0, beside=()) -> Part:
-    return part(row, begins, 0, len(prompt), prompt, adapter, beside)
+def whole(row: int, begins: int, prompt: list[int], adapter: int = 0, told: bool = True) -> Part:
+    return part(row, begins, 0, len(prompt), prompt, adapter, told)
 
 
 def by_hand(stream: dict[int, torch.Tensor], sense: Sense, rows: tuple[int, ...]) -> float:
@@ -58,66 +59,57 @@ def senses() -> Senses:
 
 
 def test_each_prompt_is_read_at_its_places_by_its_adapters_sense(senses):
-    stream = streams(15)
-    parts = [
-        whole(0, 0, [1, 2, *TAIL]),
-        whole(1, 4, [1, 2, *TAIL], 3),
-        whole(2, 8, [4, 4], 7),
-        whole(4, 10, [5, *TAIL, 6, 7]),
-    ]
+    stream = streams(17)
+    parts = [whole(0, 0, [1, 2, *TAIL]), whole(1, 4, [1, 2, *TAIL], 3), whole(2, 8, [4, 4], 7),
+             whole(4, 10, [5, *TAIL, 6, 7]), whole(5, 15, [8, 9])]  # fmt: skip
     expected = {
         0: by_hand(stream, PAIR, (3, 1)),
         1: by_hand(stream, SINGLE, (7,)),
         2: NAN,  # an adapter without a sense
         4: by_hand(stream, PAIR, (14, 10)),
+        5: NAN,  # nothing ends the user's words
     }
     assert told(senses.read(stream, parts)) == pytest.approx(expected, abs=1e-5, nan_ok=True)
+    assert not senses.begun
 
 
-def test_a_prompt_that_is_read_in_parts_is_read_whole(senses):
-    prompt = [1, 2, 3, *TAIL]
-    first, second = streams(3), streams(2, seed=1)
-    assert told(senses.read(first, [part(0, 0, 0, 3, prompt)])) == {}
-    found = told(senses.read(second, [part(0, 0, 3, 2, prompt)]))
+def test_a_prompt_that_is_read_in_parts_is_read_whole_beside_others(senses):
+    prompt, first, second = [1, 2, 3, *TAIL], streams(4), streams(2, seed=1)
+    assert told(senses.read(first, [part(0, 0, 0, 3, prompt), part(1, 3, 3, 1, prompt)])) == {}
+    found = told(senses.read(second, [part(0, 0, 3, 2, prompt), part(1, 1, 4, 1, prompt)]))
     by_place = by_hand(first, PAIR, (0, 2)) - by_hand(first, PAIR, (0,))
-    assert found == pytest.approx({0: by_hand(second, PAIR, (1,)) + by_place}, abs=1e-5)
-
-
-def test_what_lies_in_a_cached_block_is_known_from_when_it_was_computed(senses):
-    """Whether by the same step or one before; of another prompt, other images or another adapter nothing is taken."""
-    prompt = [1, 2, 3, *TAIL]
-    stream = streams(7)
-    for states in stream.values():
-        states[5] = states[4]  # the same prompt has the same stream
-    parts = [whole(0, 0, prompt), part(1, 5, 4, 1, prompt), part(2, 6, 4, 1, [1, 2, 4, *TAIL])]
-    found = told(senses.read(stream, parts))
-    by_place = by_hand(stream, PAIR, (0, 2)) - by_hand(stream, PAIR, (0,))
-    expected = {0: by_hand(stream, PAIR, (4, 2)), 1: by_hand(stream, PAIR, (4, 2)), 2: NAN}
+    expected = {0: by_hand(second, PAIR, (1,)) + by_place, 1: NAN}  # the second one's words came from elsewhere
     assert found == pytest.approx(expected, abs=1e-5, nan_ok=True)
-    later = streams(3, seed=1)
-    parts = [part(0, 0, 4, 1, prompt), part(1, 1, 4, 1, prompt, beside=("image",)), part(2, 2, 4, 1, prompt, 3)]
-    expected = {0: by_hand(later, PAIR, (0,)) + by_place, 1: NAN, 2: by_hand(later, SINGLE, (2,))}
-    assert told(senses.read(later, parts)) == pytest.approx(expected, abs=1e-5, nan_ok=True)
+    assert not senses.begun
 
 
-def test_a_sense_that_is_set_anew_takes_nothing_that_another_read(senses):
+def test_of_a_request_that_was_aborted_nothing_is_left_for_another_of_its_name(senses):
     prompt = [1, 2, 3, *TAIL]
-    senses.read(streams(5), [whole(0, 0, prompt)])
-    senses.set(0, PAIR)
+    senses.read(streams(3), [part(0, 0, 0, 3, prompt)])
+    senses.forget("request 0")
+    senses.forget("request 7")
     assert math.isnan(told(senses.read(streams(1), [part(0, 0, 4, 1, prompt)]))[0])
 
 
-def test_the_latest_readings_are_kept_and_those_that_are_asked_for_again():
-    senses = Senses(CPU, kept=6)  # of three prompts
-    senses.set(0, PAIR)
-    prompts = [[n, *TAIL] for n in range(4)]
-    for prompt in prompts[:3]:
-        senses.read(streams(3), [whole(0, 0, prompt)])
-    again = lambda prompt: math.isfinite(told(senses.read(streams(1), [part(0, 0, 2, 1, prompt)]))[0])  # noqa: E731
-    assert again(prompts[0])
-    senses.read(streams(3), [whole(0, 0, prompts[3])])
-    assert [again(prompt) for prompt in (prompts[0], prompts[2], prompts[3])] == [True, True, True]
-    assert not again(prompts[1]) and len(senses.at) == 6 == len(set(senses.at.values()))
+def test_what_aborted_requests_leave_is_bounded(senses, monkeypatch):
+    monkeypatch.setattr(module, "BEGUN", 2)
+    prompt = [1, 2, 3, *TAIL]
+    for row in range(4):
+        senses.read(streams(3), [part(row, 0, 0, 3, prompt)])
+    assert list(senses.begun) == ["request 2", "request 3"]
+    assert math.isfinite(told(senses.read(streams(2), [part(3, 0, 3, 2, prompt)]))[3])
+
+
+def test_a_prompt_that_is_computed_anew_is_read_anew(senses):
+    prompt, again = [1, 2, 3, *TAIL], streams(5, seed=2)
+    senses.read(streams(3), [part(0, 0, 0, 3, prompt)])  # preempted behind its words
+    assert told(senses.read(again, [whole(0, 0, prompt)])) == pytest.approx({0: by_hand(again, PAIR, (4, 2))}, abs=1e-5)
+
+
+def test_of_embeddings_only_the_end_is_known(senses):
+    stream = streams(8)
+    found = told(senses.read(stream, [whole(0, 0, [1, 2, *TAIL], told=False), whole(1, 4, [1, 2, *TAIL], 3, told=False)]))
+    assert found == pytest.approx({0: NAN, 1: by_hand(stream, SINGLE, (7,))}, abs=1e-5, nan_ok=True)
 
 
 def test_what_cannot_be_read_is_marked_and_is_no_number(senses):
@@ -128,9 +120,3 @@ def test_what_cannot_be_read_is_marked_and_is_no_number(senses):
     assert senses.read(stream, parts)[1].isnan().all()
     senses.set(3, None)
     assert senses.read(streams(5), parts)[1].isnan().tolist() == [False, True] and list(senses.known) == [0]
-
-
-def test_a_prompt_is_told_from_others_by_its_images_and_embeddings():
-    features = [SimpleNamespace(identifier="a"), SimpleNamespace(identifier="b")]
-    assert beside(SimpleNamespace(prompt_embeds=None, mm_features=features, req_id="1")) == ("a", "b")
-    assert beside(SimpleNamespace(prompt_embeds=torch.zeros(2), mm_features=[], req_id="1")) == "1"
