@@ -43,6 +43,8 @@ class Slot:
     lora_request: LoRARequest | None
     calibration: Calibration | None
     leases: int = 0
+    sense: Sense | None = None
+    """What the workers read of its prompts: its calibration's, or the base's."""
     unread: str | None = None
     """Why its harm sense cannot be read, in a sentence; None where it can, or there is none."""
 
@@ -62,6 +64,8 @@ class Lease:
     name: str
     lora_request: LoRARequest | None
     calibration: Calibration | None
+    sense: Sense | None = None
+    """What the workers read of its prompt."""
 
 
 class Adapters:
@@ -93,7 +97,7 @@ class Adapters:
         slot = self.slots.get(pinned or self.live) or self.slots[self.live]
         slot.leases += 1
         try:
-            yield Lease(slot.name, slot.lora_request, slot.calibration)
+            yield Lease(slot.name, slot.lora_request, slot.calibration, slot.sense)
         finally:
             slot.leases -= 1
             if not slot.leases and not self._stays(slot.name):
@@ -175,8 +179,8 @@ class Adapters:
         """Have the workers read by the slot's own harm sense, or by the base's: an adapter is a small change of the model,
         and its requests are those that the base's sense was fitted on."""
         own, base = slot.calibration, self.slots[BASE].calibration
-        sense = own and (own.sense or (base and base.sense))
-        slot.unread = await self.engine.set_sense(slot.lora_id, sense)
+        slot.sense = (own.sense or (base and base.sense)) if own else None
+        slot.unread = await self.engine.set_sense(slot.lora_id, slot.sense)
 
     def _stays(self, name: str) -> bool:
         return name in (BASE, self.live) or name in self.held

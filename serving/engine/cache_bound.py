@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from guard.calibration import Calibration
+from guard.sense import Sense
 
 TAKEN = "sirl_taken_from_cache"
 """Key in a request's `extra_args`: tokens of its prompt that may come from the cache at most; None: all."""
 
 
-def bound(params: Any, calibration: Calibration | None, prompt: Sequence[int]) -> None:
-    """Note in a request's sampling parameters how much of its prompt may be taken."""
-    sense = calibration.sense if calibration else None
+def bound(params: Any, sense: Sense | None, prompt: Sequence[int]) -> None:
+    """Note in a request's sampling parameters how much of its prompt may be taken, where a sense reads it."""
     back = [far for far in (sense.back(prompt) if sense else ()) if far]
     params.extra_args = {**(params.extra_args or {}), TAKEN: len(prompt) - 1 - max(back) if back else None}
 

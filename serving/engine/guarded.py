@@ -146,7 +146,7 @@ class Guarded(AsyncLLM):
             return None
         record = self._record(call.lease.calibration)
         index = call.prompt * call.n + choice
-        answer = ServedAnswer(call.exchange, index, call.lease.name, record, call.lease.calibration)
+        answer = ServedAnswer(call.exchange, index, call.lease.name, record, call.lease.calibration, call.lease.sense)
         call.exchange.answers.append(answer)
         return answer
 
@@ -236,7 +236,7 @@ class Guarded(AsyncLLM):
                 if params.temperature == 0 and count > 1:
                     params.temperature = 1.0  # greedy draws would all be the one that was touched
                 params.seed = None if params.seed is None else params.seed + number + 1
-                bound(params, lease.calibration, tapped.answer.prompt_tokens)
+                bound(params, lease.sense, tapped.answer.prompt_tokens)
                 request = copy.copy(original)
                 request.request_id = f"{original.request_id}-{'redraw' if without else 'draw'}{number}"
                 request.sampling_params, request.lora_request = params, lease.lora_request

@@ -138,7 +138,7 @@ class Tap:
         if ENTROPY_ONLY in extra and (answer := self.opened(request_index)) is not None:
             answer.prompt, answer.prompt_tokens = prompt, tuple(request.prompt_token_ids or ())
             answer.params, answer.multimodal = params, bool(request.mm_features)
-            bound(params, answer.calibration, answer.prompt_tokens)
+            bound(params, answer.sense, answer.prompt_tokens)
             answer.record.begin(answer.prompt_tokens)
             answer.record.steered = steered(params)
             gatekeeper = self.gatekeeper(answer.rule, answer.record, answer.needless)

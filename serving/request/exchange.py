@@ -11,6 +11,7 @@ from guard.calibration import Calibration
 from guard.policy import Action, OverRefusal, Policy
 from guard.record import ResponseRecord, mean
 from guard.rule import Rule
+from guard.sense import Sense
 from guard.signals import probability
 from guard.verdict import Verdict
 from serving.request.guard_options import GuardOptions
@@ -26,6 +27,8 @@ class ServedAnswer:
     record: ResponseRecord
     calibration: Calibration | None = None
     """What the adapter is judged by; None: nothing fits it, so nothing is touched."""
+    sense: Sense | None = None
+    """What the workers read of its prompt."""
     prompt: str | None = None
     """Its text, where vLLM rendered one: a long prompt takes long to decode, and the event loop serves everybody."""
     prompt_tokens: tuple[int, ...] = ()

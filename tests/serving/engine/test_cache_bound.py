@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from vllm.sampling_params import SamplingParams
 
-import models
-from guard.calibration import Calibration
 from guard.sense import Sense, TurnEnd
 from serving.engine.cache_bound import TAKEN, CacheBound, bound
 
@@ -18,25 +15,20 @@ WEIGHTS = np.ones((2, 1, 4), np.float32)
 BOTH = Sense((1,), WEIGHTS, 0.0, places=("prompt_end", "user_end"), turn_end=TurnEnd((8, 9)))
 
 
-def calibrated(sense: Sense | None) -> Calibration:
-    return dataclasses.replace(Calibration.load(models.bundled() / "calibration.json"), sense=sense)
-
-
 @pytest.mark.parametrize(
-    ("calibration", "prompt", "taken"),
+    ("sense", "prompt", "taken"),
     [
-        (calibrated(BOTH), (1, 2, 3, 8, 9), 2),  # the third token is the user's last, and is computed
-        (calibrated(BOTH), (1, 2, 3, 8, 9, 5), 2),
-        (calibrated(BOTH), (1, 2, 3), None),  # has no such place
-        (calibrated(Sense((1,), WEIGHTS[:1], 0.0)), (1, 2, 3, 8, 9), None),
-        (calibrated(None), (1, 2, 3, 8, 9), None),
+        (BOTH, (1, 2, 3, 8, 9), 2),  # the third token is the user's last, and is computed
+        (BOTH, (1, 2, 3, 8, 9, 5), 2),
+        (BOTH, (1, 2, 3), None),  # has no such place
+        (Sense((1,), WEIGHTS[:1], 0.0), (1, 2, 3, 8, 9), None),
         (None, (1, 2, 3, 8, 9), None),
     ],
 )
-def test_a_request_says_how_much_may_be_taken_whatever_its_client_put_there(calibration, prompt, taken):
+def test_a_request_says_how_much_may_be_taken_whatever_its_client_put_there(sense, prompt, taken):
     given = {TAKEN: 1000, "theirs": "x"}
     params = SamplingParams(extra_args=given)
-    bound(params, calibration, prompt)
+    bound(params, sense, prompt)
     assert params.extra_args == {TAKEN: taken, "theirs": "x"} and given[TAKEN] == 1000
 
 
