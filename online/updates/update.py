@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -466,11 +467,14 @@ class _Run:
         held_out = HeldOut(prompts, suites.extra, suites.vetoes, traffic[: settings.replayed])
         turns = 2 * len(adapters) * settings.looks
         self.record.progress("gating", 0, turns)
+        began, done = time.monotonic(), count(1)
         with self.bar(total=turns, desc="gating", unit="part") as bar:
 
             def shown() -> None:
                 bar.update()
-                self.record.progress("gating", bar.n, turns)
+                over = next(done)
+                left = (turns - over) * (time.monotonic() - began) / over  # it may end at an earlier look
+                self.record.progress("gating", over, turns, left)
 
             examined = _Examined(evaluator, held_out, openings, adapters, shown)
             references = [name for name in adapters if name != CANDIDATE]
