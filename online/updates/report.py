@@ -91,7 +91,7 @@ def panel(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Can
     axes: Axes = canvas.add_subplot()
     axes.set_title(title)
     for (label, points), dash in zip(lines.items(), DASHES, strict=False):
-        axes.plot(*zip(*points, strict=True), dash, label=label, marker="." if len(points) == 1 else None)
+        axes.plot(*zip(*points, strict=True), linestyle=dash, label=label, marker="." if len(points) == 1 else None)
     axes.set_xlabel("step")
     axes.legend()
     return canvas

@@ -68,7 +68,9 @@ def act(here: Installation, args: argparse.Namespace) -> None:
             if args.gate:
                 print(gated(here, version))
         case "gate":
-            print(gated(here, versions.version_of(target)))
+            version = versions.version_of(target)
+            here.registry.manifest(version)  # said at once where there is none
+            print(gated(here, version))
         case "activate":
             wanted = None if target == "base" else versions.version_of(target)
             versions.activate(here, wanted, actor=ACTOR, force=args.force)

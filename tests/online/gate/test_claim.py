@@ -125,11 +125,11 @@ def test_nothing_is_given_up_before_there_are_prompts_enough_to_show_it() -> Non
     assert weigh(late, GateSettings(), Look(1, 3))["result"] == "too few prompts", "which forty say"
 
 
-def test_a_check_waits_while_its_mean_is_over_what_is_allowed() -> None:
+def test_a_check_waits_while_its_mean_is_over_what_is_allowed_and_what_another_claim_proves_does_not() -> None:
     def result(rise: float, look: Look, **how: bool) -> str:
         noisy, names = np.tile([-1.0, 1.0], 20), tuple(map(str, range(40)))
         return weigh(Claim("solved", "base", noisy, 2 * noisy + rise, names, MARGIN, **how), SETTINGS, look)["result"]
 
-    for how in ({"proof": False}, {"proof": True, "backed": True}):
-        assert [result(rise, Look(1, 3), **how) for rise in (0, 0.1, 2)] == ["consistent", "open", "contradicted"]
+    for how, waits in (({"proof": False}, "open"), ({"proof": True, "backed": True}, "consistent")):
+        assert [result(rise, Look(1, 3), **how) for rise in (0, 0.1, 2)] == ["consistent", waits, "contradicted"]
         assert [result(rise, Look(3, 3), **how) for rise in (0, 0.1, 2)] == ["consistent", "consistent", "contradicted"]
