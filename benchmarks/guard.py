@@ -9,7 +9,8 @@ prompts, in turned order; a ratio is taken within a round, and its median over r
 largest. Beside the guard's two modes: `logprobs=20` on plain vLLM, from which people estimate entropies today; and `lora`,
 an adapter on every linear layer, whose ratio is to the guard without LoRA. Only where they are named: `calibrated`, with
 openings whose mass is measured; and `sense`, with a harm sense of four layers at two places beside them, whose ratio is to
-`calibrated`."""
+`calibrated`.
+"""
 
 from __future__ import annotations
 

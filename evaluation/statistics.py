@@ -104,10 +104,10 @@ def auroc(
     if clusters is None:
         variance = placed_x.var(ddof=1) / len(x) + placed_y.var(ddof=1) / len(y)
     else:
-        (a, of_low), (b, of_high) = (_sums(psi, ids) for psi, ids in zip((placed_x, placed_y), clusters, strict=True))
-        both = sum(a[one] * b[one] for one in a.keys() & b.keys())
-        own = (sum(x**2 for x in sums.values()) * _unbiased(len(sums)) / of**2 for sums, of in ((a, of_low), (b, of_high)))
-        variance = sum(own) + 2 * both * _unbiased(len(a.keys() | b.keys())) / (of_low * of_high)
+        of_low, of_high = (_sums(psi, ids) for psi, ids in zip((placed_x, placed_y), clusters, strict=True))
+        own = sum(_unbiased(len(sums)) * sum(s**2 for s in sums.values()) for sums in (of_low, of_high))
+        both = sum(of_low[one] * of_high[one] for one in of_low.keys() & of_high.keys())
+        variance = own + 2 * _unbiased(len(of_low.keys() | of_high.keys())) * both
     error = math.sqrt(max(0.0, variance))
     if error == 0 or area in (0.0, 1.0):
         smaller = min(len(x), len(y))
@@ -124,12 +124,12 @@ def _placed(some: NDArray[np.float64], among: NDArray[np.float64]) -> NDArray[np
     return (np.searchsorted(ordered, some, "left") + np.searchsorted(ordered, some, "right")) / (2 * len(among))
 
 
-def _sums(psi: NDArray[np.float64], clusters: Sequence[Hashable]) -> tuple[dict[Hashable, float], int]:
-    """By cluster the sum of what is over the mean, and how many there are in all."""
+def _sums(psi: NDArray[np.float64], clusters: Sequence[Hashable]) -> dict[Hashable, float]:
+    """By cluster the sum of what is over the mean, each as a share of all."""
     sums: dict[Hashable, float] = {}
-    for cluster, over in zip(clusters, (psi - psi.mean()).tolist(), strict=True):
+    for cluster, over in zip(clusters, ((psi - psi.mean()) / len(psi)).tolist(), strict=True):
         sums[cluster] = sums.get(cluster, 0.0) + over
-    return sums, len(psi)
+    return sums
 
 
 def _unbiased(clusters: int) -> float:

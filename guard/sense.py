@@ -59,7 +59,8 @@ class Sense:
     whose promise is about harmful requests that the model refuses. None where the promise of one cannot be kept. places:
     "prompt_end" is the last token of the prompt, where a model weighs its answer, and "user_end" the last token of the
     user's words, where it has just read them (arXiv 2507.11878). turn_end: what stands between the two. A prompt that has
-    not each place has no h."""
+    not each place has no h.
+    """
 
     layers: tuple[int, ...]
     weights: NDArray[np.float32]

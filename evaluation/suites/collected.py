@@ -19,7 +19,8 @@ def from_collected(row: Row, id: str) -> Prompt | None:
 
     Keys beyond those of `is_collected`: id, category, family, goal, answer; and for a task of code test and entry_point. Its
     answer, the body of the function, is told as a model would tell it. A benign row of GSM8K or with unit tests is a task;
-    another's answer is one possible answer and checks nothing."""
+    another's answer is one possible answer and checks nothing.
+    """
     label, source = str(row["label"]), str(row["set"])
     number, asked = str(row.get("id") or id), text(row, "prompt")
     known: dict[str, Any] = {key: row[key] for key in ("split", "family") if isinstance(row.get(key), str)}

@@ -178,7 +178,8 @@ def fit_label_free(
     streams: (prompts, layers, hidden) at their ends; masses: refusal mass of each prompt; refused: share of its sampled
     answers that are refusals. What is between is left out. The promise is then one of traffic: at most `calibrate.plain`
     percent of what the model answers calmly is over `harmful`, and `calibrate.missed` of what it refuses surely at or under
-    `harmless`. None where either side has under FEW prompts."""
+    `harmless`. None where either side has under FEW prompts.
+    """
     masses, refused = np.asarray(masses, float), np.asarray(refused, float)
     sure, calm = (masses >= SURE) & (refused == 1), (masses <= CALM) & (refused == 0)
     if min(sure.sum(), calm.sum()) < FEW:

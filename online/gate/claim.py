@@ -66,12 +66,18 @@ class Claim:
         return sum(rise > 0 for rise in sums.values()), len(sums)
 
 
+def titled(name: str, part: str) -> str:
+    """A claim's name, with the part of the prompts that it is about."""
+    return f"{name} ({part})" if part else name
+
+
 def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
     """One claim by its one-sided bounds at the error of a look, clustered by action, and the prompts it would have needed.
 
     result: "contradicted"; of a check else "consistent", or "open" where its mean is over what is allowed and a later look
     may contradict it; of a proof "shown", "open" (a later look may show it), "not shown" or "too few prompts". Of fewer than
-    `gate.fewest` nothing is shown or given up, whatever the bound says.
+    `gate.fewest` nothing is shown or given up, whatever the bound says. A part's masses are open until the last look has
+    seen them all; what another claim proves, and outcomes of a part, are not waited for.
 
     Of outcomes few pairs differ, and a standard error from them is too small, or nought. So the upper bound of a proof by
     outcomes is as far from the mean, at least, as the exact one of the share of clusters that rise is from that share.
@@ -92,7 +98,7 @@ def weigh(claim: Claim, settings: GateSettings, look: Look) -> dict[str, Any]:
     enough = needed is not None and planned >= needed
     if bound.lower > claim.allowed and not (claim.part and bound.n < FEW):
         result = "contradicted"
-    elif claim.part:  # by masses it is seen whole, by outcomes as far as the exam goes: a few say little
+    elif claim.part:
         result = "consistent" if look.last or claim.binary else "open"
     elif not claim.proof or (claim.backed and not (needed is not None and bound.n >= needed)):
         result = "consistent" if look.last or claim.backed or bound.mean <= claim.allowed else "open"

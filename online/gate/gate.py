@@ -21,7 +21,7 @@ import numpy as np
 from evaluation import Outcome, Prompt, wanted
 from evaluation.statistics import paired_bound, wilson
 from online.gate.answers import Answers
-from online.gate.claim import Claim, weigh
+from online.gate.claim import Claim, titled, weigh
 from online.gate.claims import LOST, answer_claims, backed_by_likelihood, score_claims
 from online.gate.figures import answer_figures, score_figures
 from online.gate.held_out import HeldOut
@@ -71,9 +71,8 @@ class GateReport:
         yield from (f"  {reason}" for reason in self.reasons)
         for name, row in self.power.items():
             estimate, low, high, allowed = _told(row)
-            part = row["part"] and f" ({row['part']})"
             yield (
-                f"  {name}{part}: {estimate} [{low}, {high}], allowed {allowed}; {row['had']} prompts, "
+                f"  {titled(name, row['part'])}: {estimate} [{low}, {high}], allowed {allowed}; {row['had']} prompts, "
                 f"{row['needed']} needed, power {row['power']:.2f}: {row['result']}"
             )
 
@@ -113,8 +112,9 @@ class Findings:
                 where = self.waiting if row["result"] == "open" else self.reject if rejects else self.undecided
                 estimate, low, high, allowed = _told(row)
                 where.append(
-                    f"{_named(claim)} against {claim.against} changed by {estimate} (bounds {low} to {high}) where "
-                    f"{allowed} is allowed: {row['result']} with {row['had']} prompts ({_needs(row, settings)} needed)"
+                    f"{titled(claim.name, claim.part)} against {claim.against} changed by {estimate} (bounds {low} to "
+                    f"{high}) where {allowed} is allowed: {row['result']} with {row['had']} prompts "
+                    f"({_needs(row, settings)} needed)"
                 )
 
 
@@ -274,7 +274,7 @@ def _contradicted(claims: Iterable[Claim], settings: GateSettings) -> Iterator[s
         if (row := weigh(claim, settings, ONLY))["result"] == "contradicted":
             estimate, low, _, allowed = _told(row)
             change = f"changed by {estimate} against {claim.against} (at least {low})"
-            yield f"{_named(claim)} {change} where {allowed} is allowed"
+            yield f"{titled(claim.name, claim.part)} {change} where {allowed} is allowed"
 
 
 def best(loss: float | None, version: int, before: int | None) -> int:
@@ -286,10 +286,6 @@ def best(loss: float | None, version: int, before: int | None) -> int:
 def _amiss(row: Mapping[str, Any]) -> tuple[bool, float]:
     """How far a claim is from holding, to be compared with others of its name."""
     return row["result"] == "contradicted", row["change"]["estimate"]
-
-
-def _named(claim: Claim) -> str:
-    return f"{claim.name}{claim.part and f' ({claim.part})'}"
 
 
 def _told(row: Mapping[str, Any]) -> list[str]:

@@ -50,11 +50,11 @@ def residuals(
         laid = llm.laid_out([prompts[i] for i in batch], rest=-columns[0])
         with streams(llm, layers, columns) as read:
             llm.hidden_states(laid.ids, laid.mask, laid.places(), laid.cache)
-        whole = torch.stack([read[layer] for layer in layers], 2)  # (batch, columns, layers, hidden)
+        whole = torch.stack([read[layer] for layer in layers], 2).float().cpu()  # (batch, columns, layers, hidden)
         for row, i in enumerate(batch):
             for place, far in enumerate(back[i]):
                 if far is not None:
-                    found[i, place] = whole[row, columns.index(-1 - far)].float()
+                    found[i, place] = whole[row, columns.index(-1 - far)]
     return found
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure as Canvas
 from evaluation.html import render
 from evaluation.suite import OverRefusalClass
 from evaluation.svg import COLOURS, STYLE, inline
+from online.gate.claim import titled
 from online.gate.claims import LOST, LOST_BY_A_FAMILY
 from online.state.files import write_atomic
 
@@ -116,7 +117,7 @@ def changes(power: Mapping[str, Mapping[str, Any]]) -> Canvas:
             color=COLOURS["blue" if held else "orange"],
         )
         axes.plot(100 * row["allowed"], height, "|", color=COLOURS["ink"], markersize=11)
-    told = [f"{name} ({part})" if (part := power[name].get("part")) else name for name in names]
+    told = [titled(name, power[name].get("part", "")) for name in names]
     axes.set_yticks(range(len(names)), told, color=COLOURS["ink"])
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.axvline(0, color=COLOURS["idle"], zorder=0)

@@ -92,7 +92,7 @@ class Probe:
                 before=int(before[i]),
                 count=min(int(length[i] - before[i]), scheduled.get(name, 0)),
                 length=int(length[i]),
-                prompt=None if self.runner.requests[name].prompt_embeds is not None else batch.token_ids_cpu[i, : length[i]],
+                prompt=batch.token_ids_cpu[i, : length[i] if self.runner.requests[name].prompt_embeds is None else 0],
             )
             for i in np.flatnonzero(length > before).tolist()
         ]:

@@ -29,8 +29,8 @@ class ProbeV2:
         self.trees, self.senses = Trees(runner.device), Senses(runner.device)
         self.adapters = np.zeros(runner.max_num_reqs, np.int64)
         """The LoRA id of each slot's request."""
-        self.prompts: list[np.ndarray | None] = [None] * runner.max_num_reqs
-        """The prompt of each slot's request; None where it came as embeddings."""
+        self.prompts = [np.zeros(0, np.int32)] * runner.max_num_reqs
+        """The prompt of each slot's request; no token where it came as embeddings."""
         self.auxiliary: Sequence[torch.Tensor] | None = None
         self.rows = torch.full((runner.max_num_reqs,), NOWHERE, dtype=torch.int64, device=runner.device)
         """The place of each slot's response."""
@@ -50,8 +50,8 @@ class ProbeV2:
             places = [self.begin(request) for request in new]
             self.adapters[slots] = [adapter_of(request) for request in new]
             for slot, request in zip(slots, new, strict=True):
-                told = request.prompt_embeds is None
-                self.prompts[slot] = np.array(request.prefill_token_ids[: request.prompt_len], np.int32) if told else None
+                told = request.prefill_token_ids[: request.prompt_len] if request.prompt_embeds is None else ()
+                self.prompts[slot] = np.array(told, np.int32)
                 self.senses.forget(slot)
             device = self.rows.device
             self.rows.index_copy_(0, sent(slots, device), sent(places, device))

@@ -24,8 +24,8 @@ own."""
 
 class Part(NamedTuple):
     """What a step computes of a prompt: its request's place in the batch, what the request is told from others by, its LoRA
-    id, the row of tokens at which it begins, how many of the prompt's tokens were computed before and are now, and the whole
-    prompt; None: it came as embeddings, and nobody knows its words."""
+    id, the row of tokens at which it begins, how many of the prompt's tokens were computed before and are now, how many it
+    has, and which; none of a prompt that came as embeddings, whose words nobody knows."""
 
     row: int
     request: Hashable
@@ -34,7 +34,7 @@ class Part(NamedTuple):
     before: int
     count: int
     length: int
-    prompt: NDArray[np.int32] | None
+    prompt: NDArray[np.int32]
 
     @property
     def ends(self) -> bool:
@@ -43,9 +43,7 @@ class Part(NamedTuple):
 
     def places(self, sense: Sense) -> Iterator[tuple[int, int]]:
         """Of each place of the sense that is computed in this step which it is, and its row of tokens."""
-        every = [0 if place == "prompt_end" else None for place in sense.places] if self.prompt is None else (
-            sense.back(self.prompt))  # fmt: skip
-        for place, back in enumerate(every):
+        for place, back in enumerate(sense.back(self.prompt)):
             if back is not None and 0 <= (at := self.length - 1 - back - self.before) < self.count:
                 yield place, self.begins + at
 

@@ -22,7 +22,7 @@ NAN = math.nan
 
 
 def part(row: int, begins: int, before: int, count: int, prompt: list[int], adapter: int = 0, told: bool = True) -> Part:
-    tokens = np.array(prompt, np.int32) if told else None
+    tokens = np.array(prompt if told else [], np.int32)
     return Part(row, f"request {row}", adapter, begins, before, count, len(prompt), tokens)
 
 
